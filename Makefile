@@ -1,0 +1,49 @@
+# Everything runs in .venv, which `setup` makes. Needs python3 (3.11 or newer), make and git; no root.
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export OMP_WAIT_POLICY := PASSIVE
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help setup repro test lint ui bench check lock
+
+help:  ## these lines
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(STAMP)  ## make .venv with the pinned packages
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: run make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "error: $(PYTHON) has no venv module: install it (Debian: python3-venv)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@rm -f .venv/.installed-* && touch $@
+
+repro: setup  ## the whole pipeline, MLflow backfill, report
+	@python -m study.prepare
+	@dvc repro
+	@python -m study.backfill
+	@echo "The report: reports/index.html    The runs: make ui"
+
+test: setup  ## all tests
+	@pytest
+
+check: setup  ## does the pipeline give the committed results again? (runs it in a fresh clone)
+	@python -m study.reproduction
+
+lint: setup  ## style and types
+	@ruff check . && ruff format --check . && mypy
+
+ui: setup  ## the MLflow UI on the local runs
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+bench: setup  ## what the speed claims rest on
+	@for script in benchmarks/*.py; do python $$script; done
+
+lock: setup  ## resolve requirements.lock again
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
