@@ -1,0 +1,75 @@
+"""What tests share: what must not be skipped where it is required, and a tiny copy of the whole project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def required(what: str) -> bool:
+    """Whether a missing `what` (browser, network) is a failure here and not a reason to skip: so in CI."""
+    return what in os.environ.get("TURNOVER_REQUIRE", "").split(",")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project with tiny settings, where DVC and MLflow run for real."""
+
+    root: Path
+
+    def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, as its user would in the activated environment."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "PYTHON"))}
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={**clean, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def backfill(self, **env: str) -> str:
+        """The last step of `make repro`."""
+        return self.run(sys.executable, "-m", "study.backfill", PYTHONPATH=str(self.root / "src"), **env).stdout
+
+    def repro(self, **env: str) -> set[str]:
+        """`dvc repro`; returns the stages that ran."""
+        done = self.run("dvc", "repro", **env)
+        prefix = "Running stage '"
+        lines = [line for line in done.stdout.splitlines() if line.startswith(prefix)]
+        return {line.removeprefix(prefix).split("'")[0] for line in lines}
+
+    def params(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Edit params.yaml."""
+        from ruamel.yaml import YAML
+
+        yaml = YAML()
+        path = self.root / "params.yaml"
+        values = yaml.load(path)
+        change(values)
+        yaml.dump(values, path)
+
+    def commit(self) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "x")
+
+
+def make_tiny(values: dict[str, Any]) -> None:
+    """Settings of seconds: scikit-learn's digits, two scenarios, one placement, one seed."""
+    values.update(scenarios=["real", "mixed"], placements=["head"], seeds=[0])
+    values["data"].update(dataset="digits", train=120, placebo=30, heldout=60)
+    values["model"].update(options={"channels": [8], "hidden": 64})
+    values["training"].update(epochs=3, batch_size=32, threads=1)
+    values["estimate"]["influence"].update(targets=60, targets_all_layers=4, top=8)
