@@ -1,0 +1,35 @@
+"""Device and precision, chosen explicitly or resolved once."""
+
+from __future__ import annotations
+
+import torch
+
+from turnover.errors import UserError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device a setting names; ``auto`` is the first of CUDA, MPS and CPU that is there.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    device = torch.device(name)
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        raise UserError(f"training.device={name!r}: this machine has no such device; use auto or cpu")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """The precision a setting names; ``auto`` is bfloat16 where the device multiplies it in hardware."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
+        return "bfloat16"
+    return "float32"

@@ -1,0 +1,77 @@
+"""What every example did at every recorded epoch, in the exposed, flipped and full networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from turnover.data.batches import Examples
+from turnover.memorization import NETWORKS, evaluate
+
+
+def schedule(epochs: int, chosen: Sequence[int] | str = "auto") -> list[int]:
+    """The epochs at which dynamics are recorded; epoch 0 is the untrained network, and the last is always among them.
+
+    Args:
+        epochs: length of the training.
+        chosen: ``"all"``; ``"auto"``: every epoch up to 8, then each about 1.25 times the one before; or a list.
+
+    Raises:
+        ValueError: the list holds an epoch outside 0..epochs.
+    """
+    if chosen == "all":
+        return list(range(epochs + 1))
+    if chosen == "auto":
+        found = list(range(min(8, epochs) + 1))
+        while found[-1] < epochs:
+            found.append(min(epochs, max(found[-1] + 1, round(found[-1] * 1.25))))
+        return found
+    outside = [epoch for epoch in chosen if not (isinstance(epoch, int) and 0 <= epoch <= epochs)]
+    if outside:
+        raise ValueError(f"training.dynamics_epochs: {outside[0]!r} is not allowed: epochs run from 0 to {epochs}")
+    return sorted({*(int(epoch) for epoch in chosen), epochs})
+
+
+class Dynamics:
+    """Records losses and margins of every example at chosen epochs.
+
+    Args:
+        examples: whom to record, typically training examples and placebos.
+        epochs: when, see `schedule`.
+    """
+
+    def __init__(self, examples: Examples, epochs: Sequence[int]) -> None:
+        self.examples = examples
+        self.epochs = tuple(epochs)
+        self._records: dict[int, dict[str, Tensor]] = {}
+
+    def record(self, epoch: int, model: nn.Module) -> Mapping[str, Tensor] | None:
+        """Record `epoch` if it is one of the chosen ones; returns what was recorded, float32 [n] each."""
+        if epoch not in self.epochs:
+            return None
+        self._records[epoch] = evaluate(model, self.examples.images, self.examples.labels, self.examples.ids)
+        return self._records[epoch]
+
+    def state(self) -> dict[int, dict[str, Tensor]]:
+        """What was recorded so far, for a checkpoint."""
+        return dict(self._records)
+
+    def restore(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+        self._records = {epoch: dict(values) for epoch, values in state.items()}
+
+    def frame(self) -> pd.DataFrame:
+        """One row for every recorded epoch and example: ``epoch``, ``id``, then ``loss_*``, ``margin_*`` (float32) and
+        ``correct_*`` (bool) of the three networks."""
+        pieces = []
+        for epoch, values in sorted(self._records.items()):
+            columns = {"epoch": torch.full((len(self.examples),), epoch, dtype=torch.int32).numpy()}
+            columns["id"] = self.examples.ids.cpu().numpy()
+            for of in NETWORKS:
+                columns[f"loss_{of}"] = values[f"loss_{of}"].numpy()
+                columns[f"margin_{of}"] = values[f"margin_{of}"].numpy()
+                columns[f"correct_{of}"] = (values[f"margin_{of}"] > 0).numpy()
+            pieces.append(pd.DataFrame(columns))
+        return pd.concat(pieces, ignore_index=True)
