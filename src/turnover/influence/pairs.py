@@ -1,0 +1,124 @@
+"""Influence of training examples on targets: every pair."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from turnover.dropout import masked_layers
+from turnover.influence.chain import read_chain
+from turnover.influence.fused import pays
+from turnover.influence.general import GeneralScorer
+from turnover.influence.head import HeadScorer
+from turnover.influence.scorer import DTYPES, Measure, Precision, Scorer, device_of, evaluating
+from turnover.influence.slim import SlimScorer
+from turnover.influence.store import Inputs
+from turnover.masks import check_ids
+from turnover.outputs import features_and_logits, masked_head
+
+DEFAULT_MEMORY = 1 << 30
+# Below so many targets, cutting a network out for every training example costs more than it saves.
+_WORTH_SLIMMING = 32
+
+
+def influence(
+    model: nn.Module,
+    train_ids: Tensor,
+    x: Tensor,
+    y: Tensor,
+    measure: Measure = "loss",
+    *,
+    precision: Precision = "float32",
+    memory: int = DEFAULT_MEMORY,
+    fused: bool | None = None,
+) -> Tensor:
+    """Influence of every training example on every target, in evaluation mode.
+
+    Args:
+        model: a network with turn-over dropout.
+        train_ids: ids [train] of training examples, in any order.
+        x: inputs of the targets [target, ...], as the model takes them.
+        y: labels of the targets, integers [target].
+        measure: "loss": L(~m(i), t) - L(m(i), t) in nats. "margin": margin(m(i), t) - margin(~m(i), t).
+        precision: of the matrix products.
+        memory: bytes of scratch, beside the result.
+        fused: compile the loss difference; by default where that pays.
+
+    Returns:
+        float32 [train, target], on the CPU. Positive: the training example helps.
+
+    Raises:
+        ValueError: an argument is out of range or shapes do not fit; the model has no turn-over dropout.
+        TypeError: ids or labels are not integers.
+    """
+    scorer = make_scorer(model, train_ids, x, y, measure, precision, fused)
+    out = torch.empty(len(train_ids), len(y))
+    height, width = scorer.block(len(y), memory)
+    for left in range(0, len(y), width):
+        columns = slice(left, min(left + width, len(y)))
+        prepared = scorer.prepare(x[columns].to(device_of(model)), y[columns].to(device_of(model)))
+        for top in range(0, len(train_ids), height):
+            rows = slice(top, min(top + height, len(train_ids)))
+            out[rows, columns] = scorer.tile(rows, prepared).cpu()
+    return out
+
+
+def make_scorer(
+    model: nn.Module,
+    train_ids: Tensor,
+    x: Inputs,
+    y: Tensor,
+    measure: Measure,
+    precision: Precision,
+    fused: bool | None = None,
+) -> Scorer:
+    """The fastest way to score pairs of this model; arguments and errors as for `influence`."""
+    check_arguments(train_ids, x, y, measure, precision)
+    if not masked_layers(model):
+        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
+    if fused is None:
+        fused = pays(len(train_ids) * len(y))
+    device = device_of(model)
+    masked = masked_head(model)
+    with evaluating(model):
+        if masked is not None:
+            features, logits = features_and_logits(model, masked.linear, x[:1].to(device))
+        else:
+            features, logits = None, model(x[:1].to(device))
+    classes = logits.shape[-1]
+    low, high = int(y.min()), int(y.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"labels run from {low} to {high}, but the model has {classes} classes")
+    if masked is not None and features is not None:
+        return HeadScorer(model, masked, train_ids, measure, precision, fused)
+    general = GeneralScorer(model, train_ids, classes, measure, precision)
+    if len(y) < _WORTH_SLIMMING or not _is_chain(model):
+        return general
+    slim = SlimScorer(model, train_ids, classes, measure, precision)
+    return slim if _agree(slim, general, x[:2].to(device), y[:2].to(device)) else general
+
+
+def _is_chain(model: nn.Module) -> bool:
+    return read_chain(getattr(model, "_orig_mod", model)) is not None
+
+
+def _agree(one: Scorer, other: Scorer, x: Tensor, y: Tensor) -> bool:
+    """Whether two ways come to the same scores: a module may override its forward, and then does not do as it says."""
+    row = slice(0, 1)
+    found, expected = (scorer.tile(row, scorer.prepare(x, y)) for scorer in (one, other))
+    return bool(torch.allclose(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()) + 1e-4))
+
+
+def check_arguments(train_ids: Tensor, x: Inputs, y: Tensor, measure: str, precision: str) -> None:
+    """Raise what `influence` documents."""
+    check_ids(train_ids)
+    if y.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) or y.dim() != 1:
+        raise TypeError(f"labels must be one-dimensional integers, got {y.dtype} of shape {tuple(y.shape)}")
+    if len(x) != len(y):
+        raise ValueError(f"{len(x)} targets but {len(y)} labels: pass one label for each target")
+    if not len(y) or not len(train_ids):
+        raise ValueError(f"{len(train_ids)} training examples and {len(y)} targets: there must be some of both")
+    if measure not in ("loss", "margin"):
+        raise ValueError(f'measure={measure!r}: use "loss" or "margin"')
+    if precision not in DTYPES:
+        raise ValueError(f'precision={precision!r}: use "float32" or "bfloat16"')
