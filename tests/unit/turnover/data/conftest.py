@@ -43,9 +43,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Files:
         n = 30 if name.startswith("train") else 10
         shape, top = ((n, 28, 28), 256) if "images" in name else ((n,), 10)
         contents[name] = idx(rng.integers(top, size=shape, dtype=np.uint8))
-    known = {
-        name: fashion.Known(len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()
-    }
+    known = {name: fashion.Known(len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
     monkeypatch.setattr(fashion, "FILES", known)
     return contents
 

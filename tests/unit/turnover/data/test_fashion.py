@@ -63,9 +63,7 @@ def test_a_corrupt_download_is_tried_once_more(files, world, tmp_path: Path, cap
 
 
 def test_a_corrupt_source_gives_way_to_the_next(files, world, tmp_path: Path, caplog) -> None:
-    local = type(files)({name: damage(data) for name, data in files.items()}).put(
-        tmp_path / "local", packed=True
-    )
+    local = type(files)({name: damage(data) for name, data in files.items()}).put(tmp_path / "local", packed=True)
     good = {f"{name}.gz": gzip.compress(data) for name, data in files.items()}
     bad = {
         "damaged": lambda name: gzip.compress(damage(files[name.removesuffix(".gz")])),
@@ -129,9 +127,7 @@ def tools(tmp_path: Path, monkeypatch) -> Path:
     bin = tmp_path / "bin"
     bin.mkdir()
     apt = f'cat "$3" > {tmp_path}/told\n[ "$4" = update ] && exit 0\n: > "$5_1.0_all.deb"\n'
-    dpkg = (
-        'mkdir -p "$3/usr/share/x"\nprintf data > "$3/usr/share/x/a-ubyte.gz"\n: > "$3/usr/share/x/README"\n'
-    )
+    dpkg = 'mkdir -p "$3/usr/share/x"\nprintf data > "$3/usr/share/x/a-ubyte.gz"\n: > "$3/usr/share/x/README"\n'
     for name, script in (("apt-get", apt), ("dpkg-deb", dpkg)):
         (bin / name).write_text(f"#!/bin/sh\n{script}")
         (bin / name).chmod(0o755)

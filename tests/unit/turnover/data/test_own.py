@@ -83,11 +83,7 @@ def test_changed_images_are_read_again(pictures: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_table_gives_the_same_bytes_as_the_folder(pictures: Path, tmp_path: Path, suffix: str) -> None:
-    rows = [
-        {"path": f"./{label}/{i}.png", "label": label}
-        for i in reversed(range(30))
-        for label in ("dog", "cat")
-    ]
+    rows = [{"path": f"./{label}/{i}.png", "label": label} for i in reversed(range(30)) for label in ("dog", "cat")]
     one = fetch(f"folder:{pictures}", tmp_path / "one")
     other = fetch(table(pictures / f"all{suffix}", rows), tmp_path / "other")
     for name in ARRAYS:
@@ -211,9 +207,7 @@ GOOD = {"path": "cat/1.png", "label": "cat", "split": "train"}
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_table_errors_name_the_column_or_file(
-    pictures: Path, tmp_path: Path, rows, words, suffix: str
-) -> None:
+def test_table_errors_name_the_column_or_file(pictures: Path, tmp_path: Path, rows, words, suffix: str) -> None:
     message = refusal(table(pictures / f"all{suffix}", rows), tmp_path)
     assert all(word in message for word in words), message
 

@@ -159,9 +159,7 @@ def test_a_link_is_followed_and_modes_are_ordinary(files, world, tmp_path: Path)
     fetch("fashion-mnist", tmp_path / "set", local=files.put(tmp_path / "local", packed=False))
     assert (tmp_path / "set").is_symlink()
     assert (tmp_path / "disk" / MANIFEST).exists()
-    assert stat.S_IMODE((tmp_path / "disk").stat().st_mode) == stat.S_IMODE(
-        (tmp_path / "local").stat().st_mode
-    )
+    assert stat.S_IMODE((tmp_path / "disk").stat().st_mode) == stat.S_IMODE((tmp_path / "local").stat().st_mode)
 
 
 @pytest.mark.parametrize("name", ["imagenet", "", "Fashion-MNIST", "files:x"])

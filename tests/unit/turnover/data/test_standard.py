@@ -39,9 +39,7 @@ def test_torchvision_layouts_all_become_channels_first(world, tmp_path: Path, mo
     labels = [0, 1, 2, 0, 1, 2]
     splits = {
         "mnist": types.SimpleNamespace(data=colour[:, 0], targets=np.array(labels), classes=["a", "b", "c"]),
-        "cifar10": types.SimpleNamespace(
-            data=colour.transpose(0, 2, 3, 1), targets=labels, classes=["a", "b", "c"]
-        ),
+        "cifar10": types.SimpleNamespace(data=colour.transpose(0, 2, 3, 1), targets=labels, classes=["a", "b", "c"]),
         "svhn": types.SimpleNamespace(data=colour, labels=np.array(labels)),
     }
     for name, split in splits.items():

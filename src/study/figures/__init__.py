@@ -1,0 +1,35 @@
+"""The figures of the study, the data of each, and the numbers the report states."""
+
+from __future__ import annotations
+
+from study.context import Stage
+from study.figures.curves import draw_curves, draw_memorization_over_training
+from study.figures.distributions import draw_distributions
+from study.figures.images import draw_images
+from study.figures.inputs import read_inputs
+from study.figures.scores import draw_cost, draw_detection, draw_influence
+from study.figures.style import styled
+from study.figures.summary import summarize
+from study.files import write_json, writing
+from study.params import FiguresParams
+
+__all__ = ["make_figures"]
+
+
+def make_figures(stage: Stage) -> None:
+    """The body of stage `figures`: all of `reports/figures`, and `reports/metrics/summary.json`."""
+    settings: FiguresParams = stage.param("figures")
+    inputs = read_inputs(stage)
+    with writing(stage.out("reports/figures")) as folder, styled():
+        folder.mkdir(parents=True)
+        for draw in (
+            draw_curves,
+            draw_distributions,
+            draw_memorization_over_training,
+            draw_detection,
+            draw_cost,
+            draw_influence,
+            draw_images,
+        ):
+            draw(inputs, settings, folder)
+    write_json(stage.out("reports/metrics/summary.json"), summarize(inputs, settings))

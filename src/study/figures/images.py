@@ -1,0 +1,161 @@
+"""Images: the most memorized examples, and held-out mistakes with the training examples that shaped them.
+
+Each set is written three times: a table, the bare images below each other in one PNG (for the report, in the order of
+the table), and a labelled grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from study.context import Run
+from study.figures.inputs import Inputs, first_run
+from study.figures.style import INK, MUTED, VERMILLION, WIDTH, save_png
+from study.files import write_csv
+from study.params import FiguresParams
+from study.scenario import Scenario
+
+_LARGEST = 64  # pixels: larger images are shrunk
+_COLUMNS = 8
+
+
+def gallery_table(inputs: Inputs, run: Run, count: int) -> pd.DataFrame:
+    """The `count` most memorized training examples, of all and of those with real labels.
+
+    By mean loss over the seeds: at the top the other two measures are 1 for everybody.
+    """
+    scenario = inputs.scenarios[run.scenario]
+    tables = [inputs.memorization[of] for of in inputs.runs(run.scenario, run.placement)]
+    trained = pd.concat([table[table["split"] == "train"] for table in tables])
+    mean = trained.groupby("id")["loss"].mean().astype(float)
+    examples = _named(scenario).set_index("id")
+    ordered = mean.sort_index().sort_values(ascending=False, kind="stable")
+    is_random = examples.loc[ordered.index, "is_random"].to_numpy(bool)
+    shown = {"all": ordered[: count * bool(is_random.any())], "real": ordered[~is_random][:count]}
+    pieces = []
+    for kind, top in shown.items():
+        piece = examples.loc[top.index].reset_index()
+        pieces.append(piece.assign(kind=kind, rank=np.arange(1, len(top) + 1), memorization=top.to_numpy()))
+    columns = ["kind", "rank", "id", "given", "original", "given_name", "original_name", "differs", "is_random"]
+    found: pd.DataFrame = pd.concat(pieces, ignore_index=True)
+    return found.reindex(columns=[*columns, "memorization"])
+
+
+def mistakes_table(
+    targets: pd.DataFrame, top: pd.DataFrame, scenario: Scenario, settings: FiguresParams
+) -> pd.DataFrame:
+    """Held-out mistakes of highest loss, each followed by its most helpful and most harmful training examples.
+
+    One row an image: ``target``, ``kind`` (mistake, helpful, harmful), ``rank``, ``id``, ``influence`` (the loss
+    for the mistake itself), labels and their names, ``predicted_name`` for the mistake.
+    """
+    wrong = targets[targets["predicted"] != targets["given"]].sort_values(["loss", "id"], ascending=[False, True])
+    rows: list[dict[str, Any]] = []
+    for target in wrong.head(settings.mistakes).itertuples():
+        about = {"target": target.id, "kind": "mistake", "rank": 0, "id": target.id, "influence": target.loss}
+        rows.append({**about, "predicted": target.predicted})
+        for kind in ("helpful", "harmful"):
+            chosen = top[(top["target"] == target.id) & (top["kind"] == kind)].sort_values("rank")
+            rows += [
+                {"target": target.id, "kind": kind, "rank": i, "id": near.example, "influence": near.influence}
+                for i, near in enumerate(chosen.head(settings.neighbours).itertuples(), start=1)
+            ]
+    columns = ["target", "kind", "rank", "id", "influence", "predicted"]
+    table = pd.DataFrame(rows, columns=columns).merge(_named(scenario), on="id", how="left")
+    return table.assign(predicted_name=table.pop("predicted").map(dict(enumerate(scenario.classes))))
+
+
+def draw_images(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+    """`gallery` and `mistakes`: table, sprites and labelled grid of each."""
+    run = first_run(inputs)
+    scenario = inputs.scenarios[run.scenario]
+    gallery = gallery_table(inputs, run, settings.gallery)
+    mistakes = mistakes_table(inputs.targets[run], inputs.top[run], scenario, settings)
+    for name, table in (("gallery", gallery), ("mistakes", mistakes)):
+        write_csv(folder / f"{name}.csv", table)
+        if len(table):
+            _sprites(scenario.images[table["id"].to_numpy()]).save(folder / f"{name}-sprites.png", optimize=True)
+    for kind, part in gallery.groupby("kind", sort=False):
+        cells = [(i // _COLUMNS, i % _COLUMNS, row) for i, row in enumerate(part.itertuples())]
+        save_png(_grid(scenario, cells, _gallery_title), folder, f"gallery-{kind}", settings.dpi)
+    if len(mistakes):
+        save_png(_grid(scenario, _mistake_cells(mistakes), _mistake_title), folder, "mistakes", settings.dpi)
+
+
+def _named(scenario: Scenario) -> pd.DataFrame:
+    """The examples with the names of their labels, and whether they differ."""
+    names = dict(enumerate(scenario.classes))
+    examples = scenario.examples[["id", "given", "original", "is_random"]]
+    return examples.assign(
+        given_name=examples["given"].map(names),
+        original_name=examples["original"].map(names),
+        differs=examples["given"] != examples["original"],
+    )
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    """One uint8 [channels, height, width] image, shrunk if it is large."""
+    grey = pixels.shape[0] != 3
+    image = Image.fromarray(pixels[0] if grey else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    if max(image.size) > _LARGEST:
+        image.thumbnail((_LARGEST, _LARGEST))
+    return image
+
+
+def _sprites(images: np.ndarray) -> Image.Image:
+    """All images below each other."""
+    pictures = [_picture(pixels) for pixels in images]
+    width, height = pictures[0].size
+    sheet = Image.new(pictures[0].mode, (width, height * len(pictures)))
+    for row, picture in enumerate(pictures):
+        sheet.paste(picture, (0, row * height))
+    return sheet
+
+
+def _grid(scenario: Scenario, cells: list[tuple[int, int, Any]], title: Callable[[Any], tuple[str, str]]) -> Figure:
+    """Images at their (row, column, row of the table), each under its title."""
+    rows, columns = (1 + max(cell[axis] for cell in cells) for axis in (0, 1))
+    side = min(WIDTH / columns, 0.9)
+    figure = Figure(figsize=(side * columns, rows * (side + 0.3)))
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.3 / figure.get_figheight(), wspace=0.08, hspace=0.36 / side)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for row, column, entry in cells:
+        panel = axes[row][column]
+        panel.imshow(_picture(scenario.images[int(entry.id)]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        text, colour = title(entry)
+        panel.set_title(text, fontsize=6.5, color=colour, loc="left", pad=2)
+    return figure
+
+
+def _mistake_cells(table: pd.DataFrame) -> list[tuple[int, int, Any]]:
+    """Two rows a mistake: the helpful examples beside it, the harmful ones below these."""
+    cells: list[tuple[int, int, Any]] = []
+    for mistake, (_, part) in enumerate(table.groupby("target", sort=False)):
+        below = (part["kind"] == "harmful").astype(int)
+        places = zip(2 * mistake + below, part["rank"], part.itertuples(), strict=True)
+        cells += [(int(row), int(column), entry) for row, column, entry in places]
+    return cells
+
+
+def _labels(row: Any) -> str:
+    return f"{row.given_name} ✗\n(is {row.original_name})" if row.differs else f"{row.given_name}\n"
+
+
+def _gallery_title(row: Any) -> tuple[str, str]:
+    return _labels(row), VERMILLION if row.differs else INK
+
+
+def _mistake_title(row: Any) -> tuple[str, str]:
+    if row.kind == "mistake":
+        return f"{row.original_name}, taken\nfor {row.predicted_name}", INK
+    text = f"{row.given_name}{' ✗' if row.differs else ''}\n{row.influence:+.2f}"
+    return text, VERMILLION if row.differs else MUTED

@@ -1,0 +1,133 @@
+"""How figures look, and how they are saved: colour-blind safe, readable at column width, always the same bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+import study.figures.groups as groups
+from study.files import write_csv
+
+# The palette of Okabe and Ito (2008). The report swaps ink, paper and grid for its own, in light and in dark.
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+INK, MUTED, GRID, PAPER = "#1f2328", "#6e7781", "#d8dee4", "#ffffff"
+WIDTH = 7.2  # inches: the width of the report's column
+
+COLOURS = {
+    groups.REAL: BLUE,
+    groups.REAL_EASY: SKY,
+    groups.REAL_DIFFICULT: BLUE,
+    groups.RANDOM: VERMILLION,
+    groups.RANDOM_EASY: ORANGE,
+    groups.RANDOM_DIFFICULT: VERMILLION,
+    groups.PLACEBO: MUTED,
+}
+LINES = {groups.REAL_EASY: (0, (4, 1.5)), groups.RANDOM_EASY: (0, (4, 1.5)), groups.PLACEBO: (0, (1, 1.2))}
+
+_RC: dict[str, Any] = {
+    "svg.hashsalt": "turnover",  # the ids inside an SVG are random without it
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same glyphs on every machine
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.6,
+    "path.simplify": True,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """While active, matplotlib draws in the study's style, whatever the user's own settings are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)  # type: ignore[arg-type]  # the stubs want literal keys
+        yield
+
+
+def canvas(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """A figure as wide as the report's column, and its axes as rows of columns."""
+    figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05))
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, [list(row) for row in axes]
+
+
+def save(figure: Figure, folder: Path, name: str, dpi: int, data: pd.DataFrame | None = None) -> None:
+    """Write `name`.svg, .png and, if there is data, .csv."""
+    save_png(figure, folder, name, dpi)
+    figure.set_layout_engine("none")  # it stands where it stands: do not work the layout out a second time
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, dpi=dpi)
+    # A hundredth of a point is finer than anybody sees, and makes the file a third smaller.
+    small = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text.getvalue())
+    (folder / f"{name}.svg").write_text(small, encoding="utf-8", newline="\n")
+    if data is not None:
+        write_csv(folder / f"{name}.csv", data)
+
+
+def save_png(figure: Figure, folder: Path, name: str, dpi: int) -> None:
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None}, dpi=dpi)
+
+
+def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float = 0.1) -> None:
+    """Write (text, y, colour) labels to the right of the axes at height y, moved apart where they would overlap."""
+    axes.autoscale_view()  # matplotlib settles the limits late; the heights need them now
+    ordered = sorted(labels, key=lambda label: label[1])
+    heights: list[float] = []
+    for _, y, _ in ordered:
+        at = float(axes.transAxes.inverted().transform(axes.transData.transform((0.0, y)))[1])
+        at = max(0.0, at)
+        heights.append(max(at, heights[-1] + gap) if heights else at)
+    ceiling = 1.0
+    for i in reversed(range(len(heights))):
+        heights[i] = min(heights[i], ceiling)
+        ceiling = heights[i] - gap
+    for (text, _, colour), at in zip(ordered, heights, strict=True):
+        axes.annotate(
+            text,
+            (1.0, at),
+            (5, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=8,
+            annotation_clip=False,
+        )
+
+
+def note(figure: Figure, text: str) -> None:
+    """The small line under a figure that states n and the interval."""
+    figure.supxlabel(text, fontsize=7.5, color=MUTED, x=0.995, ha="right")

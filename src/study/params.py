@@ -1,0 +1,190 @@
+"""Every setting of the study, typed and checked; `params.yaml` holds the values.
+
+A wrong file gives one sentence a mistake: the key, the value, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from turnover.errors import UserError
+
+
+class ParamsError(UserError):
+    """`params.yaml` is wrong; the message is meant for its author."""
+
+
+class _Namespace(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Placement = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$")]
+Seed = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
+Positive = Annotated[float, Field(gt=0.0, strict=False)]
+NonNegative = Annotated[float, Field(ge=0.0, strict=False)]
+
+
+class DataParams(_Namespace):
+    """Which data set, and how much of it."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    train: Annotated[int, Field(ge=10)]
+    placebo: Annotated[int, Field(ge=0)]
+    heldout: Annotated[int, Field(ge=10)]
+    seed: Seed
+
+
+class LabelsParams(_Namespace):
+    """Label randomization: the fraction of random labels in every scenario."""
+
+    kind: Literal["uniform", "other", "pair"]
+    seed: Seed
+    noise: dict[Name, Fraction]
+
+
+class ModelParams(_Namespace):
+    """The network: a name of `turnover.models`, its settings, and the turn-over dropout in it."""
+
+    name: Annotated[str, Field(min_length=1)]
+    options: dict[str, int | list[int]] = {}
+    keep: Annotated[float, Field(gt=0.0, lt=1.0)]
+    width: Annotated[int, Field(ge=2)] | None = None
+
+
+class TrainingParams(_Namespace):
+    """The training loop."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    schedule: Literal["one-cycle", "cosine", "constant"]
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    precision: Literal["float32", "bfloat16", "auto"]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")]
+    threads: Annotated[int, Field(ge=1)]
+    dynamics_epochs: list[Annotated[int, Field(ge=0)]] | Literal["all", "auto"]
+
+
+class InfluenceParams(_Namespace):
+    """Influence of the training examples on the held-out examples."""
+
+    measure: Literal["loss", "margin"]
+    targets: Annotated[int, Field(ge=1)]
+    targets_all_layers: Annotated[int, Field(ge=1)]
+    top: Annotated[int, Field(ge=1)]
+    matrix: bool
+
+
+class EstimateParams(_Namespace):
+    """Memorization and influence."""
+
+    influence: InfluenceParams
+
+
+class FiguresParams(_Namespace):
+    """Figures and galleries."""
+
+    difficulty_quantile: Annotated[float, Field(gt=0.0, le=0.5)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    dpi: Annotated[int, Field(ge=50, le=600)]
+    gallery: Annotated[int, Field(ge=1, le=100)]
+    mistakes: Annotated[int, Field(ge=1, le=20)]
+    neighbours: Annotated[int, Field(ge=1, le=20)]
+
+
+class Params(_Namespace):
+    """The whole of `params.yaml`."""
+
+    scenarios: Annotated[list[Name], Field(min_length=1)]
+    placements: Annotated[list[Placement], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    data: DataParams
+    labels: LabelsParams
+    model: ModelParams
+    training: TrainingParams
+    estimate: EstimateParams
+    figures: FiguresParams
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        from turnover.data.sources import NAMES  # here, because it imports numpy and more
+
+        own = self.data.dataset.startswith(("folder:", "table:"))
+        if not own and self.data.dataset not in NAMES:
+            raise ValueError(
+                f"data.dataset: {self.data.dataset!r} is not allowed: "
+                f"it should be one of {', '.join(NAMES)}, folder:PATH or table:PATH"
+            )
+        for key in ("scenarios", "placements", "seeds"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key}: {values} names something twice")
+        missing = [name for name in self.scenarios if name not in self.labels.noise]
+        if missing:
+            raise ValueError(
+                f"labels.noise: no fraction of random labels for scenario {missing[0]!r}; "
+                f"it has {sorted(self.labels.noise)}"
+            )
+        if self.estimate.influence.targets > self.data.heldout:
+            raise ValueError(
+                f"estimate.influence.targets: {self.estimate.influence.targets} "
+                f"is more than data.heldout={self.data.heldout}"
+            )
+        if self.training.batch_size > self.data.train:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} is more than data.train={self.data.train}"
+            )
+        if "dropout" in self.placements:
+            raise ValueError("placements: 'dropout' is the control's name; use head, all, or modules joined by '+'")
+        return self
+
+
+def check_params(raw: Any, source: str = "params.yaml") -> Params:
+    """Typed params from the parsed `params.yaml`.
+
+    Raises:
+        ParamsError: one line for every mistake.
+    """
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
+
+
+def placement_after(placement: str) -> str | list[str]:
+    """The `after` argument of `turnover.insert` that a placement stands for."""
+    return placement if placement in ("head", "all") else placement.split("+")
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One mistake in words: key, value, what is allowed."""
+    key = ".".join(str(part) for part in error["loc"] if part != "int" and "[" not in str(part))
+    if error["type"] == "extra_forbidden":
+        return f"{key} is not a setting{_suggestion(error)}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "value_error":
+        return error["msg"].removeprefix("Value error, ")
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{key}: {error['input']!r} is not allowed: {message.replace('input should', 'it should')}"
+
+
+def _suggestion(error: ErrorDetails) -> str:
+    model: Any = Params
+    for part in error["loc"][:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    if not hasattr(model, "model_fields"):
+        return ""
+    names = list(model.model_fields)
+    close = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
+    return f": did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"

@@ -1,0 +1,74 @@
+"""Before the pipeline runs: check every setting, and clear away what belongs to runs that are no longer asked for.
+
+The stages that aggregate over runs depend on whole folders. A run left over from other settings would change
+those folders, and with them `dvc.lock`, on this machine alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from study.context import control_runs, load_params, masked_runs
+from study.params import Params
+from turnover.errors import UserError
+
+# Folder of the runs' outs, and whether each control run has one there too.
+_RUN_FOLDERS = (
+    ("models", True),
+    ("dynamics", False),
+    ("scores", False),
+    ("reports/metrics/train", True),
+    ("reports/metrics/estimate", False),
+)
+
+
+def leftovers(root: Path, params: Params) -> list[Path]:
+    """Outs of runs and scenarios that `params` does not ask for."""
+    masked = {run.name for run in masked_runs(params)}
+    every = masked | {run.name for run in control_runs(params)}
+    found = [path for path in _children(root / "data") if path.name not in {"raw", *params.scenarios}]
+    for folder, controls in _RUN_FOLDERS:
+        wanted = every if controls else masked
+        found += [path for path in _children(root / folder) if _run_name(path) not in wanted]
+    return found
+
+
+def prepare(root: Path) -> None:
+    """Check params.yaml and remove leftovers (DVC's cache keeps them).
+
+    Raises:
+        UserError: a setting is wrong.
+    """
+    params = load_params(root)
+    from study.networks import check_networks  # imports torch: only once the cheap checks have passed
+
+    check_networks(params)
+    for path in leftovers(root, params):
+        print(f"removing {path.relative_to(root)}: params.yaml no longer asks for it")
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name != ".gitignore") if folder.is_dir() else []
+
+
+def _run_name(path: Path) -> str:
+    return path.name.removesuffix(path.suffix) if path.suffix in {".parquet", ".json", ".csv"} else path.name
+
+
+def main() -> int:
+    try:
+        prepare(Path.cwd())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

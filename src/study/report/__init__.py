@@ -1,0 +1,21 @@
+"""The report: one self-contained page, and the same in Markdown for diffs and pull requests."""
+
+from __future__ import annotations
+
+from study.context import Stage
+from study.files import writing
+from study.report.content import read_content
+from study.report.render import render_html, render_markdown
+
+__all__ = ["make_report"]
+
+
+def make_report(stage: Stage) -> None:
+    """The body of stage `report`."""
+    content = read_content(stage)
+    for path, text in (
+        ("reports/index.html", render_html(content)),
+        ("reports/report.md", render_markdown(content)),
+    ):
+        with writing(stage.out(path)) as beside:
+            beside.write_text(text, encoding="utf-8", newline="\n")

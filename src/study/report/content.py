@@ -1,0 +1,100 @@
+"""What the report shows: numbers from `summary.json`, figures, images, settings."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+from pydantic import BaseModel
+
+from study.context import Stage
+from turnover.errors import UserError
+
+SETTINGS = ("scenarios", "placements", "seeds", "data", "labels", "model", "training", "estimate", "figures")
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything the templates need."""
+
+    summary: dict[str, Any]
+    figures: Path  # the folder
+    settings: list[tuple[str, str]]
+    gallery: dict[str, list[dict[str, Any]]]  # kind -> images, each with its `src`
+    mistakes: list[dict[str, Any]]  # {"mistake": row, "helpful": rows, "harmful": rows}
+
+    def has(self, name: str) -> bool:
+        """Is there such a figure?"""
+        return (self.figures / name).exists()
+
+
+def read_content(stage: Stage) -> Content:
+    """Read the outputs of stage `figures` and the settings.
+
+    Raises:
+        UserError: something is missing or corrupt.
+    """
+    folder = stage.dep("reports/figures")
+    path = stage.dep("reports/metrics/summary.json")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        gallery = _images(folder, "gallery")
+        mistakes = _images(folder, "mistakes")
+    except (OSError, ValueError) as error:
+        raise UserError(f"the figures are missing or corrupt ({error}): run `dvc repro -f figures`") from error
+    by_target: dict[Any, dict[str, Any]] = {}
+    for row in mistakes:
+        of = by_target.setdefault(row["target"], {"helpful": [], "harmful": []})
+        if row["kind"] == "mistake":
+            of["mistake"] = row
+        else:
+            of[row["kind"]].append(row)
+    kinds = dict.fromkeys(row["kind"] for row in gallery)
+    return Content(
+        summary=summary,
+        figures=folder,
+        settings=[line for key in SETTINGS for line in _lines(key, stage.param(key))],
+        gallery={kind: [row for row in gallery if row["kind"] == kind] for kind in kinds},
+        mistakes=list(by_target.values()),
+    )
+
+
+def _images(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of an image table, each with its image cut from the sprites as a data URI."""
+    # Class names such as "None" or "NA" are names, not missing values.
+    table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+    if not len(table):
+        return []
+    rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    with Image.open(folder / f"{name}-sprites.png") as sheet:
+        width, height = sheet.width, sheet.height // len(rows)
+        for index, row in enumerate(rows):
+            row["src"] = _data_uri(sheet.crop((0, index * height, width, (index + 1) * height)))
+            row["differs"] = str(row["differs"]) == "True"
+    return rows
+
+
+def _data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _lines(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Flat (key, value) lines of a namespace, as `params.yaml` would name them."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        for name, of in value.items():
+            yield from _lines(f"{key}.{name}", of)
+    elif isinstance(value, list):
+        yield key, ", ".join(str(of) for of in value)
+    else:
+        yield key, "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,132 @@
+"""Train one network of the study, with or without turn-over dropout, and write what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from study.context import CONTROL, Run, Stage
+from study.files import write_csv, write_json, write_parquet
+from study.fingerprint import fingerprint
+from study.networks import Architecture, check_networks, make_network, save_network
+from study.params import ParamsError, TrainingParams
+from study.scenario import Scenario, load_scenario
+from study.tracking import track
+from turnover.data.batches import Examples
+from turnover.devices import resolve_device, resolve_precision
+from turnover.dynamics import Dynamics, schedule
+from turnover.memorization import evaluating
+from turnover.models import image_statistics
+from turnover.outputs import loss_and_margin
+from turnover.training import Epoch, TrainingConfig, train
+
+
+def train_run(stage: Stage, run: Run) -> None:
+    """The body of the stages `train` and `control`."""
+    stage.check(check_networks)
+    settings: TrainingParams = stage.param("training")
+    device = resolve_device(settings.device)
+    precision = resolve_precision(settings.precision, device)
+    torch.set_num_threads(settings.threads)
+    masked = run.placement != CONTROL
+    scenario = load_scenario(stage.dep(f"data/{run.scenario}"))
+    trained, watched, heldout = (
+        examples_of(scenario, *splits).to(device) for splits in (("train",), ("train", "placebo"), ("heldout",))
+    )
+    architecture = describe(scenario, run, stage.param("model"), trained)
+    network = make_network(architecture).to(device)
+    try:
+        epochs = schedule(settings.epochs, settings.dynamics_epochs)
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: {error}") from error
+    dynamics = Dynamics(watched, epochs) if masked else None
+    config = TrainingConfig(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        optimizer=settings.optimizer,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        schedule=settings.schedule,
+        label_smoothing=settings.label_smoothing,
+        precision=precision,
+        seed=run.seed,
+    )
+    # What is resolved on this machine belongs to a checkpoint's identity, but not to the outs', which DVC keeps.
+    made_by = fingerprint(stage)
+    checkpoint = stage.root / ".checkpoints" / f"{run.name}-{made_by}-{device.type}-{precision}.pt"
+
+    with track(stage, run) as tracker:
+        tracker.resolved(device=str(device), precision=precision)
+        history = train(
+            network,
+            trained,
+            config,
+            turn_over=masked,
+            dynamics=dynamics,
+            evaluate=lambda model: heldout_metrics(model, heldout),
+            on_epoch=lambda epoch: tracker.epoch(epoch.number, metrics_of(epoch)),
+            checkpoint=checkpoint,
+            fingerprint=checkpoint.stem,
+        )
+        save_network(network, architecture, made_by, stage.out(f"models/{run.name}"))
+        if dynamics is not None:
+            write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
+        curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
+        write_csv(stage.out(f"reports/metrics/train/{run.name}.csv"), curve)
+        write_json(stage.out(f"reports/metrics/train/{run.name}.json"), final_metrics(curve, dynamics, scenario))
+        tracker.results()
+    checkpoint.unlink(missing_ok=True)
+
+
+def examples_of(scenario: Scenario, *splits: str) -> Examples:
+    """The examples of some splits with their given labels, as tensors."""
+    rows = scenario.of(*splits)
+    ids = torch.tensor(rows["id"].to_numpy())
+    images = torch.from_numpy(scenario.images)[ids]
+    return Examples(images, torch.tensor(rows["given"].to_numpy()), ids)
+
+
+def describe(scenario: Scenario, run: Run, model: Any, trained: Examples) -> Architecture:
+    """The architecture of a run; normalisation comes from the training examples."""
+    mean, std = image_statistics(trained.images.cpu())
+    channels, height, width = trained.images.shape[1:]
+    return Architecture(run, model, (channels, height, width), scenario.classes, tuple(mean), tuple(std))
+
+
+def heldout_metrics(model: torch.nn.Module, heldout: Examples) -> dict[str, float]:
+    """Mean loss and accuracy of the full network on the held-out examples."""
+    losses, margins = [], []
+    with evaluating(model), torch.no_grad():
+        for batch in heldout.in_order(512):
+            loss, margin = loss_and_margin(model(batch.images), batch.labels)
+            losses.append(loss)
+            margins.append(margin)
+    return {
+        "heldout_loss": torch.cat(losses).double().mean().item(),
+        "heldout_accuracy": (torch.cat(margins) > 0).double().mean().item(),
+    }
+
+
+def metrics_of(epoch: Epoch) -> dict[str, float]:
+    """What the curve and the tracking keep of an epoch."""
+    return {"train_loss": epoch.loss, "train_accuracy": epoch.accuracy, **epoch.extra}
+
+
+def final_metrics(curve: pd.DataFrame, dynamics: Dynamics | None, scenario: Scenario) -> dict[str, Any]:
+    """The figures of a finished run: held-out accuracy, and accuracy on real and random training labels."""
+    last = curve.iloc[-1]
+    metrics: dict[str, Any] = {key: round(float(last[key]), 6) for key in curve.columns if key != "epoch"}
+    metrics["epochs"] = int(last["epoch"])
+    if dynamics is None:
+        return metrics
+    frame = dynamics.frame()
+    final = frame[frame["epoch"] == frame["epoch"].max()].merge(scenario.examples, on="id")
+    trained = final[final["split"] == "train"]
+    for name, group in (("real", trained[~trained["is_random"]]), ("random", trained[trained["is_random"]])):
+        if len(group):
+            for of in ("exposed", "flipped", "full"):
+                metrics[f"accuracy_{name}_{of}"] = round(float(group[f"correct_{of}"].mean()), 6)
+    return metrics

@@ -1,0 +1,23 @@
+"""Draw the study's examples and give a fraction of them random labels."""
+
+from study.context import Stage, main
+from study.corruption import make_scenario
+from study.scenario import save_scenario
+from turnover.data.dataset import load
+
+
+def run(stage: Stage) -> None:
+    name = stage.item["scenario"]
+    scenario = make_scenario(
+        name,
+        load(stage.dep("data/raw")),
+        stage.param("data"),
+        fraction=stage.param(f"labels.noise.{name}"),
+        kind=stage.param("labels.kind"),
+        label_seed=stage.param("labels.seed"),
+    )
+    save_scenario(scenario, stage.out(f"data/{name}"))
+
+
+if __name__ == "__main__":
+    main(run, "corrupt", "scenario", doc=__doc__)

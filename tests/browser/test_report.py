@@ -1,0 +1,115 @@
+"""The report in a real browser: nothing fetched, nothing broken, nothing wider than the screen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages import figures, report
+from study.context import run_stage
+from study.report.render import SECTIONS
+from tests.unit.study.fake_runs import REPOSITORY, make_repository
+
+pytestmark = pytest.mark.browser
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        message = f"no Chromium on this machine: none of {', '.join(NAMES)} is in PATH"
+        if os.environ.get("TURNOVER_REQUIRE_BROWSER") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=program, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_repository(tmp_path_factory.mktemp("study"), scenarios={"mixed": 0.25})
+    assert run_stage(figures.run, "figures", {}, root=root) == 0
+    assert run_stage(report.run, "report", {}, root=root) == 0
+    return root / "reports/index.html"
+
+
+@pytest.fixture(params=["make-believe", "committed"])
+def page_path(request: pytest.FixtureRequest, made: Path) -> Path:
+    committed = REPOSITORY / "reports/index.html"
+    if request.param == "make-believe":
+        return made
+    if not committed.exists():
+        pytest.skip("reports/index.html was not made yet: `make repro` makes it")
+    return committed
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_report_in_a_browser(browser: Any, page_path: Path, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(page_path.as_uri())
+
+    assert messages == []
+    # The page itself is the one thing read; data: addresses are inside it.
+    assert [url for url in requests if not url.startswith("data:")] == [page_path.as_uri()]
+    assert page.locator("h1").count() == 1
+    headings = page.locator("h2").all_inner_texts()
+    assert headings[:2] == ["Contents", SECTIONS["claims"]]
+    assert set(headings) - {"Contents"} <= set(SECTIONS.values())
+    assert page.locator("nav a").count() == len(headings) - 1
+
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    widths = page.evaluate("[...document.images].map(i => i.complete ? i.naturalWidth : 0)")
+    assert len(widths) > 8
+    assert min(widths) > 0
+    heights = page.evaluate("[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().height)")
+    assert len(heights) > 5
+    assert min(heights) > 80
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # Nothing sticks out of the column either, other than what scrolls inside its own frame.
+    outside = page.evaluate(
+        "w => [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') &&"
+        " e.getBoundingClientRect().right > w + 0.5).map(e => e.outerHTML.slice(0, 80))",
+        width,
+    )
+    assert outside == []
+    context.close()
+
+
+def test_the_text_keeps_its_contrast_in_the_dark(browser: Any, made: Path) -> None:
+    """Labels inside the figures follow the colours of the page."""
+    colours = []
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme)
+        page = context.new_page()
+        page.goto(made.as_uri())
+        colours.append(
+            page.evaluate(
+                "['figure svg text', 'figure'].map(s => getComputedStyle(document.querySelector(s)))"
+                ".map((style, i) => i ? style.backgroundColor : style.fill)"
+            )
+        )
+        context.close()
+    (ink, card), (dark_ink, dark_card) = colours
+    brightness = [sum(int(v) for v in colour[4:-1].split(",")) for colour in (ink, card, dark_ink, dark_card)]
+    assert brightness[0] < 200
+    assert brightness[1] > 600
+    assert brightness[2] > 600
+    assert brightness[3] < 200

@@ -1,0 +1,146 @@
+"""dvc.yaml, the stage scripts and the typed params say the same thing."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from study.context import declaration, load_params, read_yaml, run_stage
+from study.params import Params
+from turnover.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+RAW = read_yaml(ROOT / "params.yaml")
+STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
+
+# Imported by stages, but unable to change a byte of what they write: plumbing, checks, tracking.
+CANNOT_CHANGE_OUTS = {
+    "src/study/context.py",
+    "src/study/fingerprint.py",
+    "src/study/params.py",
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "src/study/tracking").glob("*.py")),
+    "src/turnover/errors.py",
+    "src/turnover/progress.py",
+}
+# They only hand names on: whoever needs a room imports that room.
+TABLES_OF_NAMES = {"src/turnover/__init__.py", "src/turnover/data/__init__.py"}
+# `fetch` builds every network once, only to refuse a wrong setting before the download.
+ONLY_CHECKS = {"fetch": {"src/study/networks.py"}}
+
+
+def items(name: str) -> list[dict[str, str]]:
+    matrix = STAGES[name].get("matrix", {})
+    lists = [RAW[str(of)[2:-1]] for of in matrix.values()]
+    return [dict(zip(matrix, map(str, values), strict=True)) for values in itertools.product(*lists)]
+
+
+def test_our_reading_of_dvc_yaml_is_dvcs_own() -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        theirs = {stage.addressing: stage for stage in repo.index.stages}
+        ours = [declaration(ROOT, RAW, name, item) for name in STAGES for item in items(name)]
+        assert {stage.name for stage in ours} == set(theirs)
+        for stage in ours:
+            other = theirs[stage.name]
+            assert stage.cmd == other.cmd
+            assert set(stage.outs) == {out.def_path for out in other.outs}
+            paths = {dep.def_path for dep in other.deps if not hasattr(dep, "params")}
+            params = {key for dep in other.deps if hasattr(dep, "params") for key in dep.params}
+            assert set(stage.deps) == paths
+            assert set(stage.params) == params
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_it_imports(name: str) -> None:
+    declared = [dep for dep in STAGES[name]["deps"] if dep.startswith(("stages/", "src/"))]
+    seen: set[str] = set()
+    todo = [f"stages/{name}.py"]
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        if path not in CANNOT_CHANGE_OUTS | ONLY_CHECKS.get(name, set()):
+            todo += imports_of(path)
+    undeclared = {
+        path
+        for path in seen - CANNOT_CHANGE_OUTS - ONLY_CHECKS.get(name, set())
+        if not any(path == dep or path.startswith(dep + "/") for dep in declared)
+    }
+    assert not undeclared, f"stage {name} imports code that dvc.yaml does not declare"
+    unused = {dep for dep in declared if not any(path == dep or path.startswith(dep + "/") for path in seen)}
+    assert not unused, f"dvc.yaml declares code that stage {name} does not import"
+
+
+def imports_of(path: str) -> list[str]:
+    """Files of this project that a file imports, wherever in it."""
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    found = []
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            base = name.replace(".", "/")
+            for candidate in (f"src/{base}.py", f"src/{base}/__init__.py"):
+                if (ROOT / candidate).exists() and candidate not in TABLES_OF_NAMES:
+                    found.append(candidate)
+    return found
+
+
+def test_every_setting_is_declared_by_a_stage() -> None:
+    declared = {key.split("${")[0].rstrip(".") for stage in STAGES.values() for key in stage.get("params", [])} | {
+        str(of)[2:-1] for stage in STAGES.values() for of in stage.get("matrix", {}).values()
+    }
+    for key in Params.model_fields:
+        assert any(other.split(".")[0] == key for other in declared), f"no stage depends on setting {key}"
+
+
+def test_the_lists_of_the_matrix_feed_the_stages_that_aggregate() -> None:
+    for name in ("figures", "report"):
+        assert {"scenarios", "placements", "seeds"} <= set(STAGES[name]["params"])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_has_a_script_that_explains_itself(name: str) -> None:
+    tree = ast.parse((ROOT / "stages" / f"{name}.py").read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert re.search(rf"^python -m stages\.{name}\b", STAGES[name]["cmd"])
+
+
+def test_committed_params_are_valid() -> None:
+    assert load_params(ROOT).scenarios == RAW["scenarios"]
+
+
+def test_a_stage_cannot_read_what_is_not_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "secret.txt").write_text("not for corrupt")
+    attempts = {
+        "setting 'training'": lambda stage: stage.param("training"),
+        "reads scores/secret.txt": lambda stage: stage.dep("scores/secret.txt"),
+        "writes models/x": lambda stage: stage.out("models/x"),
+        "opens scores/secret.txt": lambda stage: (stage.root / "scores/secret.txt").read_text(),
+    }
+    for message, attempt in attempts.items():
+        assert run_stage(attempt, "corrupt", {"scenario": "mixed"}, tmp_path) == 1
+        said = capsys.readouterr().err
+        assert message in said
+        assert "which dvc.yaml does not declare" in said
+    # The same file is open to a stage that declares it.
+    assert run_stage(lambda stage: stage.dep("scores/secret.txt").read_text(), "figures", {}, tmp_path) == 0  # type: ignore[arg-type,return-value]
+
+
+def test_unknown_stage_or_item_is_an_error() -> None:
+    with pytest.raises(UserError, match="has no stage 'trian'; it has fetch"):
+        declaration(ROOT, RAW, "trian", {})
+    with pytest.raises(UserError, match="--seed 99 is not in the matrix of stage 'control'"):
+        declaration(ROOT, RAW, "control", {"scenario": "mixed", "seed": "99"})

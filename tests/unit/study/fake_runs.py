@@ -1,0 +1,158 @@
+"""A small make-believe study: what the stages before `figures` leave behind, without training anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from study.scenario import Scenario, save_scenario
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SCENARIOS = {"real": 0.0, "mixed": 0.25}
+PLACEMENTS = ("head", "all")
+SEEDS = (0, 1)
+TRAIN, PLACEBO, HELDOUT, CLASSES = 60, 12, 30, ("cup", "hat", "bag")
+EPOCHS = (0, 1, 2, 3, 5)
+
+
+def make_repository(
+    root: Path,
+    *,
+    seeds: tuple[int, ...] = SEEDS,
+    scenarios: dict[str, float] | None = None,
+    placements: tuple[str, ...] = PLACEMENTS,
+) -> Path:
+    """Fill `root` with dvc.yaml, params.yaml and the artefacts of every run. Returns it."""
+    scenarios = SCENARIOS if scenarios is None else scenarios
+    shutil.copy(REPOSITORY / "dvc.yaml", root)
+    yaml = YAML()
+    params = yaml.load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    params["scenarios"], params["placements"], params["seeds"] = list(scenarios), list(placements), list(seeds)
+    params["labels"]["noise"] = dict(scenarios)
+    params["data"].update(train=TRAIN, placebo=PLACEBO, heldout=HELDOUT)
+    params["training"].update(epochs=EPOCHS[-1], batch_size=20)
+    params["estimate"]["influence"].update(targets=HELDOUT, targets_all_layers=5)
+    params["figures"].update(gallery=8, mistakes=3, neighbours=4)
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+    for name, fraction in scenarios.items():
+        scenario = _scenario(name, fraction)
+        save_scenario(scenario, _made(root / "data" / name))
+        for seed in seeds:
+            _metrics(root, f"{name}-dropout-{seed}", seed)
+            for place, placement in enumerate(placements):
+                _run(root, scenario, f"{name}-{placement}-{seed}", np.random.default_rng([seed, place, len(name)]))
+    return root
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _scenario(name: str, fraction: float) -> Scenario:
+    rng = np.random.default_rng(len(name))
+    n = TRAIN + PLACEBO + HELDOUT
+    original = rng.integers(0, len(CLASSES), n)
+    split = np.repeat(["train", "placebo", "heldout"], [TRAIN, PLACEBO, HELDOUT])
+    is_random = np.zeros(n, bool)
+    is_random[: round(fraction * TRAIN)] = True
+    given = np.where(is_random, rng.integers(0, len(CLASSES), n), original)
+    # Every class has its own stripe, so that a person looking at a test's pictures sees the label.
+    images = rng.integers(0, 90, (n, 1, 8, 8))
+    images[np.arange(n), 0, 2 * original] += 150
+    examples = pd.DataFrame(
+        {"id": np.arange(n), "split": split, "given": given, "original": original, "is_random": is_random}
+    )
+    return Scenario(name, images.astype(np.uint8), examples, CLASSES, "make-believe")
+
+
+def _run(root: Path, scenario: Scenario, name: str, rng: np.random.Generator) -> None:
+    """One masked run: examples later in the list are harder, random ones hardest, placebos never learned."""
+    examples = scenario.of("train", "placebo").reset_index(drop=True)
+    ids = examples["id"].to_numpy()
+    trained = (examples["split"] == "train").to_numpy()
+    hard = np.where(examples["is_random"], 1.0, 0.1 + 0.7 * ids / TRAIN)
+    pieces = []
+    for epoch in EPOCHS:
+        learned = 1 - np.exp(-epoch / (0.5 + 3 * hard))
+        noise = rng.normal(0, 0.05, (3, len(ids)))
+        generalized = np.where(trained, 1 - hard, 0.6)
+        losses = {
+            "exposed": 1.1 * (1 - np.where(trained, learned, learned * generalized)),
+            "flipped": 1.1 * (1 - learned * generalized) + 2 * hard * learned * trained,
+            "full": 1.1 * (1 - learned * (1 + generalized) / 2),
+        }
+        columns: dict[str, object] = {"epoch": np.full(len(ids), epoch, np.int32), "id": ids}
+        for (network, loss), wobble in zip(losses.items(), noise, strict=True):
+            value = np.abs(loss + wobble).astype(np.float32)
+            columns |= {f"loss_{network}": value, f"margin_{network}": 0.7 - value, f"correct_{network}": value < 0.7}
+        pieces.append(pd.DataFrame(columns))
+    dynamics = pd.concat(pieces, ignore_index=True)
+    dynamics.to_parquet(_made(root / f"dynamics/{name}.parquet"))
+    last = dynamics[dynamics["epoch"] == EPOCHS[-1]].reset_index(drop=True)
+    exposed, flipped = last["loss_exposed"].to_numpy(), last["loss_flipped"].to_numpy()
+    memorization = examples[["id", "split", "given", "original", "is_random"]].assign(
+        loss=flipped - exposed,
+        probability=np.exp(-exposed) - np.exp(-flipped),
+        accuracy=last["correct_exposed"].astype(int) - last["correct_flipped"].astype(int),
+        loss_exposed=exposed,
+        loss_flipped=flipped,
+        loss_full=last["loss_full"],
+    )
+    memorization.to_parquet(_made(root / f"scores/{name}/memorization.parquet"))
+    _influence(root / f"scores/{name}/influence", scenario, hard, rng)
+    _metrics(root, name, int(name[-1]), examples, last)
+
+
+def _influence(folder: Path, scenario: Scenario, hard: np.ndarray, rng: np.random.Generator) -> None:
+    train, heldout = scenario.of("train"), scenario.of("heldout")
+    sign = np.where(train["is_random"], -1.0, 1.0)
+    matrix = rng.normal(0, 0.2, (TRAIN, HELDOUT)) + (sign * hard[:TRAIN])[:, None]
+    same = train["given"].to_numpy()[:, None] == heldout["given"].to_numpy()
+    totals = {"id": train["id"].to_numpy(), "total": matrix.sum(1), "total_same_class": (matrix * same).sum(1)}
+    pd.DataFrame(totals).to_parquet(_made(folder / "totals.parquet"))
+    predicted = heldout["given"].to_numpy().copy()
+    predicted[:4] = (predicted[:4] + 1) % len(CLASSES)
+    loss = rng.exponential(1.0, HELDOUT).astype(np.float32)
+    targets = {"id": heldout["id"].to_numpy(), "given": heldout["given"].to_numpy(), "predicted": predicted}
+    pd.DataFrame({**targets, "loss": loss}).to_parquet(folder / "targets.parquet")
+    order = np.argsort(-matrix, axis=0)
+    rows = [
+        {"target": target, "kind": kind, "rank": rank, "example": example, "influence": matrix[example, column]}
+        for column, target in enumerate(targets["id"])
+        for kind, chosen in (("helpful", order[:6, column]), ("harmful", order[::-1][:6, column]))
+        for rank, example in enumerate(chosen)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "top.parquet")
+
+
+def _metrics(
+    root: Path, name: str, seed: int, examples: pd.DataFrame | None = None, last: pd.DataFrame | None = None
+) -> None:
+    """The JSON files of the stages train (or control) and estimate."""
+    control = examples is None or last is None
+    train: dict[str, object] = {"heldout_accuracy": 0.84 + 0.01 * seed - 0.005 * (not control), "epochs": EPOCHS[-1]}
+    if examples is not None and last is not None:
+        trained, is_random = examples["split"] == "train", examples["is_random"]
+        for kind, group in (("real", last[trained & ~is_random]), ("random", last[trained & is_random])):
+            if len(group):
+                for network in ("exposed", "flipped", "full"):
+                    train[f"accuracy_{kind}_{network}"] = float(group[f"correct_{network}"].mean())
+        estimate: dict[str, object] = {}
+        if is_random.any():
+            scores = {
+                "loss_flipped": 0.97,
+                "memorization_loss": 0.95,
+                "memorization_probability": 0.96,
+                "loss_full": 0.8,
+            }
+            for measure, less in (("mislabel_auroc", 0.0), ("mislabel_average_precision", 0.1)):
+                estimate[measure] = {score: value - less - 0.01 * seed for score, value in scores.items()}
+        _made(root / f"reports/metrics/estimate/{name}.json").write_text(json.dumps(estimate), encoding="utf-8")
+    _made(root / f"reports/metrics/train/{name}.json").write_text(json.dumps(train), encoding="utf-8")
