@@ -107,7 +107,10 @@ def _estimate(root: Path, run: Run) -> Item:
 
     def log(store: Store, run_id: str) -> None:
         log_dataset(store, run_id, stage, run)
-        store.log(run_id, numbers(_json(root / f"reports/metrics/estimate/{run.name}.json"), "estimate/"))
+        metrics = root / f"reports/metrics/estimate/{run.name}.json"
+        store.log(run_id, numbers(_json(metrics), "estimate/"))
+        # Also as a file: a run without any would look as if its files had been deleted, see `Store.finished`.
+        store.client.log_artifact(run_id, str(metrics))
 
     params = texts({**made, "estimate": stage.raw_params["estimate"]})
     return Item(stage, f"estimate {run.name}", params, log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from stages import figures, report
 from study.context import run_stage
 from study.report.render import SECTIONS
+from tests.support import required
 from tests.unit.study.fake_runs import REPOSITORY, make_repository
 
 pytestmark = pytest.mark.browser
@@ -26,7 +26,7 @@ def browser() -> Iterator[Any]:
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         message = f"no Chromium on this machine: none of {', '.join(NAMES)} is in PATH"
-        if os.environ.get("TURNOVER_REQUIRE_BROWSER") == "1":
+        if required("browser"):
             pytest.fail(message)
         pytest.skip(message)
     playwright = pytest.importorskip("playwright.sync_api")
