@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--runs", type=int, default=4, help="runs of turn-over dropout")
     parser.add_argument("--width", type=int, default=2048, help="units of the hidden layer, masked before the head")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--noise", type=float, default=0.1, help="fraction of random labels")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()

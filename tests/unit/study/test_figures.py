@@ -124,6 +124,9 @@ def test_summary_traces_to_the_runs(repository: Path) -> None:
     placebo = np.mean([table.loc[table["split"] == "placebo", "loss"].mean() for table in scores])
     assert head["memorization"]["loss"]["placebo"]["mean"]["mean"] == pytest.approx(placebo, rel=1e-5)
     assert head["claims"]["random_harm"]["verdict"] == "supported"
+    few = summary["scenarios"]["mixed"]["placements"]["all"]
+    assert few["influence_targets"] == 5
+    assert "random_harm" not in few["claims"], "five held-out examples are too few for a claim on influence"
     assert "mislabel_auroc" not in summary["scenarios"]["real"]["placements"]["head"]
 
 
