@@ -97,6 +97,14 @@ def test_mlflow_has_every_training_and_restores_it(project: Project) -> None:
     assert finished() == before
 
 
+def test_make_check_runs_the_committed_pipeline_from_nothing_and_compares(project: Project) -> None:
+    command = (sys.executable, "-m", "study.reproduction")
+    done = project.run(*command, PYTHONPATH=str(project.root / "src"))
+    assert "Running stage 'train@mixed-head-0'" in done.stdout
+    assert "every committed result came back byte for byte" in done.stdout
+    assert project.run("git", "status", "--porcelain").stdout == ""
+
+
 def test_a_dead_server_does_not_stop_a_training(project: Project) -> None:
     """Forced to train again with nobody at the other end: it says so once, goes on, and gives the same bytes."""
     before = (project.root / "dvc.lock").read_bytes()

@@ -1,21 +1,66 @@
 """The comparison behind `make check`."""
 
-from study.reproduction import differences
+from __future__ import annotations
 
-COMMITTED = {"mixed": {"accuracy": 0.83, "loss": 4.0, "n": 4000, "name": "mixed", "seeds": [0, 1]}}
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.reproduction import SUMMARY, differences
+
+COMMITTED = {
+    "seeds": [0, 1],
+    "train": 4000,
+    "accuracy": {"mean": 0.83, "half_width": 0.01, "n": 2},
+    "loss": {"mean": 4.0, "half_width": 0.5, "n": 2},
+    "one_seed": {"mean": 0.5, "half_width": None, "n": 1},
+    "never": None,
+    "claim": {"difference": {"mean": 0.1, "half_width": 0.2, "n": 2}, "verdict": "not supported"},
+}
 
 
-def changed(**values: object) -> dict[str, dict[str, object]]:
-    return {"mixed": {**COMMITTED["mixed"], **values}}
+def changed(key: str, value: Any) -> dict[str, Any]:
+    found = copy.deepcopy(COMMITTED)
+    if isinstance(value, float):
+        found[key]["mean"] = value
+    else:
+        found[key] = value
+    return found
 
 
-def test_small_differences_pass() -> None:
-    assert differences(COMMITTED, changed(accuracy=0.85, loss=4.9)) == []
+@pytest.mark.parametrize(("key", "value"), [("accuracy", 0.86), ("loss", 4.9), ("one_seed", 0.515), ("never", {})])
+def test_differences_within_the_intervals_and_the_tolerance_pass(key: str, value: Any) -> None:
+    assert differences(COMMITTED, changed(key, value)) == []
 
 
-def test_large_or_structural_differences_are_named_with_both_values() -> None:
-    assert differences(COMMITTED, changed(accuracy=0.70))[0].startswith("mixed.accuracy: committed 0.83, now 0.7")
-    assert differences(COMMITTED, changed(loss=8.0))[0].startswith("mixed.loss: committed 4.0, now 8.0")
-    assert differences(COMMITTED, changed(name="real")) == ["mixed.name: committed 'mixed', now 'real'"]
-    assert differences(COMMITTED, changed(seeds=[0])) == ["mixed.seeds[1]: only in one of the two"]
-    assert differences(COMMITTED, changed(extra=1)) == ["mixed.extra: only in one of the two"]
+def test_a_verdict_may_turn() -> None:
+    assert differences(COMMITTED, changed("claim", {**COMMITTED["claim"], "verdict": "supported"})) == []  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("accuracy", 0.78, "accuracy: committed 0.83, now 0.78 (allowed difference 0.04)"),
+        ("loss", 8.0, "loss: committed 4.0, now 8.0 (allowed difference 1.8)"),
+        ("one_seed", 0.55, "one_seed: committed 0.5, now 0.55 (allowed difference 0.02)"),
+        ("train", 3000, "train: committed 4000, now 3000"),
+        ("seeds", [0], "seeds: committed [0, 1], now [0]"),
+    ],
+)
+def test_larger_differences_are_named_with_both_values(key: str, value: Any, line: str) -> None:
+    assert differences(COMMITTED, changed(key, value)) == [line]
+
+
+def test_what_is_missing_is_named() -> None:
+    assert differences({"a": COMMITTED}, {"a": changed("extra", 1)}) == ["a.extra: only in one of the two"]
+
+
+def test_the_committed_summary_has_what_is_compared() -> None:
+    committed = json.loads((Path(__file__).resolve().parents[3] / SUMMARY).read_text(encoding="utf-8"))
+    shifted = copy.deepcopy(committed)
+    shifted["scenarios"]["mixed"]["placements"]["head"]["heldout_accuracy"]["mean"] -= 0.1
+    assert differences(committed, committed) == []
+    assert len(differences(committed, shifted)) == 1
