@@ -42,10 +42,12 @@ def prepare(root: Path) -> None:
         UserError: a setting is wrong.
     """
     params = load_params(root)
-    from study.networks import check_networks  # imports torch: only once the cheap checks have passed
+    found = leftovers(root, params)
+    if found:  # a misspelt placement would make leftovers of everything; importing torch for nothing takes seconds
+        from study.networks import check_networks
 
-    check_networks(params)
-    for path in leftovers(root, params):
+        check_networks(params)
+    for path in found:
         print(f"removing {path.relative_to(root)}: params.yaml no longer asks for it")
         if path.is_dir():
             shutil.rmtree(path)
