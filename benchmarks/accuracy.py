@@ -1,7 +1,7 @@
 """What turn-over dropout costs in held-out accuracy: placements and kept fractions, against ordinary dropout and none;
 and what it costs to replace BatchNorm by GroupNorm, as `insert` asks for.
 
-python benchmarks/accuracy.py             # 4,000 Fashion-MNIST examples, 3 seeds
+python benchmarks/accuracy.py             # 3,000 Fashion-MNIST examples, 3 seeds
 python benchmarks/accuracy.py --help
 """
 
@@ -87,7 +87,7 @@ def settings(keeps: list[float]) -> Iterator[tuple[str, str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=4000)
+    parser.add_argument("--examples", type=int, default=3000)
     parser.add_argument("--heldout", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=3)
