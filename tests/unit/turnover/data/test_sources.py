@@ -3,6 +3,8 @@ import os
 import resource
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -75,19 +77,23 @@ def test_a_failed_refetch_leaves_what_was_there(files, world, tmp_path: Path) ->
     assert sorted(os.listdir(tmp_path)) == ["local", "set"]
 
 
-@pytest.fixture
-def full_disk():
-    """No file may grow past 4 KiB: what a full disk looks like to one process."""
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow past 4 KiB: what a full disk looks like to one process.
+
+    Not a fixture: the test runner reports the outcome before fixtures end, perhaps into a file that is longer.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk(files, world, tmp_path: Path, request) -> None:
+def test_a_full_disk(files, world, tmp_path: Path) -> None:
     local = files.put(tmp_path / "local", packed=False)
-    request.getfixturevalue("full_disk")
-    with pytest.raises(DataError, match=r"cannot write the dataset into .*set: File too large"):
+    with full_disk(), pytest.raises(DataError, match=r"cannot write the dataset into .*set: File too large"):
         fetch("fashion-mnist", tmp_path / "set", local=local)
     assert os.listdir(tmp_path) == ["local"]
 
