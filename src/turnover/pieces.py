@@ -63,7 +63,7 @@ class Pieces:
             content = path.read_bytes()
             if self._checksums[name] not in ("", hashlib.sha256(content).hexdigest()):
                 raise UserError(f"{path} is not what this training wrote: remove the folder to train from the start")
-            return load(content)
+            return dict(sorted(load(content).items()))  # it comes in a random order
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path} cannot be read ({error}): remove the folder to train from the start") from error
 
