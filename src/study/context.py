@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from study.lifetime import end_with_dvc, leave_on_sigterm
 from study.params import Params, ParamsError, check_params
 from turnover.errors import UserError
+from turnover.interruption import Interrupted
 
 # Folders and files of the pipeline: everything in them belongs to some stage.
 _GUARDED = ("data", "models", "dynamics", "scores", "reports", "params.yaml")
@@ -197,6 +199,8 @@ def main(body: Callable[[Stage], None], name: str, *item_keys: str, doc: str | N
     for key in item_keys:
         parser.add_argument(f"--{key}", required=True, help=f"matrix item, one of `{key}s` in params.yaml")
     arguments = parser.parse_args()
+    leave_on_sigterm()
+    end_with_dvc()
     sys.exit(run_stage(body, name, {key: getattr(arguments, key) for key in item_keys}))
 
 
@@ -209,6 +213,9 @@ def run_stage(body: Callable[[Stage], None], name: str, item: Mapping[str, str],
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Interrupted as stopped:
+        print(f"error: stage {name}: {stopped}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print(f"error: stage {name} was interrupted; nothing half-written was left behind", file=sys.stderr)
         return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from study.params import ModelParams, Params, ParamsError, placement_after
 from turnover.dropout import head, insert
 from turnover.errors import UserError
 from turnover.models import Normalized, build
+from turnover.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,19 @@ def check_networks(params: Params, shape: tuple[int, int, int] = (1, 28, 28), cl
             make_network(architecture)
 
 
-def save_network(network: nn.Module, architecture: Architecture, fingerprint: str, folder: Path) -> None:
-    """Write `model.safetensors` and `model.json`: the same bytes for the same network."""
+def save_network(
+    network: nn.Module, architecture: Architecture, fingerprint: str, folder: Path, snapshots: Snapshots | None = None
+) -> None:
+    """Write `model.safetensors` and `model.json`, and ``epoch-N.safetensors`` for each snapshot.
+
+    The same bytes for the same network.
+    """
     with writing(folder) as beside:
         beside.mkdir(parents=True)
         state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
         save_file(state, beside / "model.safetensors")
+        for epoch, weights in snapshots or ():
+            save_file(weights, beside / f"epoch-{epoch}.safetensors")
         run = architecture.run
         write_json(
             beside / "model.json",
@@ -124,3 +133,9 @@ def load_network(folder: Path) -> tuple[Normalized, Architecture]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is missing or corrupt ({error}): run `dvc repro` to make it again") from error
     return network, architecture
+
+
+def load_snapshots(folder: Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Epoch and state dict of each snapshot beside a saved network, in order: for `memorization_over_training`."""
+    for path in sorted(folder.glob("epoch-*.safetensors"), key=lambda path: int(path.stem.removeprefix("epoch-"))):
+        yield int(path.stem.removeprefix("epoch-")), load_file(path)

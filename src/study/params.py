@@ -57,6 +57,14 @@ class ModelParams(_Namespace):
     width: Annotated[int, Field(ge=2)] | None = None
 
 
+class AugmentationParams(_Namespace):
+    """What is done to training images: see `turnover.data.augmentation`."""
+
+    flip: bool = False
+    crop: Annotated[int, Field(ge=0)] = 0
+    translate: Annotated[int, Field(ge=0)] = 0
+
+
 class TrainingParams(_Namespace):
     """The training loop."""
 
@@ -68,10 +76,15 @@ class TrainingParams(_Namespace):
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
     schedule: Literal["one-cycle", "cosine", "constant"]
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
-    precision: Literal["float32", "bfloat16", "auto"]
+    clip_norm: NonNegative = 0.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0, strict=False)] = 0.0
+    augmentation: AugmentationParams = AugmentationParams()
+    precision: Literal["float32", "bfloat16", "float16", "auto"]
+    compile: bool = False
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")]
     threads: Annotated[int, Field(ge=1)]
     dynamics_epochs: list[Annotated[int, Field(ge=0)]] | Literal["all", "auto"]
+    keep_checkpoints: list[Annotated[int, Field(ge=0)]] = []
 
 
 class InfluenceParams(_Namespace):
@@ -142,6 +155,11 @@ class Params(_Namespace):
         if self.training.batch_size > self.data.train:
             raise ValueError(
                 f"training.batch_size: {self.training.batch_size} is more than data.train={self.data.train}"
+            )
+        beyond = [epoch for epoch in self.training.keep_checkpoints if epoch > self.training.epochs]
+        if beyond:
+            raise ValueError(
+                f"training.keep_checkpoints: {beyond[0]} is more than training.epochs={self.training.epochs}"
             )
         if "dropout" in self.placements:
             raise ValueError("placements: 'dropout' is the control's name; use head, all, or modules joined by '+'")

@@ -9,17 +9,21 @@ import torch
 
 from study.context import CONTROL, Run, Stage
 from study.files import write_csv, write_json, write_parquet
-from study.fingerprint import fingerprint
+from study.fingerprint import fingerprint, hash_of
 from study.networks import Architecture, check_networks, make_network, save_network
 from study.params import ParamsError, TrainingParams
 from study.scenario import Scenario, load_scenario
 from study.tracking import track
+from turnover.checkpoints import discard
+from turnover.data.augmentation import Augmentation
 from turnover.data.batches import Examples
-from turnover.devices import resolve_device, resolve_precision
+from turnover.devices import processor, resolve_device, resolve_precision
 from turnover.dynamics import Dynamics, schedule
+from turnover.interruption import stop_on_signals
 from turnover.memorization import evaluating
 from turnover.models import image_statistics
 from turnover.outputs import loss_and_margin
+from turnover.snapshots import Snapshots
 from turnover.training import Epoch, TrainingConfig, train
 
 
@@ -42,7 +46,41 @@ def train_run(stage: Stage, run: Run) -> None:
     except ValueError as error:
         raise ParamsError(f"params.yaml: {error}") from error
     dynamics = Dynamics(watched, epochs) if masked else None
-    config = TrainingConfig(
+    config = training_config(settings, precision, run.seed)
+    snapshots = Snapshots(settings.keep_checkpoints)
+    # What is resolved on this machine belongs to a checkpoint's identity, but not to the outs', which DVC keeps.
+    made_by = fingerprint(stage)
+    resolved = {"device": str(device), "precision": precision, "torch": torch.__version__, **processor(device)}
+    checkpoint = stage.root / ".checkpoints" / f"{run.name}-{hash_of({'stage': made_by, **resolved})}.pt"
+
+    with track(stage, run) as tracker, stop_on_signals() as stop:
+        tracker.resolved(**resolved)
+        history = train(
+            network,
+            trained,
+            config,
+            turn_over=masked,
+            dynamics=dynamics,
+            snapshots=snapshots,
+            evaluate=lambda model: heldout_metrics(model, heldout),
+            on_epoch=lambda epoch: tracker.epoch(epoch.number, metrics_of(epoch)),
+            checkpoint=checkpoint,
+            fingerprint=checkpoint.stem,
+            stop=stop,
+        )
+        save_network(network, architecture, made_by, stage.out(f"models/{run.name}"), snapshots)
+        if dynamics is not None:
+            write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
+        curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
+        write_csv(stage.out(f"reports/metrics/train/{run.name}.csv"), curve)
+        write_json(stage.out(f"reports/metrics/train/{run.name}.json"), final_metrics(curve, dynamics, scenario))
+        tracker.results()
+    discard(checkpoint)
+
+
+def training_config(settings: TrainingParams, precision: str, seed: int) -> TrainingConfig:
+    """What the library needs of the settings."""
+    return TrainingConfig(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         optimizer=settings.optimizer,
@@ -51,34 +89,13 @@ def train_run(stage: Stage, run: Run) -> None:
         momentum=settings.momentum,
         schedule=settings.schedule,
         label_smoothing=settings.label_smoothing,
+        clip_norm=settings.clip_norm,
+        ema=settings.ema,
+        augmentation=Augmentation(**settings.augmentation.model_dump()),
         precision=precision,
-        seed=run.seed,
+        compile=settings.compile,
+        seed=seed,
     )
-    # What is resolved on this machine belongs to a checkpoint's identity, but not to the outs', which DVC keeps.
-    made_by = fingerprint(stage)
-    checkpoint = stage.root / ".checkpoints" / f"{run.name}-{made_by}-{device.type}-{precision}.pt"
-
-    with track(stage, run) as tracker:
-        tracker.resolved(device=str(device), precision=precision)
-        history = train(
-            network,
-            trained,
-            config,
-            turn_over=masked,
-            dynamics=dynamics,
-            evaluate=lambda model: heldout_metrics(model, heldout),
-            on_epoch=lambda epoch: tracker.epoch(epoch.number, metrics_of(epoch)),
-            checkpoint=checkpoint,
-            fingerprint=checkpoint.stem,
-        )
-        save_network(network, architecture, made_by, stage.out(f"models/{run.name}"))
-        if dynamics is not None:
-            write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
-        curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
-        write_csv(stage.out(f"reports/metrics/train/{run.name}.csv"), curve)
-        write_json(stage.out(f"reports/metrics/train/{run.name}.json"), final_metrics(curve, dynamics, scenario))
-        tracker.results()
-    checkpoint.unlink(missing_ok=True)
 
 
 def examples_of(scenario: Scenario, *splits: str) -> Examples:

@@ -33,3 +33,10 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if device.type == "cpu" and torch.cpu._is_amx_tile_supported():
         return "bfloat16"
     return "float32"
+
+
+def processor(device: torch.device) -> dict[str, str]:
+    """What else decides the bits of a result on `device`: the GPU's name, or the instruction set of the CPU."""
+    if device.type == "cuda":
+        return {"processor": torch.cuda.get_device_name(device)}
+    return {"processor": torch.backends.cpu.get_cpu_capability()}

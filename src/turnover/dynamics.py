@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from turnover.data.batches import Examples
 from turnover.memorization import NETWORKS, evaluate
+from turnover.parallel import gathered, spread
+from turnover.pieces import Pieces
+
+_PREFIX = "dynamics-"
 
 
 def schedule(epochs: int, chosen: Sequence[int] | str = "auto") -> list[int]:
@@ -46,27 +50,30 @@ class Dynamics:
     def __init__(self, examples: Examples, epochs: Sequence[int]) -> None:
         self.examples = examples
         self.epochs = tuple(epochs)
-        self._records: dict[int, dict[str, Tensor]] = {}
+        self._pieces = Pieces()
 
-    def record(self, epoch: int, model: nn.Module) -> Mapping[str, Tensor] | None:
-        """Record `epoch` if it is one of the chosen ones; returns what was recorded, float32 [n] each."""
+    def keep_in(self, pieces: Pieces) -> None:
+        """Called by `train`: where to keep what is recorded."""
+        self._pieces = pieces
+
+    def record(self, epoch: int, model: nn.Module) -> None:
+        """Record `epoch` if it is one of the chosen ones. Several processes evaluate a part of the examples each."""
         if epoch not in self.epochs:
-            return None
-        self._records[epoch] = evaluate(model, self.examples.images, self.examples.labels, self.examples.ids)
-        return self._records[epoch]
-
-    def state(self) -> dict[int, dict[str, Tensor]]:
-        """What was recorded so far, for a checkpoint."""
-        return dict(self._records)
-
-    def restore(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
-        self._records = {epoch: dict(values) for epoch, values in state.items()}
+            return
+        part = spread(self.examples)
+        found = evaluate(model, part.images, part.labels, part.ids)
+        device = self.examples.ids.device
+        self._pieces.put(
+            f"{_PREFIX}{epoch:06d}",
+            {key: gathered(values, len(self.examples), device) for key, values in found.items()},
+        )
 
     def frame(self) -> pd.DataFrame:
         """One row for every recorded epoch and example: ``epoch``, ``id``, then ``loss_*``, ``margin_*`` (float32) and
         ``correct_*`` (bool) of the three networks."""
         pieces = []
-        for epoch, values in sorted(self._records.items()):
+        for name in self._pieces.names(_PREFIX):
+            epoch, values = int(name.removeprefix(_PREFIX)), self._pieces.get(name)
             columns = {"epoch": torch.full((len(self.examples),), epoch, dtype=torch.int32).numpy()}
             columns["id"] = self.examples.ids.cpu().numpy()
             for of in NETWORKS:

@@ -49,6 +49,14 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
+def halves(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower and the upper 32 bits of integer `ids`, int32 each."""
+    ids = ids.to(torch.int64)
+    low = ids & 0xFFFFFFFF
+    low = torch.where(low >= 1 << 31, low - (1 << 32), low).to(torch.int32)
+    return low, (ids >> 32).to(torch.int32)
+
+
 def kept_units(units: int, keep: float) -> int:
     """How many of `units` units a mask keeps: ``round(keep * units)``.
 
@@ -164,10 +172,7 @@ class InstanceMasks:
 
     def _block(self, ids: Tensor) -> Tensor:
         """Masks of a few ids: hash every (id, unit), keep the `kept` smallest of each row."""
-        ids = ids.to(torch.int64)
-        low = ids & 0xFFFFFFFF
-        low = torch.where(low >= 1 << 31, low - (1 << 32), low).to(torch.int32)
-        high = (ids >> 32).to(torch.int32)
+        low, high = halves(ids)
         row_a = _mix(_mix(low ^ _signed(self._key_a)) ^ high)
         row_b = _mix(_mix(low ^ _signed(self._key_b)) ^ high)
         unit = torch.arange(self.units, dtype=torch.int32, device=ids.device)

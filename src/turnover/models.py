@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from turnover.dropout import replace_batch_norm
+from turnover.resnets import ResNet9, ResNet18
 
 
 class CNN(nn.Module):
@@ -79,14 +80,15 @@ class MLP(nn.Module):
         return self.head(self.features(x))  # type: ignore[no-any-return]
 
 
-ZOO: dict[str, Callable[..., nn.Module]] = {"cnn": CNN, "mlp": MLP}
+ZOO: dict[str, Callable[..., nn.Module]] = {"cnn": CNN, "mlp": MLP, "resnet9": ResNet9, "resnet18": ResNet18}
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
     """A new network with weights drawn from `seed`; the global random number generator is left as it was.
 
     Args:
-        name: a name in `ZOO`, or a classification model of torchvision (BatchNorm replaced by GroupNorm).
+        name: a name in `ZOO`, or a classification model of torchvision (BatchNorm replaced by GroupNorm); where both
+            have one, ``torchvision.`` in front of it means theirs.
         shape: channels, height and width of an image.
         classes: number of classes.
         seed: seed of the initial weights.
@@ -105,7 +107,7 @@ def build(name: str, shape: tuple[int, int, int], classes: int, *, seed: int = 0
         torch.manual_seed(seed)
         if make is not None:
             return make(shape, classes, **options)
-        return _torchvision(name, classes, options)
+        return _torchvision(name.removeprefix("torchvision."), classes, options)
 
 
 def _torchvision(name: str, classes: int, options: dict[str, Any]) -> nn.Module:

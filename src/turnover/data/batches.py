@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ class Examples:
         return len(self.ids)
 
     def __getitem__(self, index: Tensor | slice) -> Examples:
+        if isinstance(index, Tensor) and index.dtype == torch.int64:
+            # Copies whole images, where indexing goes element by element.
+            return Examples(*(part.index_select(0, index) for part in (self.images, self.labels, self.ids)))
         return Examples(self.images[index], self.labels[index], self.ids[index])
 
     def to(self, device: torch.device) -> Examples:
@@ -47,17 +51,23 @@ class Examples:
         for start in range(0, len(self), batch_size):
             yield self[start : start + batch_size]
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Examples]:
+    def shuffled(self, batch_size: int, seed: int, epoch: int, skip: int = 0) -> Iterator[Examples]:
         """All examples once, in the order that (seed, epoch) decides; the last batch may be smaller.
 
-        The order depends on nothing else, so a resumed training goes on where it stopped.
+        The order depends on nothing else, so a resumed training goes on where it stopped: after `skip` batches.
         """
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         order = torch.randperm(len(self), generator=generator).to(self.ids.device)
-        for start in range(0, len(self), batch_size):
+        for start in range(skip * batch_size, len(self), batch_size):
             yield self[order[start : start + batch_size]]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
     """A seed of its own for every epoch of every run."""
     return (seed * 1_000_003 + epoch * 7_919 + 12_345) % (1 << 63)
+
+
+def step_seed(seed: int, epoch: int, step: int, process: int) -> int:
+    """A seed of its own for every step, and every process that takes a part of it."""
+    name = f"{seed} {epoch} {step} {process}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=7).digest(), "big")

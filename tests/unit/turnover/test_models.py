@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from turnover.devices import resolve_device, resolve_precision
+from turnover.dropout import insert, masked_layers, subnetwork
 from turnover.errors import UserError
 from turnover.models import CNN, MLP, Normalized, build, image_statistics
 
@@ -27,10 +28,41 @@ def test_weights_come_from_the_seed_alone() -> None:
     assert not torch.equal(first.head.weight, other.head.weight)  # type: ignore[union-attr,arg-type]
 
 
-def test_torchvision_by_name_without_batch_norm() -> None:
-    model = build("resnet18", (3, 32, 32), 7)
+@pytest.mark.parametrize("name", ["torchvision.resnet18", "squeezenet1_1"])
+def test_torchvision_by_name_without_batch_norm(name: str) -> None:
+    model = build(name, (3, 32, 32), 7)
+    assert type(model).__module__.startswith("torchvision")
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(("name", "weights", "activations"), [("resnet9", 6_573_130, 10), ("resnet18", 11_173_962, 17)])
+def test_residual_networks_of_the_usual_size(name: str, weights: int, activations: int) -> None:
+    """As many weights as with BatchNorm (He et al. 2016; Page 2018, whose network has no biases), and a mask each."""
+    model = build(name, (3, 32, 32), 10)
+    assert sum(parameter.numel() for parameter in model.parameters()) == weights
+    assert len(masked_layers(insert(model, "all"))) == activations
+
+
+@pytest.mark.parametrize("name", ["resnet9", "resnet18"])
+@pytest.mark.parametrize("after", ["head", "all"])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)])
+def test_masks_reach_the_logits_of_residual_networks(name: str, after: str, shape: tuple[int, int, int]) -> None:
+    """Row by row: a sub-network is neither the full network nor its complement, whatever else is in the batch."""
+    model = insert(build(name, shape, 5, width=16), after).eval()
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        full, ids = model(x), torch.tensor([4, 5, 6])
+        with subnetwork(model, ids):
+            exposed = model(x)
+        with subnetwork(model, ids[1:2]):
+            alone = model(x[1:2])
+        with subnetwork(model, ids, flipped=True):
+            flipped = model(x)
+    assert full.shape == (3, 5)
+    for one, other in ((full, exposed), (full, flipped), (exposed, flipped)):
+        assert bool(((one - other).abs().amax(1) > 1e-3).all())
+    torch.testing.assert_close(alone, exposed[1:2], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +70,7 @@ def test_torchvision_by_name_without_batch_norm() -> None:
     [
         ("resnet19", {}, r"model.name='resnet19' is not known \(did you mean resnet"),
         ("cnn", {"hiden": 3}, "'cnn' has no such setting; it has channels, hidden"),
+        ("resnet9", {"width": 1}, "model.width=1: a residual network needs at least 2 channels"),
         ("cnn", {"channels": [1, 1, 1, 1]}, r"halves an image of 8x8 4 times"),
     ],
 )

@@ -1,0 +1,229 @@
+"""What a training epoch costs. Turn-over dropout against ordinary dropout, this loop against the usual DataLoader loop,
+and the dynamics of all three networks: every round times each case once, in turn, and ratios are within a round.
+
+    python benchmarks/training.py           # 12,800 Fashion-MNIST examples, default CNN, float32
+    python benchmarks/training.py --quick   # a fifth of it, for a look
+    python benchmarks/training.py --precision bfloat16
+    python benchmarks/training.py --full FOLDER   # 60,000 examples, 30 epochs, dynamics; goes on where it stopped
+
+Other work on the machine stretches wall time; rounds are interleaved, so that it stretches all cases alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import stages  # noqa: F401  (the allocator's settings, as in the pipeline)
+from turnover import TrainingConfig, insert, train
+from turnover.data import fetch, load
+from turnover.data.batches import Examples
+from turnover.dynamics import Dynamics, schedule
+from turnover.interruption import Interrupted
+from turnover.memorization import evaluate, evaluating
+from turnover.models import CNN, Normalized, image_statistics
+
+CHANNELS, HIDDEN = (16, 32, 64), 512
+
+
+def network(data: Examples, kind: str, drop: float = 0.5) -> Normalized:
+    """The default network; `kind` is dropout and placement, such as ``"turn-over head"`` or ``"ordinary all"``."""
+    dropout, placement = kind.split()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CNN((1, 28, 28), 10, channels=CHANNELS, hidden=HIDDEN)
+    if dropout == "turn-over":
+        insert(model, placement, 1.0 - drop)
+    elif placement == "head":
+        model.head.register_forward_pre_hook(lambda module, args: F.dropout(args[0], drop, module.training))
+    elif placement == "all":
+        for module in model.modules():
+            if isinstance(module, nn.ReLU):  # whole channels, as turn-over dropout masks them
+                module.register_forward_hook(
+                    lambda module, args, out: (F.dropout2d if out.dim() == 4 else F.dropout)(out, drop, module.training)
+                )
+    return Normalized(model.to(memory_format=torch.channels_last), *image_statistics(data.images))
+
+
+def our_epoch(data: Examples, kind: str, precision: str) -> Callable[[], None]:
+    """One epoch of `turnover.train`, on a network that has trained before (masks are made in the first epoch)."""
+    model = network(data, kind)
+    config = TrainingConfig(epochs=1, precision=precision, learning_rate=1e-3)
+
+    def run() -> None:
+        train(model, data, config, turn_over=kind.startswith("turn-over"), progress=False)
+
+    return run
+
+
+def usual_epoch(data: Examples, precision: str, workers: int) -> Callable[[], None]:
+    """The loop of the tutorials: a Dataset of PIL images, ToTensor and Normalize for each, DataLoader, AdamW."""
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    mean, std = image_statistics(data.images)
+    dataset: Dataset = PictureDataset(data, Compose([ToTensor(), Normalize(mean, std)]))
+    loader = DataLoader(dataset, batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    model = network(data, "ordinary head").network.to(memory_format=torch.contiguous_format)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    criterion = nn.CrossEntropyLoss()
+
+    def run() -> None:
+        model.train()
+        total = 0.0
+        for x, y in loader:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(y)
+
+    return run
+
+
+class PictureDataset(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    """As torchvision's own data sets of this kind: an array, an image from it, the transform."""
+
+    def __init__(self, data: Examples, transform: Callable[[object], torch.Tensor]) -> None:
+        self.data, self.targets, self.transform = data.images.squeeze(1), data.labels, transform
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.data[index].numpy())), int(self.targets[index])
+
+
+def dynamics_of(data: Examples, kind: str) -> Callable[[], None]:
+    """Loss and margin of every example in all three networks."""
+    model = network(data, kind)
+    return lambda: (evaluate(model, data.images, data.labels, data.ids), None)[1]
+
+
+def paired(cases: dict[str, Callable[[], None]], rounds: int) -> pd.DataFrame:
+    """Seconds of each case (column) in each round (row); the order turns round every time."""
+    for run in cases.values():
+        run()
+    rows = []
+    for number in range(rounds):
+        seconds = {}
+        for name in list(cases) if number % 2 == 0 else reversed(list(cases)):
+            began = time.perf_counter()
+            cases[name]()
+            seconds[name] = time.perf_counter() - began
+        rows.append(seconds)
+    return pd.DataFrame(rows)[list(cases)]
+
+
+def fashion(count: int) -> tuple[Examples, Examples]:
+    """`count` training examples, and the 10,000 test examples."""
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = load(fetch("fashion-mnist", Path(folder) / "raw"))
+        train_images, test_images = (np.array(part.images) for part in (dataset.train, dataset.test))
+    labels, test_labels = (torch.from_numpy(np.array(p.labels)).long() for p in (dataset.train, dataset.test))
+    rows = torch.from_numpy(np.random.default_rng(0).permutation(60_000)[:count])
+    data = Examples(torch.from_numpy(train_images)[rows], labels[rows], torch.arange(count))
+    return data, Examples(torch.from_numpy(test_images), test_labels, torch.arange(60_000, 70_000))
+
+
+def compare(options: argparse.Namespace) -> None:
+    """The paired table."""
+    data, _ = fashion(2_560 if options.quick else 12_800)
+    precision = options.precision
+    cases = {
+        kind: our_epoch(data, kind, precision)
+        for kind in ("ordinary head", "turn-over head", "ordinary all", "turn-over all", "no dropout")
+    }
+    cases["dynamics head"] = dynamics_of(data, "turn-over head")
+    cases["dynamics all"] = dynamics_of(data, "turn-over all")
+    for workers in (0, 2):
+        cases[f"DataLoader, {workers} workers"] = usual_epoch(data, precision, workers)
+    seconds = paired(cases, 3 if options.quick else options.rounds)
+    print(f"{len(data):,} examples an epoch, {precision}, {options.threads} threads, {len(seconds)} rounds\n")
+    print(f"{'':24}{'s an epoch':>12}{'examples/s':>12}")
+    for name, median in seconds.median().items():
+        print(f"{name:24}{median:12.3f}{len(data) / median:12,.0f}")
+    print(f"\n{'ratio within a round':48}{'median':>8}{'lowest':>8}{'highest':>8}")
+    usual = seconds[[name for name in seconds if name.startswith("DataLoader")]]
+    ratios = {
+        "turn-over / ordinary, head": seconds["turn-over head"] / seconds["ordinary head"],
+        "turn-over / ordinary, all": seconds["turn-over all"] / seconds["ordinary all"],
+        "turn-over head / no dropout": seconds["turn-over head"] / seconds["no dropout"],
+        "dynamics / epoch, head": seconds["dynamics head"] / seconds["turn-over head"],
+        "dynamics / epoch, all": seconds["dynamics all"] / seconds["turn-over all"],
+        f"{usual.median().idxmin()} / this loop, ordinary head": usual[usual.median().idxmin()]
+        / seconds["ordinary head"],
+    }
+    for name, values in ratios.items():
+        print(f"{name:48}{values.median():8.3f}{values.min():8.3f}{values.max():8.3f}")
+
+
+def full(options: argparse.Namespace) -> None:
+    """Train on all of Fashion-MNIST, in as many calls as it takes: a checkpoint keeps what was done."""
+    data, heldout = fashion(60_000)
+    model = network(data, "turn-over head", drop=options.drop)
+    config = TrainingConfig(epochs=30, precision=options.precision, learning_rate=options.learning_rate)
+    dynamics = Dynamics(data, schedule(config.epochs))
+    options.full.mkdir(parents=True, exist_ok=True)
+    spent = options.full / "seconds.txt"
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    began = time.perf_counter()
+
+    def accuracy(model: nn.Module) -> dict[str, float]:
+        with evaluating(model), torch.no_grad():
+            right = [(model(part.images).argmax(1) == part.labels) for part in heldout.in_order(500)]
+        return {"heldout_accuracy": torch.cat(right).double().mean().item()}
+
+    def stop() -> int:
+        return int(time.perf_counter() - began > options.seconds)
+
+    try:
+        history = train(
+            model, data, config, dynamics=dynamics, evaluate=accuracy, checkpoint=options.full / "run.pt", stop=stop
+        )
+    except Interrupted as stopped:
+        print(stopped)
+        history = []
+    spent.write_text(str(before + time.perf_counter() - began))
+    print(f"{float(spent.read_text()):.0f} s so far, {options.threads} threads, {config}")
+    if history:
+        print(f"held-out accuracy {history[-1].extra['heldout_accuracy']:.4f} after {len(history)} epochs")
+        print(dynamics.frame().groupby("epoch")[["correct_exposed", "correct_flipped", "correct_full"]].mean().tail(3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--full", type=Path, metavar="FOLDER", help="train on everything; FOLDER keeps the checkpoint")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of --full in this call")
+    parser.add_argument("--drop", type=float, default=0.5, help="of --full: fraction of masked units")
+    parser.add_argument("--learning-rate", type=float, default=4e-3, help="of --full")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.full:
+        full(options)
+    else:
+        compare(options)
+
+
+if __name__ == "__main__":
+    main()
