@@ -46,4 +46,4 @@ bench: setup  ## what the speed claims rest on
 	@for name in masks influence accuracy agreement; do python benchmarks/$$name.py || exit 1; done
 
 lock: setup  ## resolve requirements.lock again
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev --extra compare pyproject.toml -o requirements.lock
