@@ -10,6 +10,7 @@ import torch
 from study.context import CONTROL, Run, Stage
 from study.files import write_csv, write_json, write_parquet
 from study.fingerprint import fingerprint
+from study.gradients import save_similarity, watch_gradients
 from study.networks import Architecture, check_networks, make_network, save_network
 from study.params import ParamsError, TrainingParams
 from study.scenario import Scenario, load_scenario
@@ -20,6 +21,7 @@ from turnover.dynamics import Dynamics, schedule
 from turnover.memorization import evaluating
 from turnover.models import image_statistics
 from turnover.outputs import loss_and_margin
+from turnover.recording import Recorders
 from turnover.training import Epoch, TrainingConfig, train
 
 
@@ -42,6 +44,7 @@ def train_run(stage: Stage, run: Run) -> None:
     except ValueError as error:
         raise ParamsError(f"params.yaml: {error}") from error
     dynamics = Dynamics(watched, epochs) if masked else None
+    gradients = watch_gradients(scenario, trained, stage.param("gradients"), settings.epochs) if masked else None
     config = TrainingConfig(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
@@ -65,15 +68,16 @@ def train_run(stage: Stage, run: Run) -> None:
             trained,
             config,
             turn_over=masked,
-            dynamics=dynamics,
+            dynamics=Recorders(dynamics=dynamics, gradients=gradients) if dynamics and gradients else None,
             evaluate=lambda model: heldout_metrics(model, heldout),
             on_epoch=lambda epoch: tracker.epoch(epoch.number, metrics_of(epoch)),
             checkpoint=checkpoint,
             fingerprint=checkpoint.stem,
         )
         save_network(network, architecture, made_by, stage.out(f"models/{run.name}"))
-        if dynamics is not None:
+        if dynamics is not None and gradients is not None:
             write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
+            save_similarity(stage.out(f"gradients/{run.name}.npz"), gradients)
         curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
         write_csv(stage.out(f"reports/metrics/train/{run.name}.csv"), curve)
         write_json(stage.out(f"reports/metrics/train/{run.name}.json"), final_metrics(curve, dynamics, scenario))

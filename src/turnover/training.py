@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from turnover.data.batches import Examples, epoch_seed
 from turnover.dropout import subnetwork
-from turnover.dynamics import Dynamics
 from turnover.errors import UserError
 from turnover.progress import progress_bar
+from turnover.recording import Recorder
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def train(
     config: TrainingConfig,
     *,
     turn_over: bool = True,
-    dynamics: Dynamics | None = None,
+    dynamics: Recorder | None = None,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     checkpoint: Path | None = None,
@@ -92,7 +92,7 @@ def train(
         examples: training examples.
         config: how to train.
         turn_over: False trains the network as it is, for comparison (ordinary dropout, if it has any, applies).
-        dynamics: records examples at its epochs; epoch 0 is before the first step.
+        dynamics: told after every epoch, and before the first step (epoch 0); see `turnover.recording`.
         evaluate: further figures of the model, taken at the end of every epoch.
         on_epoch: called with the figures of every epoch; for those before an interruption as soon as they are restored.
         checkpoint: a file. Written after every epoch, and removed at the end by the caller once the results are safe.
@@ -223,7 +223,7 @@ def _save(
     fingerprint: str,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    dynamics: Dynamics | None,
+    dynamics: Recorder | None,
     history: list[Epoch],
 ) -> None:
     state = {
@@ -245,7 +245,7 @@ def _save(
 
 
 def _resume(
-    path: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer, dynamics: Dynamics | None
+    path: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer, dynamics: Recorder | None
 ) -> list[Epoch]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
