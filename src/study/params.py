@@ -87,6 +87,13 @@ class TrainingParams(_Namespace):
     keep_checkpoints: list[Annotated[int, Field(ge=0)]] = []
 
 
+class GradientsParams(_Namespace):
+    """Cosine similarity of single examples' gradients, recorded in training."""
+
+    examples: Annotated[int, Field(ge=10, le=2000)]
+    layers: Annotated[int, Field(ge=1)]
+
+
 class InfluenceParams(_Namespace):
     """Influence of the training examples on the held-out examples."""
 
@@ -124,6 +131,7 @@ class Params(_Namespace):
     labels: LabelsParams
     model: ModelParams
     training: TrainingParams
+    gradients: GradientsParams
     estimate: EstimateParams
     figures: FiguresParams
 

@@ -18,6 +18,7 @@ from turnover.errors import UserError
 _RUN_FOLDERS = (
     ("models", True),
     ("dynamics", False),
+    ("gradients", False),
     ("scores", False),
     ("reports/metrics/train", True),
     ("reports/metrics/estimate", False),
@@ -60,7 +61,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _run_name(path: Path) -> str:
-    return path.name.removesuffix(path.suffix) if path.suffix in {".parquet", ".json", ".csv"} else path.name
+    return path.name.removesuffix(path.suffix) if path.suffix in {".parquet", ".npz", ".json", ".csv"} else path.name
 
 
 def main() -> int:

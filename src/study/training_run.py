@@ -10,6 +10,7 @@ import torch
 from study.context import CONTROL, Run, Stage
 from study.files import write_csv, write_json, write_parquet
 from study.fingerprint import fingerprint, hash_of
+from study.gradients import save_similarity, watch_gradients
 from study.networks import Architecture, check_networks, make_network, save_network
 from study.params import ParamsError, TrainingParams
 from study.scenario import Scenario, load_scenario
@@ -46,6 +47,7 @@ def train_run(stage: Stage, run: Run) -> None:
     except ValueError as error:
         raise ParamsError(f"params.yaml: {error}") from error
     dynamics = Dynamics(watched, epochs) if masked else None
+    gradients = watch_gradients(scenario, trained, stage.param("gradients"), settings.epochs) if masked else None
     config = training_config(settings, precision, run.seed)
     snapshots = Snapshots(settings.keep_checkpoints)
     # What is resolved on this machine belongs to a checkpoint's identity, but not to the outs', which DVC keeps.
@@ -62,6 +64,7 @@ def train_run(stage: Stage, run: Run) -> None:
             turn_over=masked,
             dynamics=dynamics,
             snapshots=snapshots,
+            recorders=[gradients] if gradients is not None else [],
             evaluate=lambda model: heldout_metrics(model, heldout),
             on_epoch=lambda epoch: tracker.epoch(epoch.number, metrics_of(epoch)),
             checkpoint=checkpoint,
@@ -69,8 +72,9 @@ def train_run(stage: Stage, run: Run) -> None:
             stop=stop,
         )
         save_network(network, architecture, made_by, stage.out(f"models/{run.name}"), snapshots)
-        if dynamics is not None:
+        if dynamics is not None and gradients is not None:
             write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
+            save_similarity(stage.out(f"gradients/{run.name}.npz"), gradients)
         curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
         write_csv(stage.out(f"reports/metrics/train/{run.name}.csv"), curve)
         write_json(stage.out(f"reports/metrics/train/{run.name}.json"), final_metrics(curve, dynamics, scenario))

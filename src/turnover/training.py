@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from turnover.interruption import Interrupted
 from turnover.optimization import Updater, make_optimizer, schedule_factor
 from turnover.parallel import share, wrapped
 from turnover.progress import progress_bar
+from turnover.recording import Recorder
 from turnover.settings import TrainingConfig
 from turnover.snapshots import Snapshots
 from turnover.tally import Epoch, Tally
@@ -43,6 +44,7 @@ def train(
     turn_over: bool = True,
     dynamics: Dynamics | None = None,
     snapshots: Snapshots | None = None,
+    recorders: Sequence[Recorder] = (),
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     checkpoint: Path | None = None,
@@ -62,6 +64,7 @@ def train(
         turn_over: False trains the network as it is, for comparison (ordinary dropout, if it has any, applies).
         dynamics: records examples at its epochs; epoch 0 is before the first step.
         snapshots: keeps the weights at its epochs.
+        recorders: what else watches the training, see `turnover.recording`.
         evaluate: further figures of the model, taken at the end of every epoch.
         on_epoch: called with the figures of every epoch; for those before an interruption as soon as they are restored.
         checkpoint: a file. Written at the start (so that a folder that cannot be written to is found before any work),
@@ -88,8 +91,8 @@ def train(
     updater = Updater(model, config)
     identity = identify(model, examples, config, turn_over, fingerprint) if checkpoint is not None else {}
     saved = Checkpoint(checkpoint, identity)
-    recorders = [recorder for recorder in (dynamics, snapshots) if recorder is not None]
-    for recorder in recorders:
+    watching = [recorder for recorder in (dynamics, snapshots, *recorders) if recorder is not None]
+    for recorder in watching:
         recorder.keep_in(saved.pieces)
     tally = Tally(device)
     history: list[Epoch] = []
@@ -116,7 +119,7 @@ def train(
                 for epoch in history:
                     on_epoch(epoch)
         else:
-            for recorder in recorders:
+            for recorder in watching:
                 recorder.record(0, model)
             saved.save(state(0))
         network = cast(nn.Module, torch.compile(wrapped(model))) if config.compile else wrapped(model)
@@ -142,7 +145,7 @@ def train(
                     bar.update(len(batch))
             with updater.averaged():
                 extra = dict(evaluate(model)) if evaluate is not None else {}
-                for recorder in recorders:
+                for recorder in watching:
                     recorder.record(number, model)
             history.append(Epoch(number, tally.sums[0] / len(examples), tally.sums[1] / len(examples), extra))
             skip = 0

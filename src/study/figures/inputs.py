@@ -59,7 +59,7 @@ def read_inputs(stage: Stage) -> Inputs:
     every = masked + [Run(scenario, CONTROL, seed) for scenario in names for seed in seeds]
 
     def tables(path: Callable[[Run], str]) -> dict[Run, pd.DataFrame]:
-        return {run: _parquet(stage.dep(path(run))) for run in masked}
+        return {run: read_parquet(stage.dep(path(run))) for run in masked}
 
     def shown(run: Run) -> bool:
         return (run.scenario, run.placement) == (_shown_scenario(names), placements[0])
@@ -75,7 +75,7 @@ def read_inputs(stage: Stage) -> Inputs:
         memorization=tables(lambda run: f"scores/{run.name}/memorization.parquet"),
         totals=tables(lambda run: f"scores/{run.name}/influence/totals.parquet"),
         targets=tables(lambda run: f"scores/{run.name}/influence/targets.parquet"),
-        top={run: _parquet(stage.dep(f"scores/{run.name}/influence/top.parquet")) for run in masked if shown(run)},
+        top={run: read_parquet(stage.dep(f"scores/{run.name}/influence/top.parquet")) for run in masked if shown(run)},
         train_metrics={run: _json(stage.dep(f"reports/metrics/train/{run.name}.json")) for run in every},
         estimate_metrics={run: _json(stage.dep(f"reports/metrics/estimate/{run.name}.json")) for run in masked},
     )
@@ -98,7 +98,8 @@ def _add_memorization(frame: pd.DataFrame) -> None:
     frame["accuracy"] = frame["correct_exposed"].astype(float) - frame["correct_flipped"].astype(float)
 
 
-def _parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A table of the pipeline; a `UserError` says that it is corrupt."""
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:

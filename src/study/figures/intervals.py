@@ -1,10 +1,11 @@
-"""Means over seeds with their t-intervals."""
+"""Means over seeds with their t-intervals, and how the JSON files hold them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,10 +61,21 @@ def over_seeds(frame: pd.DataFrame, by: list[str], confidence: float) -> pd.Data
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
 
 
-def verdict(difference: Interval) -> str:
-    """What an interval says about the claim that the difference is positive."""
-    if difference.half_width is None:
-        return "undecided"
-    if difference.low > 0:
-        return "supported"
-    return "contradicted" if difference.high < 0 else "not supported"
+def entry(found: Interval) -> dict[str, Any]:
+    """An interval as the JSON files hold it."""
+    return {"mean": found.mean, "half_width": found.half_width, "n": found.n}
+
+
+def mean_of(values: Iterable[float], confidence: float) -> dict[str, Any] | None:
+    """Mean and interval of the values that are there; None where none is."""
+    present = [float(value) for value in values if not np.isnan(value)]
+    return entry(interval(present, confidence)) if present else None
+
+
+def rounded(value: Any) -> Any:
+    """Six significant digits, everywhere."""
+    if isinstance(value, dict):
+        return {key: rounded(of) for key, of in value.items()}
+    if isinstance(value, list):
+        return [rounded(of) for of in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""`summary.json`: every number the report states, so that each can be traced to a run."""
+"""`summary.json`: the numbers that describe the runs; those of the claims are in `study.findings`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 import pandas as pd
 
 from study.context import CONTROL, Run
-from study.figures.claims import EARLY, entry, group_numbers, mean_of
 from study.figures.groups import PLACEBO, RANDOM, REAL, label_kind
 from study.figures.inputs import MEASURES, NETWORKS, Inputs, first_run
-from study.figures.intervals import interval
+from study.figures.intervals import entry, interval, mean_of, rounded
 from study.figures.scores import DETECTION
 from study.params import FiguresParams
 
@@ -23,13 +22,12 @@ def summarize(inputs: Inputs, settings: FiguresParams) -> dict[str, Any]:
         "confidence": settings.confidence,
         "difficulty_quantile": settings.difficulty_quantile,
         "difficulty_from": "the other seeds" if len(inputs.seeds) > 1 else "the only seed itself",
-        "early_epochs": EARLY,
         "shown": {"scenario": shown.scenario, "placement": shown.placement, "seed": shown.seed},
         "neighbours": _neighbours(inputs, settings),
         "scenarios": {name: _scenario(inputs, name, settings) for name in inputs.scenarios},
     }
-    rounded: dict[str, Any] = _rounded(found)
-    return rounded
+    plain: dict[str, Any] = rounded(found)
+    return plain
 
 
 def _neighbours(inputs: Inputs, settings: FiguresParams) -> dict[str, Any]:
@@ -99,7 +97,6 @@ def _placement(inputs: Inputs, scenario: str, placement: str, settings: FiguresP
             }
     found["influence_targets"] = len(inputs.targets[runs[0]])
     found["memorization"] = _memorization(inputs, runs, confidence)
-    found["groups"], found["claims"] = group_numbers(inputs, runs, settings)
     return found
 
 
@@ -134,12 +131,3 @@ def _memorization(inputs: Inputs, runs: list[Run], confidence: float) -> dict[st
                 columns = ("mean", "spread", "above_placebo")
                 found[measure][group] = {c: mean_of(part[c], confidence) for c in columns}
     return found
-
-
-def _rounded(value: Any) -> Any:
-    """Six significant digits, everywhere."""
-    if isinstance(value, dict):
-        return {key: _rounded(of) for key, of in value.items()}
-    if isinstance(value, list):
-        return [_rounded(of) for of in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value

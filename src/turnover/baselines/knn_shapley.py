@@ -21,7 +21,9 @@ from turnover.baselines.inputs import TrainedNetwork, head_features
 from turnover.data.batches import Examples
 
 
-def knn_shapley(networks: Sequence[TrainedNetwork], train: Examples, targets: Examples, *, neighbours: int = 10) -> Tensor:
+def knn_shapley(
+    networks: Sequence[TrainedNetwork], train: Examples, targets: Examples, *, neighbours: int = 10
+) -> Tensor:
     """Shapley values [train, target] on what enters the first network's last layer, by Euclidean distance."""
     features, _ = head_features(networks[0].model, train)
     of_targets, _ = head_features(networks[0].model, targets)

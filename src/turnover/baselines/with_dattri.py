@@ -134,7 +134,12 @@ def trak_self(
 
 
 def representer_points(
-    networks: Sequence[TrainedNetwork], train: Examples, targets: Examples, *, strength: float = 0.003, epochs: int = 300
+    networks: Sequence[TrainedNetwork],
+    train: Examples,
+    targets: Examples,
+    *,
+    strength: float = 0.003,
+    epochs: int = 300,
 ) -> Tensor:
     """Representer point selection on the head of the first network.
 

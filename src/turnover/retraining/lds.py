@@ -65,9 +65,7 @@ def lds(scores: Tensor | npt.ArrayLike, inside: Tensor | npt.ArrayLike, outputs:
     return _columnwise(_ranks(np.round(predicted / scale, 12)), _ranks(real))
 
 
-def lds_interval(
-    values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
-) -> Interval:
+def lds_interval(values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
     """The mean over targets of what `lds` returns, with a bootstrap interval over targets.
 
     The interval says how far other targets could move the mean, with these networks. It does not cover another draw of

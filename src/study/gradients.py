@@ -1,0 +1,47 @@
+"""Gradient similarities of a run: who is sampled, and the file that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from study.files import writing
+from study.params import GradientsParams
+from study.scenario import Scenario
+from turnover.data.batches import Examples
+from turnover.gradients import GradientSimilarity, doubling
+
+
+def sample_ids(scenario: Scenario, count: int) -> np.ndarray:
+    """Ids [count] in ascending order, the same for every run of a scenario: half of them with random labels where there
+    are enough of both kinds, else as many of the rarer kind as there are. All, if there are no more than `count`."""
+    trained = scenario.of("train")
+    is_random = trained["is_random"].to_numpy(bool)
+    ids = trained["id"].to_numpy()
+    rng = np.random.default_rng(0)
+    kinds = [rng.permutation(ids[chosen]) for chosen in (is_random, ~is_random)]
+    rare, common = sorted(kinds, key=len)
+    half = min(len(rare), count // 2)
+    return np.sort(np.concatenate([rare[:half], common[: count - half]]))
+
+
+def watch_gradients(
+    scenario: Scenario, trained: Examples, settings: GradientsParams, epochs: int
+) -> GradientSimilarity:
+    """The recorder of a run; `trained` holds the scenario's training examples on the device that trains."""
+    chosen = torch.from_numpy(sample_ids(scenario, settings.examples)).to(trained.ids)
+    return GradientSimilarity(trained[torch.isin(trained.ids, chosen)], doubling(epochs), settings.layers)
+
+
+def save_similarity(path: Path, recorder: GradientSimilarity) -> None:
+    """Write ids [n], epochs [e], and cosine similarities float16 [e, n(n-1)/2] of every kind of network."""
+    with writing(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(
+            file,
+            ids=recorder.sample.ids.cpu().numpy(),
+            epochs=np.array(recorder.epochs, np.int32),
+            exposed=recorder.pairs("exposed").numpy(),
+            full=recorder.pairs("full").numpy(),
+        )
