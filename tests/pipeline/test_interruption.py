@@ -17,7 +17,7 @@ from tests.support import Project
 
 pytestmark = pytest.mark.pipeline
 
-EPOCHS = 400
+EPOCHS = 200
 
 
 def checkpoint(project: Project) -> Path | None:
