@@ -221,8 +221,8 @@ def full(options: argparse.Namespace) -> None:
     )
     dynamics = Dynamics(data, schedule(config.epochs))
     spent = options.full / "seconds.txt"
-    before = float(spent.read_text()) if spent.exists() else 0.0
-    began = time.perf_counter()
+    before = np.array(spent.read_text().split() if spent.exists() else (0, 0), dtype=float)
+    began, processor = time.perf_counter(), time.process_time()
 
     def accuracy(model: nn.Module) -> dict[str, float]:
         with evaluating(model), torch.no_grad():
@@ -239,8 +239,9 @@ def full(options: argparse.Namespace) -> None:
     except Interrupted as stopped:
         print(stopped)
         history = []
-    spent.write_text(str(before + time.perf_counter() - began))
-    print(f"{float(spent.read_text()):.0f} s so far, {options.threads} threads, {config}")
+    wall, cpu = before + (time.perf_counter() - began, time.process_time() - processor)
+    spent.write_text(f"{wall} {cpu}")
+    print(f"so far {wall:.0f} s, {cpu:.0f} s of processor time; {options.threads} threads, {config}")
     if history:
         print(f"held-out accuracy {history[-1].extra['heldout_accuracy']:.4f} after {len(history)} epochs")
         print(dynamics.frame().groupby("epoch")[["correct_exposed", "correct_flipped", "correct_full"]].mean().tail(3))

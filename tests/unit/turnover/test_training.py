@@ -53,7 +53,9 @@ def test_two_trainings_give_the_same_bits_and_another_seed_gives_others() -> Non
 def test_training_leaves_the_global_random_state_alone() -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
-    train(network(), examples(), CONFIG)
+    model = network()
+    model.network.hidden.register_forward_pre_hook(lambda module, x: F.dropout(x[0], 0.3, module.training))
+    train(model, examples(), CONFIG)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -256,6 +258,20 @@ def test_every_epoch_visits_every_example_once_in_an_order_of_its_own() -> None:
     for order in orders:
         assert torch.equal(order.sort().values, data.ids)
     assert not torch.equal(*orders)
+
+
+def test_progress_says_speed_losses_and_what_is_left_and_nothing_without_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def evaluate(model: object) -> dict[str, float]:
+        return {"heldout_loss": 0.125}
+
+    train(network(), examples(), CONFIG, evaluate=evaluate)
+    assert capsys.readouterr().err == ""
+    train(network(), examples(), CONFIG, evaluate=evaluate, progress=True)
+    last = [line for line in capsys.readouterr().err.split("\r") if line.strip()][-1]
+    for part in ("training: ", "/200 ", " examples/s", "<00:0", "epoch=4", "loss=", "accuracy=", "heldout_loss=0.125"):
+        assert part in last, last
 
 
 class TestDynamicsSchedule:
