@@ -1,12 +1,13 @@
 """What a training epoch costs. Turn-over dropout against ordinary dropout, this loop against the usual DataLoader loop,
 and the dynamics of all three networks: every round times each case once, in turn, and ratios are within a round.
 
-    python benchmarks/training.py           # 12,800 Fashion-MNIST examples, default CNN, float32
-    python benchmarks/training.py --quick   # a fifth of it, for a look
+    python benchmarks/training.py           # 6,400 Fashion-MNIST examples, default CNN, float32
+    python benchmarks/training.py --quick   # less of it, for a look
     python benchmarks/training.py --precision bfloat16
     python benchmarks/training.py --full FOLDER   # 60,000 examples, 30 epochs, dynamics; goes on where it stopped
 
-Other work on the machine stretches wall time; rounds are interleaved, so that it stretches all cases alike.
+Other work on the machine stretches wall time. Rounds are interleaved, so that it stretches all cases alike, and another
+column gives processor time divided by the number of threads: what it takes where nothing else runs.
 """
 
 from __future__ import annotations
@@ -120,21 +121,22 @@ def dynamics_of(data: Examples, kind: str) -> Callable[[], None]:
     return lambda: (evaluate(model, data.images, data.labels, data.ids), None)[1]
 
 
-def paired(cases: dict[str, Callable[[], None]], rounds: int) -> pd.DataFrame:
-    """Seconds of each case (column) in each round (row); the order turns round every time."""
+def paired(cases: dict[str, Callable[[], None]], rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Wall and processor seconds of each case (column) in each round (row); the order turns round every time."""
     for run in cases.values():
         run()
-    rows = []
+    walls, processors = [], []
     for number in range(rounds):
-        seconds = {}
+        wall, processor = {}, {}
         for name in list(cases) if number % 2 == 0 else reversed(list(cases)):
-            began = time.perf_counter()
+            began, before = time.perf_counter(), time.process_time()
             cases[name]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            seconds[name] = time.perf_counter() - began
-        rows.append(seconds)
-    return pd.DataFrame(rows)[list(cases)]
+            wall[name], processor[name] = time.perf_counter() - began, time.process_time() - before
+        walls.append(wall)
+        processors.append(processor)
+    return pd.DataFrame(walls)[list(cases)], pd.DataFrame(processors)[list(cases)]
 
 
 def flops(data: Examples, kind: str) -> float:
@@ -171,7 +173,7 @@ def fashion(count: int, keep: Path | None = None) -> tuple[Examples, Examples]:
 
 def compare(options: argparse.Namespace) -> None:
     """The paired table."""
-    data, _ = fashion(2_560 if options.quick else 12_800)
+    data, _ = fashion(2_560 if options.quick else 6_400)
     data = data.to(torch.device(options.device))
     precision = options.precision
     cases = {
@@ -182,29 +184,32 @@ def compare(options: argparse.Namespace) -> None:
     cases["dynamics all"] = dynamics_of(data, "turn-over all")
     for workers in (0, 2):
         cases[f"DataLoader, {workers} workers"] = usual_epoch(data, precision, workers)
-    seconds = paired(cases, 3 if options.quick else options.rounds)
-    print(f"{len(data):,} examples an epoch, {precision}, {options.threads} threads, {len(seconds)} rounds\n")
-    print(f"{'':24}{'s an epoch':>12}{'examples/s':>12}")
-    for name, median in seconds.median().items():
-        print(f"{name:24}{median:12.3f}{len(data) / median:12,.0f}")
-    rate = flops(data, "no dropout") * len(data) / seconds["no dropout"].median()
+    wall, processor = paired(cases, 3 if options.quick else options.rounds)
+    print(f"{len(data):,} examples an epoch, {precision}, {options.threads} threads, {len(wall)} rounds\n")
+    print(f"{'':24}{'wall s':>10}{'cpu s':>10}{'examples/s':>12}")
+    for name in cases:
+        median, cpu = wall[name].median(), processor[name].median() / options.threads
+        cpu_shown = "" if name == "DataLoader, 2 workers" else f"{cpu:.3f}"  # its workers' time is not in it
+        print(f"{name:24}{median:10.3f}{cpu_shown:>10}{len(data) / median:12,.0f}")
+    rate = flops(data, "no dropout") * len(data) * options.threads / processor["no dropout"].median()
     peak = matrix_product(data.images.device, precision)
-    print(
-        f"\nno dropout: {rate / 1e9:,.0f} GFLOP/s in products, {rate / peak:.0%} of a large product's {peak / 1e9:,.0f}"
-    )
-    print(f"\n{'ratio within a round':48}{'median':>8}{'lowest':>8}{'highest':>8}")
-    usual = seconds[[name for name in seconds if name.startswith("DataLoader")]]
-    ratios = {
-        "turn-over / ordinary, head": seconds["turn-over head"] / seconds["ordinary head"],
-        "turn-over / ordinary, all": seconds["turn-over all"] / seconds["ordinary all"],
-        "turn-over head / no dropout": seconds["turn-over head"] / seconds["no dropout"],
-        "dynamics / epoch, head": seconds["dynamics head"] / seconds["turn-over head"],
-        "dynamics / epoch, all": seconds["dynamics all"] / seconds["turn-over all"],
-        f"{usual.median().idxmin()} / this loop, ordinary head": usual[usual.median().idxmin()]
-        / seconds["ordinary head"],
-    }
-    for name, values in ratios.items():
-        print(f"{name:48}{values.median():8.3f}{values.min():8.3f}{values.max():8.3f}")
+    if options.device == "cuda":
+        rate = flops(data, "no dropout") * len(data) / wall["no dropout"].median()
+    print(f"\nno dropout: {rate / 1e9:,.0f} GFLOP/s, {rate / peak:.0%} of a large matrix product's {peak / 1e9:,.0f}")
+
+    usual = min(("DataLoader, 0 workers", "DataLoader, 2 workers"), key=lambda name: wall[name].median())
+    print(f"\n{'ratio within a round':40}{'wall':>8}{'lowest':>8}{'highest':>8}{'cpu':>8}")
+    for name, above, below in (
+        ("turn-over / ordinary, head", "turn-over head", "ordinary head"),
+        ("turn-over / ordinary, all", "turn-over all", "ordinary all"),
+        ("turn-over head / no dropout", "turn-over head", "no dropout"),
+        ("dynamics / epoch, head", "dynamics head", "turn-over head"),
+        ("dynamics / epoch, all", "dynamics all", "turn-over all"),
+        (f"{usual} / this loop", usual, "ordinary head"),
+    ):
+        values, cpu = wall[above] / wall[below], (processor[above] / processor[below]).median()
+        cpu_shown = "" if above == "DataLoader, 2 workers" else f"{cpu:.3f}"
+        print(f"{name:40}{values.median():8.3f}{values.min():8.3f}{values.max():8.3f}{cpu_shown:>8}")
 
 
 def full(options: argparse.Namespace) -> None:
@@ -239,7 +244,7 @@ def full(options: argparse.Namespace) -> None:
     except Interrupted as stopped:
         print(stopped)
         history = []
-    wall, cpu = before + (time.perf_counter() - began, time.process_time() - processor)
+    wall, cpu = before[0] + time.perf_counter() - began, before[1] + time.process_time() - processor
     spent.write_text(f"{wall} {cpu}")
     print(f"so far {wall:.0f} s, {cpu:.0f} s of processor time; {options.threads} threads, {config}")
     if history:
