@@ -1,12 +1,13 @@
 """What a training epoch costs. Turn-over dropout against ordinary dropout, this loop against the usual DataLoader loop,
 and the dynamics of all three networks: every round times each case once, in turn, and ratios are within a round.
 
-    python benchmarks/training.py           # 12,800 Fashion-MNIST examples, default CNN, float32
-    python benchmarks/training.py --quick   # a fifth of it, for a look
+    python benchmarks/training.py           # 6,400 Fashion-MNIST examples, default CNN, float32
+    python benchmarks/training.py --quick   # less of it, for a look
     python benchmarks/training.py --precision bfloat16
     python benchmarks/training.py --full FOLDER   # 60,000 examples, 30 epochs, dynamics; goes on where it stopped
 
-Other work on the machine stretches wall time; rounds are interleaved, so that it stretches all cases alike.
+Other work on the machine stretches wall time. Rounds are interleaved, so that it stretches all cases alike, and another
+column gives processor time divided by the number of threads: what it takes where nothing else runs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import nn
 import stages  # noqa: F401  (the allocator's settings, as in the pipeline)
 from turnover import TrainingConfig, insert, train
 from turnover.data import fetch, load
+from turnover.data.augmentation import Augmentation
 from turnover.data.batches import Examples
 from turnover.dynamics import Dynamics, schedule
 from turnover.interruption import Interrupted
@@ -39,23 +41,24 @@ from turnover.models import CNN, Normalized, image_statistics
 CHANNELS, HIDDEN = (16, 32, 64), 512
 
 
-def network(data: Examples, kind: str, drop: float = 0.5) -> Normalized:
+def network(data: Examples, kind: str) -> Normalized:
     """The default network; `kind` is dropout and placement, such as ``"turn-over head"`` or ``"ordinary all"``."""
     dropout, placement = kind.split()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = CNN((1, 28, 28), 10, channels=CHANNELS, hidden=HIDDEN)
     if dropout == "turn-over":
-        insert(model, placement, 1.0 - drop)
+        insert(model, placement)
     elif placement == "head":
-        model.head.register_forward_pre_hook(lambda module, args: F.dropout(args[0], drop, module.training))
+        model.head.register_forward_pre_hook(lambda module, args: F.dropout(args[0], 0.5, module.training))
     elif placement == "all":
         for module in model.modules():
             if isinstance(module, nn.ReLU):  # whole channels, as turn-over dropout masks them
                 module.register_forward_hook(
-                    lambda module, args, out: (F.dropout2d if out.dim() == 4 else F.dropout)(out, drop, module.training)
+                    lambda module, args, out: (F.dropout2d if out.dim() == 4 else F.dropout)(out, 0.5, module.training)
                 )
-    return Normalized(model.to(memory_format=torch.channels_last), *image_statistics(data.images))
+    whole = Normalized(model.to(memory_format=torch.channels_last), *image_statistics(data.images.cpu()))
+    return whole.to(data.images.device)
 
 
 def our_epoch(data: Examples, kind: str, precision: str) -> Callable[[], None]:
@@ -74,8 +77,9 @@ def usual_epoch(data: Examples, precision: str, workers: int) -> Callable[[], No
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import Compose, Normalize, ToTensor
 
-    mean, std = image_statistics(data.images)
-    dataset: Dataset = PictureDataset(data, Compose([ToTensor(), Normalize(mean, std)]))
+    device = data.images.device
+    mean, std = image_statistics(data.images.cpu())
+    dataset: Dataset = PictureDataset(data.to(torch.device("cpu")), Compose([ToTensor(), Normalize(mean, std)]))
     loader = DataLoader(dataset, batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
     model = network(data, "ordinary head").network.to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
@@ -85,8 +89,9 @@ def usual_epoch(data: Examples, precision: str, workers: int) -> Callable[[], No
         model.train()
         total = 0.0
         for x, y in loader:
+            x, y = x.to(device), y.to(device)
             optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 loss = criterion(model(x), y)
             loss.backward()
             optimizer.step()
@@ -116,25 +121,49 @@ def dynamics_of(data: Examples, kind: str) -> Callable[[], None]:
     return lambda: (evaluate(model, data.images, data.labels, data.ids), None)[1]
 
 
-def paired(cases: dict[str, Callable[[], None]], rounds: int) -> pd.DataFrame:
-    """Seconds of each case (column) in each round (row); the order turns round every time."""
+def paired(cases: dict[str, Callable[[], None]], rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Wall and processor seconds of each case (column) in each round (row); the order turns round every time."""
     for run in cases.values():
         run()
-    rows = []
+    walls, processors = [], []
     for number in range(rounds):
-        seconds = {}
+        wall, processor = {}, {}
         for name in list(cases) if number % 2 == 0 else reversed(list(cases)):
-            began = time.perf_counter()
+            began, before = time.perf_counter(), time.process_time()
             cases[name]()
-            seconds[name] = time.perf_counter() - began
-        rows.append(seconds)
-    return pd.DataFrame(rows)[list(cases)]
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            wall[name], processor[name] = time.perf_counter() - began, time.process_time() - before
+        walls.append(wall)
+        processors.append(processor)
+    return pd.DataFrame(walls)[list(cases)], pd.DataFrame(processors)[list(cases)]
 
 
-def fashion(count: int) -> tuple[Examples, Examples]:
-    """`count` training examples, and the 10,000 test examples."""
+def flops(data: Examples, kind: str) -> float:
+    """Floating point operations of the products and convolutions of a training step, an example."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model, batch = network(data, kind).train(), data[:128]
+    with FlopCounterMode(display=False) as counter:
+        F.cross_entropy(model(batch.images), batch.labels).backward()
+    return counter.get_total_flops() / len(batch)
+
+
+def matrix_product(device: torch.device, precision: str) -> float:
+    """FLOP/s of a large matrix product: what can be had at most."""
+    a = torch.randn(2048, 2048, device=device, dtype=getattr(torch, precision))
+    best = float("inf")
+    for _ in range(10):
+        began = time.perf_counter()
+        float((a @ a)[0, 0])  # waits for a GPU
+        best = min(best, time.perf_counter() - began)
+    return 2 * 2048**3 / best
+
+
+def fashion(count: int, keep: Path | None = None) -> tuple[Examples, Examples]:
+    """`count` training examples, and the 10,000 test examples; `keep` is a folder for the data set."""
     with tempfile.TemporaryDirectory() as folder:
-        dataset = load(fetch("fashion-mnist", Path(folder) / "raw"))
+        dataset = load(fetch("fashion-mnist", (keep or Path(folder)) / "raw"))
         train_images, test_images = (np.array(part.images) for part in (dataset.train, dataset.test))
     labels, test_labels = (torch.from_numpy(np.array(p.labels)).long() for p in (dataset.train, dataset.test))
     rows = torch.from_numpy(np.random.default_rng(0).permutation(60_000)[:count])
@@ -144,7 +173,8 @@ def fashion(count: int) -> tuple[Examples, Examples]:
 
 def compare(options: argparse.Namespace) -> None:
     """The paired table."""
-    data, _ = fashion(2_560 if options.quick else 12_800)
+    data, _ = fashion(2_560 if options.quick else 6_400)
+    data = data.to(torch.device(options.device))
     precision = options.precision
     cases = {
         kind: our_epoch(data, kind, precision)
@@ -154,36 +184,50 @@ def compare(options: argparse.Namespace) -> None:
     cases["dynamics all"] = dynamics_of(data, "turn-over all")
     for workers in (0, 2):
         cases[f"DataLoader, {workers} workers"] = usual_epoch(data, precision, workers)
-    seconds = paired(cases, 3 if options.quick else options.rounds)
-    print(f"{len(data):,} examples an epoch, {precision}, {options.threads} threads, {len(seconds)} rounds\n")
-    print(f"{'':24}{'s an epoch':>12}{'examples/s':>12}")
-    for name, median in seconds.median().items():
-        print(f"{name:24}{median:12.3f}{len(data) / median:12,.0f}")
-    print(f"\n{'ratio within a round':48}{'median':>8}{'lowest':>8}{'highest':>8}")
-    usual = seconds[[name for name in seconds if name.startswith("DataLoader")]]
-    ratios = {
-        "turn-over / ordinary, head": seconds["turn-over head"] / seconds["ordinary head"],
-        "turn-over / ordinary, all": seconds["turn-over all"] / seconds["ordinary all"],
-        "turn-over head / no dropout": seconds["turn-over head"] / seconds["no dropout"],
-        "dynamics / epoch, head": seconds["dynamics head"] / seconds["turn-over head"],
-        "dynamics / epoch, all": seconds["dynamics all"] / seconds["turn-over all"],
-        f"{usual.median().idxmin()} / this loop, ordinary head": usual[usual.median().idxmin()]
-        / seconds["ordinary head"],
-    }
-    for name, values in ratios.items():
-        print(f"{name:48}{values.median():8.3f}{values.min():8.3f}{values.max():8.3f}")
+    wall, processor = paired(cases, 3 if options.quick else options.rounds)
+    print(f"{len(data):,} examples an epoch, {precision}, {options.threads} threads, {len(wall)} rounds\n")
+    print(f"{'':24}{'wall s':>10}{'cpu s':>10}{'examples/s':>12}")
+    for name in cases:
+        median, cpu = wall[name].median(), processor[name].median() / options.threads
+        cpu_shown = "" if name == "DataLoader, 2 workers" else f"{cpu:.3f}"  # its workers' time is not in it
+        print(f"{name:24}{median:10.3f}{cpu_shown:>10}{len(data) / median:12,.0f}")
+    rate = flops(data, "no dropout") * len(data) * options.threads / processor["no dropout"].median()
+    peak = matrix_product(data.images.device, precision)
+    if options.device == "cuda":
+        rate = flops(data, "no dropout") * len(data) / wall["no dropout"].median()
+    print(f"\nno dropout: {rate / 1e9:,.0f} GFLOP/s, {rate / peak:.0%} of a large matrix product's {peak / 1e9:,.0f}")
+
+    usual = min(("DataLoader, 0 workers", "DataLoader, 2 workers"), key=lambda name: wall[name].median())
+    print(f"\n{'ratio within a round':40}{'wall':>8}{'lowest':>8}{'highest':>8}{'cpu':>8}")
+    for name, above, below in (
+        ("turn-over / ordinary, head", "turn-over head", "ordinary head"),
+        ("turn-over / ordinary, all", "turn-over all", "ordinary all"),
+        ("turn-over head / no dropout", "turn-over head", "no dropout"),
+        ("dynamics / epoch, head", "dynamics head", "turn-over head"),
+        ("dynamics / epoch, all", "dynamics all", "turn-over all"),
+        (f"{usual} / this loop", usual, "ordinary head"),
+    ):
+        values, cpu = wall[above] / wall[below], (processor[above] / processor[below]).median()
+        cpu_shown = "" if above == "DataLoader, 2 workers" else f"{cpu:.3f}"
+        print(f"{name:40}{values.median():8.3f}{values.min():8.3f}{values.max():8.3f}{cpu_shown:>8}")
 
 
 def full(options: argparse.Namespace) -> None:
     """Train on all of Fashion-MNIST, in as many calls as it takes: a checkpoint keeps what was done."""
-    data, heldout = fashion(60_000)
-    model = network(data, "turn-over head", drop=options.drop)
-    config = TrainingConfig(epochs=30, precision=options.precision, learning_rate=options.learning_rate)
-    dynamics = Dynamics(data, schedule(config.epochs))
     options.full.mkdir(parents=True, exist_ok=True)
+    data, heldout = fashion(60_000, options.full)
+    model = network(data, "turn-over head")
+    config = TrainingConfig(
+        epochs=30,
+        learning_rate=3e-3,
+        weight_decay=0.05,
+        augmentation=Augmentation(flip=True, crop=2),
+        precision=options.precision,
+    )
+    dynamics = Dynamics(data, schedule(config.epochs))
     spent = options.full / "seconds.txt"
-    before = float(spent.read_text()) if spent.exists() else 0.0
-    began = time.perf_counter()
+    before = np.array(spent.read_text().split() if spent.exists() else (0, 0), dtype=float)
+    began, processor = time.perf_counter(), time.process_time()
 
     def accuracy(model: nn.Module) -> dict[str, float]:
         with evaluating(model), torch.no_grad():
@@ -200,8 +244,9 @@ def full(options: argparse.Namespace) -> None:
     except Interrupted as stopped:
         print(stopped)
         history = []
-    spent.write_text(str(before + time.perf_counter() - began))
-    print(f"{float(spent.read_text()):.0f} s so far, {options.threads} threads, {config}")
+    wall, cpu = before[0] + time.perf_counter() - began, before[1] + time.process_time() - processor
+    spent.write_text(f"{wall} {cpu}")
+    print(f"so far {wall:.0f} s, {cpu:.0f} s of processor time; {options.threads} threads, {config}")
     if history:
         print(f"held-out accuracy {history[-1].extra['heldout_accuracy']:.4f} after {len(history)} epochs")
         print(dynamics.frame().groupby("epoch")[["correct_exposed", "correct_flipped", "correct_full"]].mean().tail(3))
@@ -211,12 +256,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda (not for --full)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--full", type=Path, metavar="FOLDER", help="train on everything; FOLDER keeps the checkpoint")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of --full in this call")
-    parser.add_argument("--drop", type=float, default=0.5, help="of --full: fraction of masked units")
-    parser.add_argument("--learning-rate", type=float, default=4e-3, help="of --full")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.full:

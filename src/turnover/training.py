@@ -19,6 +19,7 @@ from turnover.dynamics import Dynamics
 from turnover.errors import UserError
 from turnover.influence.sharding import shard
 from turnover.interruption import Interrupted
+from turnover.memorization import evaluating
 from turnover.optimization import Updater, make_optimizer, schedule_factor
 from turnover.parallel import share, wrapped
 from turnover.progress import progress_bar
@@ -138,7 +139,8 @@ def train(
                     if tally.due or step + 1 == batches:
                         asked = tally.settle(stop() if stop is not None else 0)
                         _check_loss(tally, number, config, checkpoint)
-                        bar.set_postfix(epoch=number, loss=f"{tally.loss:.3f}", refresh=False)
+                        if not bar.disable:
+                            bar.set_postfix(_shown(number, tally, history), refresh=False)
                         if asked and step + 1 < batches:
                             saved.save(state(step + 1))
                             raise _interrupted(asked, number, step + 1, checkpoint)
@@ -175,7 +177,7 @@ def _step(
 def _check_data(model: nn.Module, examples: Examples) -> None:
     if examples.images.is_floating_point() and not bool(torch.isfinite(examples.images).all()):
         raise UserError("an image holds NaN or infinite values: clean the data before training")
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():  # in evaluation mode nothing random is drawn
         classes = model(examples.images[:1]).shape[-1]
     low, high = int(examples.labels.min()), int(examples.labels.max())
     if low < 0 or high >= classes:
@@ -190,6 +192,12 @@ def _check_loss(tally: Tally, epoch: int, config: TrainingConfig, checkpoint: Pa
         f"training diverged in epoch {epoch}: the loss is {tally.sums[0]}. Lower training.learning_rate "
         f"(now {config.learning_rate}) or look for extreme values in the images{kept}"
     )
+
+
+def _shown(epoch: int, tally: Tally, history: list[Epoch]) -> dict[str, str]:
+    """What the progress bar says beside examples a second and remaining time."""
+    before = {"accuracy": history[-1].accuracy, **history[-1].extra} if history else {}
+    return {"epoch": str(epoch), "loss": f"{tally.loss:.3f}", **{key: f"{value:.3f}" for key, value in before.items()}}
 
 
 def _interrupted(asked: int, epoch: int, step: int, checkpoint: Path | None) -> Interrupted:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 from study.context import declaration, load_params, read_yaml, run_stage
+from study.lifetime import leave_on_sigterm
 from study.params import Params
 from turnover.errors import UserError
 
@@ -139,6 +142,19 @@ def test_a_stage_cannot_read_what_is_not_declared(tmp_path: Path, capsys: pytest
         assert "which dvc.yaml does not declare" in said
     # The same file is open to a stage that declares it.
     assert run_stage(lambda stage: stage.dep("scores/secret.txt").read_text(), "figures", {}, tmp_path) == 0  # type: ignore[arg-type,return-value]
+
+
+def test_sigterm_ends_a_stage_with_a_message_and_its_status(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        leave_on_sigterm()
+        status = run_stage(lambda stage: os.kill(os.getpid(), signal.SIGTERM), "corrupt", {"scenario": "mixed"}, ROOT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert status == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == (
+        "error: stage corrupt: it was asked to end; nothing half-written was left behind\n"
+    )
 
 
 def test_unknown_stage_or_item_is_an_error() -> None:

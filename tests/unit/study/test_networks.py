@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from study.context import CONTROL, Run
-from study.networks import Architecture, load_network, make_network, save_network
+from study.networks import Architecture, load_network, load_snapshots, make_network, save_network
 from study.params import ModelParams
 from turnover.dropout import masked_layers, subnetwork
 from turnover.errors import UserError
+from turnover.snapshots import Snapshots
 
 MODEL = ModelParams(name="cnn", options={"channels": [4, 8], "hidden": 32}, keep=0.5)
 
@@ -55,6 +56,24 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         save_network(make_network(architecture()), architecture(), "f", tmp_path / name)
     for file in ("model.safetensors", "model.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_snapshots_stand_beside_the_network_and_fit_it(tmp_path: Path) -> None:
+    network, snapshots = make_network(architecture()), Snapshots([10, 9])
+    first = network(X)
+    snapshots.record(9, network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01)
+    snapshots.record(10, network)
+    snapshots.record(11, network)
+    save_network(network, architecture(), "f", tmp_path / "net", snapshots)
+    again, _ = load_network(tmp_path / "net")
+    assert torch.equal(again(X), network(X))
+    found = dict(load_snapshots(tmp_path / "net"))
+    assert list(found) == [9, 10]
+    again.load_state_dict(found[9])
+    assert torch.equal(again(X), first)
 
 
 def test_seeds_and_placements_start_from_weights_as_they_should() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def test_two_trainings_give_the_same_bits_and_another_seed_gives_others() -> Non
 def test_training_leaves_the_global_random_state_alone() -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
-    train(network(), examples(), CONFIG)
+    model = network()
+    model.network.hidden.register_forward_pre_hook(lambda module, x: F.dropout(x[0], 0.3, module.training))
+    train(model, examples(), CONFIG)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -144,6 +147,24 @@ def test_every_optimizer_and_precision_learns(optimizer: str, precision: str) ->
     assert history[-1].loss < 0.5 * history[0].loss
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_on_a_gpu_training_learns_the_same_and_resumes_to_the_same_bits(tmp_path: Path, precision: str) -> None:
+    device = torch.device("cuda")
+    config = TrainingConfig(epochs=3, batch_size=16, learning_rate=1e-2, precision=precision)
+    path, found = tmp_path / "checkpoint.pt", []
+    for stop in (None, lambda: 15, None):
+        model = network("all").to(device)
+        with pytest.raises(Interrupted) if stop else nullcontext():
+            train(model, examples(400).to(device), config, checkpoint=path if found else None, stop=stop)
+        found.append(weights(model).cpu())
+    assert torch.equal(found[0], found[2])
+    on_cpu = network("all")
+    train(on_cpu, examples(400), config)
+    assert torch.allclose(weights(on_cpu), found[0], atol=0.05)
+
+
 def test_schedules_against_their_formulas() -> None:
     assert schedule_factor("constant", 0.7) == 1.0
     assert schedule_factor("cosine", 0.0) == 1.0
@@ -218,12 +239,39 @@ def test_examples_of_different_lengths_are_refused() -> None:
         Examples(torch.zeros(3, 1, 8, 8), torch.zeros(2, dtype=torch.long), torch.arange(3))
 
 
+def test_batches_can_begin_anywhere_and_hold_the_rows_of_their_ids() -> None:
+    data = examples(37)
+    whole = list(data.shuffled(10, seed=0, epoch=1))
+    rest = list(data.shuffled(10, seed=0, epoch=1, skip=2))
+    assert [batch.ids.tolist() for batch in rest] == [batch.ids.tolist() for batch in whole[2:]]
+    for batch in whole:
+        rows = batch.ids - 1000
+        assert torch.equal(batch.images, data.images[rows])
+        assert torch.equal(batch.labels, data.labels[rows])
+    chosen = data.labels == 1
+    assert torch.equal(data[chosen].ids, data.ids[chosen])
+
+
 def test_every_epoch_visits_every_example_once_in_an_order_of_its_own() -> None:
     data = examples(37)
     orders = [torch.cat([batch.ids for batch in data.shuffled(10, seed=0, epoch=epoch)]) for epoch in (1, 2)]
     for order in orders:
         assert torch.equal(order.sort().values, data.ids)
     assert not torch.equal(*orders)
+
+
+def test_progress_says_speed_losses_and_what_is_left_and_nothing_without_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def evaluate(model: object) -> dict[str, float]:
+        return {"heldout_loss": 0.125}
+
+    train(network(), examples(), CONFIG, evaluate=evaluate)
+    assert capsys.readouterr().err == ""
+    train(network(), examples(), CONFIG, evaluate=evaluate, progress=True)
+    last = [line for line in capsys.readouterr().err.split("\r") if line.strip()][-1]
+    for part in ("training: ", "/200 ", " examples/s", "<00:0", "epoch=4", "loss=", "accuracy=", "heldout_loss=0.125"):
+        assert part in last, last
 
 
 class TestDynamicsSchedule:
