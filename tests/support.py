@@ -76,4 +76,5 @@ def make_tiny(values: dict[str, Any]) -> None:
     values["validation"]["validation"].update(sizes, options={"channels": [4], "hidden": 16})
     values["validation"]["validation_digits"].update(sizes, options={"hidden": 16, "layers": 1})
     values["retrain"].update(networks=6, epochs=2, batch_size=16)
+    values["removal"].update(fractions=[0.2], seeds=1, epochs=2, batch_size=32, min_steps=1)
     values["estimate"]["influence"].update(targets=60, targets_all_layers=4, top=8)

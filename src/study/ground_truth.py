@@ -9,10 +9,9 @@ import numpy as np
 from study.context import Stage
 from study.files import writing
 from study.fingerprint import fingerprint
-from study.ordinary import examples_of, ordinary_network
+from study.ordinary import examples_of, ordinary_network, recipe_of
 from study.params import RetrainParams, ValidationParams
 from study.scenario import SPLITS, load_scenario
-from turnover.retraining.loop import Recipe
 from turnover.retraining.many import train_many
 from turnover.retraining.subsets import SubsetOutputs, draw_subsets
 from turnover.zoo import build_own
@@ -41,18 +40,6 @@ def retrain_set(stage: Stage, name: str) -> None:
     with writing(stage.out(f"ground_truth/{name}.npz")) as beside:
         SubsetOutputs(inside[:, :train], margin, correct).save(beside)
     shutil.rmtree(checkpoint)
-
-
-def recipe_of(settings: RetrainParams) -> Recipe:
-    """How each network is trained."""
-    return Recipe(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        precision=settings.precision,
-        min_steps=settings.min_steps,
-    )
 
 
 def network_seeds(seed: int, networks: int) -> list[int]:

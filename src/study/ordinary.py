@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from study.params import ParamsError
+from study.params import ParamsError, RecipeParams
 from study.scenario import Scenario
+from turnover.retraining.loop import Recipe
 from turnover.zoo import Normalized, image_statistics
 
 
@@ -60,3 +61,15 @@ def examples_of(scenario: Scenario, *splits: str) -> tuple[Tensor, Tensor]:
     """Images and given labels of some splits, in order of id."""
     rows = scenario.of(*splits)
     return torch.from_numpy(scenario.images[rows["id"].to_numpy()]), torch.tensor(rows["given"].to_numpy())
+
+
+def recipe_of(settings: RecipeParams) -> Recipe:
+    """How each network is trained, as params say."""
+    return Recipe(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        precision=settings.precision,
+        min_steps=settings.min_steps,
+    )

@@ -123,6 +123,15 @@ class RetrainParams(RecipeParams):
     seed: Seed
 
 
+class RemovalParams(RecipeParams):
+    """Removing examples by their scores, and retraining ordinary networks without them."""
+
+    scenarios: Annotated[list[Name], Field(min_length=1)]
+    score: Annotated[str, Field(min_length=1)]
+    fractions: Annotated[list[Annotated[float, Field(gt=0.0, lt=1.0)]], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1)]
+
+
 class FiguresParams(_Namespace):
     """Figures and galleries."""
 
@@ -148,6 +157,7 @@ class Params(_Namespace):
     validation_sets: Annotated[list[Name], Field(min_length=1)]
     validation: dict[Name, ValidationParams]
     retrain: RetrainParams
+    removal: RemovalParams
     figures: FiguresParams
 
     @model_validator(mode="after")
