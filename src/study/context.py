@@ -22,7 +22,7 @@ from turnover.errors import UserError
 from turnover.interruption import Interrupted
 
 # Folders and files of the pipeline: everything in them belongs to some stage.
-_GUARDED = ("data", "models", "dynamics", "gradients", "scores", "reports", "params.yaml")
+_GUARDED = ("data", "models", "dynamics", "gradients", "scores", "ground_truth", "reports", "params.yaml")
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 

@@ -110,6 +110,48 @@ class EstimateParams(_Namespace):
     influence: InfluenceParams
 
 
+class ValidationParams(_Namespace):
+    """Examples whose truth is known by retraining, and the ordinary network that is retrained."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    train: Annotated[int, Field(ge=10)]
+    placebo: Annotated[int, Field(ge=0)]
+    heldout: Annotated[int, Field(ge=10)]
+    noise: Fraction
+    seed: Seed
+    model: Literal["cnn", "mlp"]
+    options: dict[str, int | list[int]] = {}
+
+
+class RecipeParams(_Namespace):
+    """How ordinary networks are retrained."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    min_steps: Annotated[int, Field(ge=0)]
+    precision: Literal["float32", "bfloat16"]
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+
+
+class RetrainParams(RecipeParams):
+    """Subset retraining: the ground truth of the estimates."""
+
+    networks: Annotated[int, Field(ge=4)]
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    seed: Seed
+
+
+class RemovalParams(RecipeParams):
+    """Removing examples by their scores, and retraining ordinary networks without them."""
+
+    scenarios: Annotated[list[Name], Field(min_length=1)]
+    score: Annotated[str, Field(min_length=1)]
+    fractions: Annotated[list[Annotated[float, Field(gt=0.0, lt=1.0)]], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1)]
+
+
 class FiguresParams(_Namespace):
     """Figures and galleries."""
 
@@ -133,6 +175,10 @@ class Params(_Namespace):
     training: TrainingParams
     gradients: GradientsParams
     estimate: EstimateParams
+    validation_sets: Annotated[list[Name], Field(min_length=1)]
+    validation: dict[Name, ValidationParams]
+    retrain: RetrainParams
+    removal: RemovalParams
     figures: FiguresParams
 
     @model_validator(mode="after")
@@ -145,7 +191,7 @@ class Params(_Namespace):
                 f"data.dataset: {self.data.dataset!r} is not allowed: "
                 f"it should be one of {', '.join(NAMES)}, folder:PATH or table:PATH"
             )
-        for key in ("scenarios", "placements", "seeds"):
+        for key in ("scenarios", "placements", "seeds", "validation_sets"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key}: {values} names something twice")
@@ -155,6 +201,7 @@ class Params(_Namespace):
                 f"labels.noise: no fraction of random labels for scenario {missing[0]!r}; "
                 f"it has {sorted(self.labels.noise)}"
             )
+        _check_validation_sets(self)
         if self.estimate.influence.targets > self.data.heldout:
             raise ValueError(
                 f"estimate.influence.targets: {self.estimate.influence.targets} "
@@ -172,6 +219,14 @@ class Params(_Namespace):
         if "dropout" in self.placements:
             raise ValueError("placements: 'dropout' is the control's name; use head, all, or modules joined by '+'")
         return self
+
+
+def _check_validation_sets(params: Params) -> None:
+    for name in params.validation_sets:
+        if name in {"raw", *params.scenarios}:
+            raise ValueError(f"validation_sets: {name!r} is the name of something else under data/: use another")
+        if name not in params.validation:
+            raise ValueError(f"validation: there is no set {name!r}; it has {sorted(params.validation)}")
 
 
 def check_params(raw: Any, source: str = "params.yaml") -> Params:
