@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from turnover.calibration import calibrate
     from turnover.dropout import TurnOverDropout, insert, remove, replace_batch_norm, subnetwork
     from turnover.errors import UserError
-    from turnover.influence import InfluenceSummary, Localized, influence, leverage, localize, summarize
+    from turnover.influence import InfluenceSummary, Localized, influence, localize, neighbourhood, summarize
     from turnover.masks import InstanceMasks
     from turnover.memorization import combine, ensemble_memorization, memorization, memorization_over_training
     from turnover.training import TrainingConfig, train
@@ -30,10 +30,10 @@ _HOMES = {
     "ensemble_memorization": "memorization",
     "influence": "influence",
     "insert": "dropout",
-    "leverage": "influence",
     "localize": "influence",
     "memorization": "memorization",
     "memorization_over_training": "memorization",
+    "neighbourhood": "influence",
     "remove": "dropout",
     "replace_batch_norm": "dropout",
     "sharpen": "trajectories",

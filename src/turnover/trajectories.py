@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from torch import Tensor
 
 from turnover.memorization import NETWORKS
 
@@ -61,37 +59,45 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).groupby("id", sort=False).mean().reset_index()
 
 
-def sharpen(frame: pd.DataFrame, leverage: Tensor | npt.ArrayLike) -> pd.DataFrame:
+def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     """Memorization times leverage: the estimate that agrees best with subset retraining, see docs/method.md.
 
     In ridge regression, taking an example into training moves the fit at it by its leverage times what there was to
-    learn; ``contrast`` is what there was to learn. The result ranks examples. It is not centred on 0 for placebos, so
-    calibration is for the measures of `memorization`. Of several runs, take the mean of this column.
+    learn. What there was to learn is told by three others than the own sub-network, with equal weights: the full and
+    the flipped network, and the examples nearby: ``p_exposed * (1 - (p_full + p_flipped + support) / 3)``. The result
+    ranks examples. It is not centred on 0 for placebos, so calibration is for the measures of `memorization`. Of
+    several runs, take the mean of this column.
 
     Args:
-        frame: of `average_over_training`, or of `turnover.memorization.memorization` where only the last checkpoint is
-            at hand.
-        leverage: of the same examples in the same order [n], from `turnover.leverage`.
+        frame: of `average_over_training`, or of `turnover.memorization` where only the last checkpoint is at hand: the
+            training examples only.
+        near: of the same examples in the same order, from `turnover.neighbourhood`.
 
     Returns:
-        A copy of the frame with the further columns ``leverage`` and ``sharpened``, the larger the more memorized.
+        A copy of the frame with the further columns ``leverage``, ``support`` and ``sharpened``, the larger the more
+        memorized.
 
     Raises:
-        ValueError: lengths differ, or the frame has not the columns of either function.
+        ValueError: lengths differ, or columns are missing.
     """
-    lever = np.asarray(leverage, dtype=np.float64)
-    if lever.shape != (len(frame),):
-        raise ValueError(f"{len(frame)} examples but leverages of shape {lever.shape}: pass one for each")
-    missing = [f"loss_{of}" for of in NETWORKS if f"loss_{of}" not in frame]
-    if missing:
-        raise ValueError(
-            f"the frame has no column {missing[0]!r}: pass what memorization or average_over_training gave"
-        )
+    if len(near) != len(frame):
+        raise ValueError(f"{len(frame)} examples but {len(near)} of the neighbourhood: pass the same ones")
+    for given, needed in ((frame, [f"loss_{of}" for of in NETWORKS]), (near, ["leverage", "support"])):
+        missing = [column for column in needed if column not in given]
+        if missing:
+            raise ValueError(
+                f"a frame has no column {missing[0]!r}: pass one of memorization or average_over_training, and "
+                "one of neighbourhood"
+            )
     if "contrast" in frame:
-        contrast = frame["contrast"].to_numpy(np.float64)
+        exposed, contrast = frame["probability_exposed"].to_numpy(), frame["contrast"].to_numpy()
     else:
-        contrast = _contrast(*(np.exp(-frame[f"loss_{of}"].to_numpy(np.float64)) for of in NETWORKS))
-    return frame.assign(leverage=lever, sharpened=lever * contrast)
+        exposed, flipped, full = (np.exp(-frame[f"loss_{of}"].to_numpy(np.float64)) for of in NETWORKS)
+        contrast = _contrast(exposed, flipped, full)
+    lever, support = near["leverage"].to_numpy(), near["support"].to_numpy()
+    # Contrast holds two of the three; the support does not change over training.
+    learned = (2.0 * contrast + exposed * (1.0 - support)) / 3.0
+    return frame.assign(leverage=lever, support=support, sharpened=lever * learned)
 
 
 def _contrast(exposed: Any, flipped: Any, full: Any) -> Any:

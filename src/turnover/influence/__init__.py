@@ -3,8 +3,8 @@
 Positive means helpful; the shape is always [train, target].
 """
 
-from turnover.influence.features import leverage
 from turnover.influence.localization import Localized, localize
+from turnover.influence.neighbourhood import neighbourhood
 from turnover.influence.pairs import influence
 from turnover.influence.store import ScoreStore, StoredScores
 from turnover.influence.summary import InfluenceSummary, summarize
@@ -15,7 +15,7 @@ __all__ = [
     "ScoreStore",
     "StoredScores",
     "influence",
-    "leverage",
     "localize",
+    "neighbourhood",
     "summarize",
 ]

@@ -1,4 +1,4 @@
-"""How training examples lie in the network's own feature space: directions, their strength, and who stands alone.
+"""How examples lie in the network's own feature space: its directions, and how strong each is.
 
 Features are what enters the last linear layer of the full network, in evaluation mode, less their mean over the
 training examples. In them a few directions (the classes) hold nearly all of the variance, so plain distances only see
@@ -20,8 +20,6 @@ from turnover.influence.store import Inputs
 
 Features = str | Callable[[Tensor], Tensor] | None
 
-# Among how strong directions an example still stands out; the agreement with retraining is flat from 1e-6 to 1e-4.
-LEVERAGE_RIDGE = 1e-5
 _BATCH = 256  # examples that go through the network at once
 _LARGEST = 4096  # numbers of a feature: their covariance is held, and decomposed
 
@@ -32,6 +30,12 @@ class Spectrum(NamedTuple):
     mean: Tensor  # float32 [d]
     values: Tensor  # float32 [d], sums of squares along the directions, not negative
     vectors: Tensor  # float32 [d, d], a direction a column
+
+    def whitened(self, features: Tensor, ridge: float, directions: int | None = None) -> Tensor:
+        """Features [n, d] along the strongest `directions`, each divided by its strength: [n, directions]."""
+        strength = (self.values + ridge * self.values.sum()).clamp(min=torch.finfo(torch.float32).tiny)
+        whitening = (self.vectors / strength.sqrt())[:, :directions]
+        return torch.cat([(part - self.mean) @ whitening for part in torch.split(features, _LARGEST)])
 
 
 def features_of(model: nn.Module, x: Inputs, features: Features = None) -> Tensor:
@@ -106,29 +110,3 @@ def spectrum(features: Tensor) -> Spectrum:
     values, vectors = torch.linalg.eigh(covariance)
     strongest = values.flip(0).clamp(min=0.0).float(), vectors.flip(1).float().contiguous()
     return Spectrum(mean, *(part.to(mean.device) for part in strongest))
-
-
-def leverage(model: nn.Module, x_train: Inputs, *, features: Features = None, ridge: float = LEVERAGE_RIDGE) -> Tensor:
-    """How much of its own fit each training example decides: near 0 among many like it, near 1 where it stands alone.
-
-    The diagonal of ``H (H'H + ridge * trace(H'H) I)^-1 H'`` with H the centred features (Cook & Weisberg 1982): in
-    ridge regression on them, by how much the fit at an example moves when its own label moves.
-
-    Args:
-        model: any classifier whose last layer is linear.
-        x_train: inputs of all training examples [train, ...].
-        features: see `features_of`.
-        ridge: weight of the ridge, relative to the features' total variance.
-
-    Returns:
-        float32 [train] in [0, 1], on the CPU.
-
-    Raises:
-        ValueError: `ridge` is not positive, or as `features_of` and `spectrum`.
-    """
-    if not ridge > 0.0:
-        raise ValueError(f"ridge={ridge}: it must be positive")
-    found = features_of(model, x_train, features)
-    mean, values, vectors = spectrum(found)
-    weights = 1.0 / (values + ridge * values.sum()).clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.cat([((part - mean) @ vectors).square() @ weights for part in torch.split(found, _LARGEST)]).cpu()

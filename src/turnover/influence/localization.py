@@ -61,10 +61,8 @@ class Similarity:
     def __init__(self, model: nn.Module, settings: Localized) -> None:
         self.model, self.settings = model, settings
         found = features_of(model, settings.x_train, settings.features)
-        self.mean, values, vectors = spectrum(found)
-        strength = (values + settings.ridge * values.sum()).clamp(min=torch.finfo(torch.float32).tiny)
-        self.whitening = (vectors / strength.sqrt())[:, :_DIRECTIONS]  # [d, directions]
-        self.train = torch.cat([self._directions(part) for part in torch.split(found, _ROWS)])
+        self.spectrum = spectrum(found)
+        self.train = self._directions(found)
 
     def targets(self, x: Tensor) -> Tensor:
         """Directions [target, directions] of targets [target, ...]: what `factor` needs of them."""
@@ -76,7 +74,8 @@ class Similarity:
         return cosine.clamp_(0.0, 1.0).pow_(self.settings.sharpness)
 
     def _directions(self, features: Tensor) -> Tensor:
-        return torch.nn.functional.normalize((features - self.mean) @ self.whitening, dim=1)
+        whitened = self.spectrum.whitened(features, self.settings.ridge, _DIRECTIONS)
+        return torch.nn.functional.normalize(whitened, dim=1)
 
 
 def similarity(model: nn.Module, train: int, localized: Localized | Inputs) -> Similarity:
