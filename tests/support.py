@@ -73,3 +73,4 @@ def make_tiny(values: dict[str, Any]) -> None:
     values["model"].update(options={"channels": [8], "hidden": 64})
     values["training"].update(epochs=3, batch_size=32, threads=1)
     values["estimate"]["influence"].update(targets=60, targets_all_layers=4, top=8)
+    values["comparison"].update(seeds=[0], networks=2, folds=2, targets=20, resamples=50, placebo_splits=10)

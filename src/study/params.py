@@ -101,6 +101,51 @@ class FiguresParams(_Namespace):
     neighbours: Annotated[int, Field(ge=1, le=20)]
 
 
+class ValidationParams(_Namespace):
+    """Examples whose truth is known by retraining, and the ordinary network that is retrained."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    train: Annotated[int, Field(ge=10)]
+    placebo: Annotated[int, Field(ge=0)]
+    heldout: Annotated[int, Field(ge=10)]
+    noise: Fraction
+    seed: Seed
+    model: Literal["cnn", "mlp"]
+    options: dict[str, int | list[int]] = {}
+
+
+class RecipeParams(_Namespace):
+    """How ordinary networks are retrained."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    min_steps: Annotated[int, Field(ge=0)]
+    precision: Literal["float32", "bfloat16"]
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+
+
+class RetrainParams(RecipeParams):
+    """Subset retraining: the ground truth of the estimates."""
+
+    networks: Annotated[int, Field(ge=4)]
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    seed: Seed
+
+
+class ComparisonParams(_Namespace):
+    """The comparison of every estimate with subset retraining."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    networks: Annotated[int, Field(ge=1)]
+    folds: Annotated[int, Field(ge=2)]
+    targets: Annotated[int, Field(ge=2)]
+    resamples: Annotated[int, Field(ge=20)]
+    placebo_splits: Annotated[int, Field(ge=1)]
+    keep: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
 class Params(_Namespace):
     """The whole of `params.yaml`."""
 
@@ -112,6 +157,10 @@ class Params(_Namespace):
     model: ModelParams
     training: TrainingParams
     estimate: EstimateParams
+    validation_sets: Annotated[list[Name], Field(min_length=1)]
+    validation: dict[Name, ValidationParams]
+    retrain: RetrainParams
+    comparison: ComparisonParams
     figures: FiguresParams
 
     @model_validator(mode="after")

@@ -6,8 +6,8 @@ Jia et al. (2019, arXiv 1908.08619), theorem 1. With the training examples in or
     s_n = match_n / max(n, k)
     s_j = s_{j+1} + (match_j - match_{j+1}) / k * min(k, j) / j
 
-For n >= k the first is their ``match_n / n``. Dattri's `KNNShapleyAttributor` is this recursion in Python, one pair at a
-time (minutes where this takes a second); the tests compare both.
+For n >= k the first is their ``match_n / n``. Dattri's `KNNShapleyAttributor` is this recursion in Python, one pair at
+a time (minutes where this takes a second); the tests compare both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from turnover.baselines.inputs import TrainedNetwork, head_features
 from turnover.data.batches import Examples
 
 
-def knn_shapley(networks: Sequence[TrainedNetwork], train: Examples, targets: Examples, *, neighbours: int = 10) -> Tensor:
+def knn_shapley(
+    networks: Sequence[TrainedNetwork], train: Examples, targets: Examples, *, neighbours: int = 10
+) -> Tensor:
     """Shapley values [train, target] on what enters the first network's last layer, by Euclidean distance."""
     features, _ = head_features(networks[0].model, train)
     of_targets, _ = head_features(networks[0].model, targets)

@@ -1,5 +1,6 @@
-"""Subset retraining: many ordinary networks on random subsets, the judge of every estimate."""
+"""Subset retraining: many ordinary networks, each trained on its own subset of the same examples."""
 
 from turnover.retraining.lds import lds, lds_interval
+from turnover.retraining.subsets import SplitHalf, SubsetOutputs, draw_subsets
 
-__all__ = ["lds", "lds_interval"]
+__all__ = ["SplitHalf", "SubsetOutputs", "draw_subsets", "lds", "lds_interval"]

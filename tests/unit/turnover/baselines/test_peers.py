@@ -177,7 +177,9 @@ def test_trak_is_positive_where_leaving_out_hurts(
     everything = with_dattri.trak([network], train, targets, parameters="all", **settings)  # type: ignore[arg-type]
     torch.testing.assert_close(found, everything)  # here the head is all there is
     itself = with_dattri.trak_self([network], train, **settings)  # type: ignore[arg-type]
-    torch.testing.assert_close(itself, with_dattri.trak([network], train, train, **settings).diagonal(), rtol=1e-3, atol=1e-5)  # type: ignore[arg-type]
+    torch.testing.assert_close(
+        itself, with_dattri.trak([network], train, train, **settings).diagonal(), rtol=1e-3, atol=1e-5
+    )  # type: ignore[arg-type]
     assert itself[:WRONG].mean() > 2 * itself[WRONG:].mean()
 
 
