@@ -235,7 +235,7 @@ def test_a_contestant_among_the_networks_is_judged_by_the_others() -> None:
         judge.judge(Row("truth", "peer", 1, 0, 0, [np.arange(80.0)], judged_by=first)) for first in (0, 150)
     )
     assert by_others["memorization"]["value"] == pytest.approx(1, abs=0.01)
-    assert by_all["memorization"]["value"] < -0.9
+    assert by_all["memorization"]["value"] < 0.5
     assert by_others["lds"] is None and by_others["auroc"] is None
 
 
