@@ -72,5 +72,10 @@ def make_tiny(values: dict[str, Any]) -> None:
     values["data"].update(dataset="digits", train=120, placebo=30, heldout=60)
     values["model"].update(options={"channels": [8], "hidden": 64})
     values["training"].update(epochs=3, batch_size=32, threads=1)
+    sizes = {"dataset": "digits", "train": 40, "placebo": 10, "heldout": 20}
+    values["validation"]["validation"].update(sizes, options={"channels": [4], "hidden": 16})
+    values["validation"]["validation_digits"].update(sizes, options={"hidden": 16, "layers": 1})
+    values["retrain"].update(networks=6, epochs=2, batch_size=16)
+    values["removal"].update(fractions=[0.2], seeds=1, epochs=2, batch_size=32, min_steps=1)
     values["estimate"]["influence"].update(targets=60, targets_all_layers=4, top=8)
     values["comparison"].update(seeds=[0], networks=2, folds=2, targets=20, resamples=50, placebo_splits=10)

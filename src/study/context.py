@@ -20,7 +20,7 @@ from study.params import Params, ParamsError, check_params
 from turnover.errors import UserError
 
 # Folders and files of the pipeline: everything in them belongs to some stage.
-_GUARDED = ("data", "models", "dynamics", "scores", "reports", "params.yaml")
+_GUARDED = ("data", "models", "dynamics", "scores", "ground_truth", "reports", "params.yaml")
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
 

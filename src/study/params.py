@@ -90,17 +90,6 @@ class EstimateParams(_Namespace):
     influence: InfluenceParams
 
 
-class FiguresParams(_Namespace):
-    """Figures and galleries."""
-
-    difficulty_quantile: Annotated[float, Field(gt=0.0, le=0.5)]
-    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
-    dpi: Annotated[int, Field(ge=50, le=600)]
-    gallery: Annotated[int, Field(ge=1, le=100)]
-    mistakes: Annotated[int, Field(ge=1, le=20)]
-    neighbours: Annotated[int, Field(ge=1, le=20)]
-
-
 class ValidationParams(_Namespace):
     """Examples whose truth is known by retraining, and the ordinary network that is retrained."""
 
@@ -134,6 +123,15 @@ class RetrainParams(RecipeParams):
     seed: Seed
 
 
+class RemovalParams(RecipeParams):
+    """Removing examples by their scores, and retraining ordinary networks without them."""
+
+    scenarios: Annotated[list[Name], Field(min_length=1)]
+    score: Annotated[str, Field(min_length=1)]
+    fractions: Annotated[list[Annotated[float, Field(gt=0.0, lt=1.0)]], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1)]
+
+
 class ComparisonParams(_Namespace):
     """The comparison of every estimate with subset retraining."""
 
@@ -144,6 +142,17 @@ class ComparisonParams(_Namespace):
     resamples: Annotated[int, Field(ge=20)]
     placebo_splits: Annotated[int, Field(ge=1)]
     keep: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class FiguresParams(_Namespace):
+    """Figures and galleries."""
+
+    difficulty_quantile: Annotated[float, Field(gt=0.0, le=0.5)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    dpi: Annotated[int, Field(ge=50, le=600)]
+    gallery: Annotated[int, Field(ge=1, le=100)]
+    mistakes: Annotated[int, Field(ge=1, le=20)]
+    neighbours: Annotated[int, Field(ge=1, le=20)]
 
 
 class Params(_Namespace):
@@ -160,6 +169,7 @@ class Params(_Namespace):
     validation_sets: Annotated[list[Name], Field(min_length=1)]
     validation: dict[Name, ValidationParams]
     retrain: RetrainParams
+    removal: RemovalParams
     comparison: ComparisonParams
     figures: FiguresParams
 
@@ -173,7 +183,7 @@ class Params(_Namespace):
                 f"data.dataset: {self.data.dataset!r} is not allowed: "
                 f"it should be one of {', '.join(NAMES)}, folder:PATH or table:PATH"
             )
-        for key in ("scenarios", "placements", "seeds"):
+        for key in ("scenarios", "placements", "seeds", "validation_sets"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key}: {values} names something twice")
@@ -183,6 +193,7 @@ class Params(_Namespace):
                 f"labels.noise: no fraction of random labels for scenario {missing[0]!r}; "
                 f"it has {sorted(self.labels.noise)}"
             )
+        _check_validation_sets(self)
         if self.estimate.influence.targets > self.data.heldout:
             raise ValueError(
                 f"estimate.influence.targets: {self.estimate.influence.targets} "
@@ -195,6 +206,14 @@ class Params(_Namespace):
         if "dropout" in self.placements:
             raise ValueError("placements: 'dropout' is the control's name; use head, all, or modules joined by '+'")
         return self
+
+
+def _check_validation_sets(params: Params) -> None:
+    for name in params.validation_sets:
+        if name in {"raw", *params.scenarios}:
+            raise ValueError(f"validation_sets: {name!r} is the name of something else under data/: use another")
+        if name not in params.validation:
+            raise ValueError(f"validation: there is no set {name!r}; it has {sorted(params.validation)}")
 
 
 def check_params(raw: Any, source: str = "params.yaml") -> Params:

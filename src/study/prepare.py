@@ -28,7 +28,8 @@ def leftovers(root: Path, params: Params) -> list[Path]:
     """Outs of runs and scenarios that `params` does not ask for."""
     masked = {run.name for run in masked_runs(params)}
     every = masked | {run.name for run in control_runs(params)}
-    found = [path for path in _children(root / "data") if path.name not in {"raw", *params.scenarios}]
+    data = {"raw", *params.scenarios, *params.validation_sets}
+    found = [path for path in _children(root / "data") if path.name not in data]
     for folder, controls in _RUN_FOLDERS:
         wanted = every if controls else masked
         found += [path for path in _children(root / folder) if _run_name(path) not in wanted]

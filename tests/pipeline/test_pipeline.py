@@ -26,6 +26,10 @@ EVERYTHING = {
     "control@mixed-0",
     "estimate@real-head-0",
     "estimate@mixed-head-0",
+    "validation_data@validation",
+    "validation_data@validation_digits",
+    "retrain@validation",
+    "retrain@validation_digits",
     "figures",
     "report",
 }
@@ -41,7 +45,7 @@ def project(make_project: Callable[[], Project]) -> Project:
 
 
 def committed_files(project: Project) -> set[str]:
-    listed = project.run("git", "ls-files", "dvc.lock", "reports").stdout.split()
+    listed = project.run("git", "ls-files", "dvc.lock", "reports", "ground_truth").stdout.split()
     return set(listed)
 
 
@@ -57,7 +61,7 @@ def test_another_clone_gives_the_same_bytes(project: Project, make_project: Call
     other.commit()
     names = committed_files(project)
     assert committed_files(other) == names
-    assert {"dvc.lock", "reports/index.html", "reports/metrics/summary.json"} <= names
+    assert {"dvc.lock", "reports/index.html", "reports/metrics/summary.json", "ground_truth/validation.npz"} <= names
     _, different, missing = filecmp.cmpfiles(project.root, other.root, names, shallow=False)
     assert not different
     assert not missing
@@ -101,6 +105,8 @@ def test_make_check_runs_the_committed_pipeline_from_nothing_and_compares(projec
     command = (sys.executable, "-m", "study.reproduction")
     done = project.run(*command, PYTHONPATH=str(project.root / "src"))
     assert "Running stage 'train@mixed-head-0'" in done.stdout
+    assert "Running stage 'validation_data@validation'" in done.stdout
+    assert "Running stage 'retrain" not in done.stdout  # its outs are in git, and nothing it depends on has changed
     assert "every committed result came back byte for byte" in done.stdout
     assert project.run("git", "status", "--porcelain").stdout == ""
 

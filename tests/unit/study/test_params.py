@@ -45,6 +45,9 @@ def with_value(path: str, value: Any) -> Any:
         ("placements", ["dropout"], "placements: 'dropout' is the control's name"),
         ("placements", ["a b"], "placements.0: 'a b' is not allowed"),
         ("data.dataset", "imagenet", "data.dataset: 'imagenet' is not allowed: it should be one of fashion-mnist"),
+        ("validation_sets", ["mixed"], "validation_sets: 'mixed' is the name of something else under data/"),
+        ("validation_sets", ["kmnist"], "validation: there is no set 'kmnist'; it has ['validation',"),
+        ("retrain.networks", 1, "retrain.networks: 1 is not allowed: it should be greater than or equal to 4"),
         ("estimate.influence.targets", 9999, "estimate.influence.targets: 9999 is more than data.heldout="),
     ],
 )

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
 def root(tmp_path: Path) -> Path:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for name in (
-        "data/raw/x", "data/mixed/x", "data/gone/x", "models/mixed-head-0/x", "models/mixed-dropout-0/x",
+        "data/raw/x", "data/mixed/x", "data/gone/x", "data/validation/x",
+        "models/mixed-head-0/x", "models/mixed-dropout-0/x",
         "models/mixed-head-99/x", "dynamics/mixed-head-0.parquet", "dynamics/mixed-dropout-0.parquet",
         "scores/gone-head-0/x", "scores/real-all-0/x", "reports/metrics/train/mixed-head-0.csv",
         "reports/metrics/train/mixed-head-99.json", "reports/metrics/estimate/real-head-0.json",

@@ -1,0 +1,34 @@
+"""Validation data: other examples than the study's, for which the truth is bought by retraining."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from study.context import Stage
+from study.corruption import make_scenario
+from study.params import DataParams, ValidationParams
+from study.scenario import Scenario, save_scenario
+from turnover.data.dataset import Dataset, load
+from turnover.data.sources import fetch
+
+
+def make_validation_data(stage: Stage, name: str) -> None:
+    """The body of stage `validation_data`: write one set as a scenario of its own."""
+    settings: ValidationParams = stage.param(f"validation.{name}")
+    if settings.dataset == stage.param("data.dataset"):
+        scenario = validation_scenario(name, load(stage.dep("data/raw")), settings)
+    else:  # not the study's data set; only its few examples are kept
+        with tempfile.TemporaryDirectory() as folder:
+            scenario = validation_scenario(name, load(fetch(settings.dataset, Path(folder) / "raw")), settings)
+    save_scenario(scenario, stage.out(f"data/{name}"))
+
+
+def validation_scenario(name: str, dataset: Dataset, settings: ValidationParams) -> Scenario:
+    """Draw the examples of a set, and give a fraction of the training examples and placebos random labels.
+
+    Raises:
+        UserError: the data set is too small.
+    """
+    sizes = DataParams.model_validate(settings.model_dump(include=set(DataParams.model_fields)))
+    return make_scenario(name, dataset, sizes, fraction=settings.noise, kind="uniform", label_seed=settings.seed)

@@ -1,0 +1,80 @@
+"""Who goes first: orders in which examples are removed from a training, or kept, to see what they were worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Removal(NamedTuple):
+    """One subset to train on.
+
+    Args:
+        order: name of the order that decided.
+        action: ``"remove"``: the first of the order are missing; ``"keep"``: only they are there.
+        fraction: of the examples that were removed or kept.
+        inside: bool [n], what is left.
+    """
+
+    order: str
+    action: str
+    fraction: float
+    inside: np.ndarray
+
+
+def removal_orders(score: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Orders of all examples, the first to be removed (or kept) first.
+
+    Args:
+        score: [n], such as memorization. Of equal ones, the earlier example comes first.
+        labels: [n]; ``balanced_random`` takes from every class in proportion to its size, to within one example.
+        seed: of the random orders.
+
+    Returns:
+        For ``most_memorized``, ``least_memorized``, ``random`` and ``balanced_random``: a permutation of the n rows.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(score))
+    again = rng.permutation(len(score))
+    place = np.empty(len(score))
+    for label in np.unique(labels):
+        rows = again[labels[again] == label]
+        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)  # evenly spread from 0 to 1, in every class
+    return {
+        "most_memorized": np.argsort(-score, kind="stable"),
+        "least_memorized": np.argsort(score, kind="stable"),
+        "random": shuffled,
+        "balanced_random": again[np.argsort(place[again], kind="stable")],
+    }
+
+
+def removals(orders: Mapping[str, np.ndarray], fractions: Sequence[float]) -> Iterator[Removal]:
+    """For every order and fraction: the training without the first of them, and the one with only these."""
+    for name, order in orders.items():
+        for fraction in fractions:
+            first = _chosen(order, round(fraction * len(order)))
+            yield Removal(name, "remove", fraction, ~first)
+            yield Removal(name, "keep", fraction, first)
+
+
+def cleansings(wrong: np.ndarray, suspicion: np.ndarray, orders: Mapping[str, np.ndarray]) -> Iterator[Removal]:
+    """Drop as many examples as have a wrong label: the most suspect, exactly the wrong ones, or random ones.
+
+    Args:
+        wrong: bool [n]: the label is wrong.
+        suspicion: [n], the highest is dropped first.
+        orders: with a ``random`` one.
+    """
+    count = int(wrong.sum())
+    fraction = count / len(wrong)
+    yield Removal("flagged", "remove", fraction, ~_chosen(np.argsort(-suspicion, kind="stable"), count))
+    yield Removal("oracle", "remove", fraction, ~wrong)
+    yield Removal("random", "remove", fraction, ~_chosen(orders["random"], count))
+
+
+def _chosen(order: np.ndarray, count: int) -> np.ndarray:
+    chosen = np.zeros(len(order), dtype=np.bool_)
+    chosen[order[:count]] = True
+    return chosen
