@@ -10,27 +10,33 @@ if TYPE_CHECKING:
     from turnover.calibration import calibrate
     from turnover.dropout import TurnOverDropout, insert, remove, replace_batch_norm, subnetwork
     from turnover.errors import UserError
-    from turnover.influence import InfluenceSummary, influence, summarize
+    from turnover.influence import InfluenceSummary, Localized, influence, localize, neighbourhood, summarize
     from turnover.masks import InstanceMasks
     from turnover.memorization import combine, ensemble_memorization, memorization, memorization_over_training
     from turnover.training import TrainingConfig, train
+    from turnover.trajectories import average_over_training, sharpen
 
 # Imported on first use: torch takes seconds to import, and the pipeline's checks must answer at once.
 _HOMES = {
     "InfluenceSummary": "influence",
     "InstanceMasks": "masks",
+    "Localized": "influence",
     "TrainingConfig": "training",
     "TurnOverDropout": "dropout",
     "UserError": "errors",
+    "average_over_training": "trajectories",
     "calibrate": "calibration",
     "combine": "memorization",
     "ensemble_memorization": "memorization",
     "influence": "influence",
     "insert": "dropout",
+    "localize": "influence",
     "memorization": "memorization",
     "memorization_over_training": "memorization",
+    "neighbourhood": "influence",
     "remove": "dropout",
     "replace_batch_norm": "dropout",
+    "sharpen": "trajectories",
     "subnetwork": "dropout",
     "summarize": "influence",
     "train": "training",

@@ -10,6 +10,7 @@ from turnover.influence.chain import read_chain
 from turnover.influence.fused import pays
 from turnover.influence.general import GeneralScorer
 from turnover.influence.head import HeadScorer
+from turnover.influence.localization import Localized, similarity
 from turnover.influence.scorer import DTYPES, Measure, Precision, Scorer, device_of, evaluating
 from turnover.influence.slim import SlimScorer
 from turnover.influence.store import Inputs
@@ -31,6 +32,7 @@ def influence(
     precision: Precision = "float32",
     memory: int = DEFAULT_MEMORY,
     fused: bool | None = None,
+    localized: Localized | Inputs | None = None,
 ) -> Tensor:
     """Influence of every training example on every target, in evaluation mode.
 
@@ -43,6 +45,8 @@ def influence(
         precision: of the matrix products.
         memory: bytes of scratch, beside the result.
         fused: compile the loss difference; by default where that pays.
+        localized: inputs of the training examples [train, ...], row for row those of `train_ids`: gives what
+            `turnover.localize` makes of the scores, far closer to retraining. None: the raw scores.
 
     Returns:
         float32 [train, target], on the CPU. Positive: the training example helps.
@@ -53,13 +57,19 @@ def influence(
     """
     scorer = make_scorer(model, train_ids, x, y, measure, precision, fused)
     out = torch.empty(len(train_ids), len(y))
+    near = None if localized is None else similarity(model, len(train_ids), localized)
     height, width = scorer.block(len(y), memory)
     for left in range(0, len(y), width):
         columns = slice(left, min(left + width, len(y)))
-        prepared = scorer.prepare(x[columns].to(device_of(model)), y[columns].to(device_of(model)))
+        inputs = x[columns].to(device_of(model))
+        prepared = scorer.prepare(inputs, y[columns].to(device_of(model)))
+        targets = None if near is None else near.targets(inputs)
         for top in range(0, len(train_ids), height):
             rows = slice(top, min(top + height, len(train_ids)))
-            out[rows, columns] = scorer.tile(rows, prepared).cpu()
+            tile = scorer.tile(rows, prepared)
+            if near is not None and targets is not None:
+                tile *= near.factor(rows, targets)
+            out[rows, columns] = tile.cpu()
     return out
 
 

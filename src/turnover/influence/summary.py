@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.influence import sharding
+from turnover.influence.localization import Localized, Similarity, similarity
 from turnover.influence.pairs import DEFAULT_MEMORY, make_scorer
 from turnover.influence.reductions import TopK, Totals
 from turnover.influence.scorer import Measure, Precision, Scorer, device_of
@@ -21,6 +22,9 @@ from turnover.progress import progress_bar
 @dataclass(frozen=True)
 class InfluenceSummary:
     """What `summarize` keeps. Standard errors are over models, None for a single model.
+
+    Where scores were localized, everything is about the localized ones but the totals called raw, which are None where
+    they were not.
 
     Ids are those of `train_ids`, and -1 where there were fewer than k; targets are their positions in `x`.
     """
@@ -40,6 +44,12 @@ class InfluenceSummary:
     total_error: Tensor | None = None
     total_by_class_error: Tensor | None = None
     total_same_class_error: Tensor | None = None
+    total_raw: Tensor | None = None  # float32 [train], as `total`, of the raw scores
+    total_raw_by_class: Tensor | None = None
+    total_raw_same_class: Tensor | None = None
+    total_raw_error: Tensor | None = None
+    total_raw_by_class_error: Tensor | None = None
+    total_raw_same_class_error: Tensor | None = None
 
 
 def summarize(
@@ -56,6 +66,7 @@ def summarize(
     precision: Precision = "float32",
     memory: int = DEFAULT_MEMORY,
     fused: bool | None = None,
+    localized: Localized | Inputs | None = None,
     progress: bool | None = None,
 ) -> InfluenceSummary:
     """Influence of every training example on every target, averaged over models and reduced as it comes.
@@ -70,10 +81,12 @@ def summarize(
         measure: "loss" (nats) or "margin" (logits); see `influence`.
         top: helpful and harmful training examples to keep of each target.
         top_targets: helped targets to keep of each training example; 0 for none.
-        store: keep every score there too, and take over those that are there already; see `ScoreStore`.
+        store: keep every raw score there too, and take over those that are there already; see `ScoreStore`.
         precision: of the matrix products.
         memory: bytes of scratch, beside masks and results.
         fused: compile the loss difference; by default where that pays.
+        localized: inputs of the training examples [train, ...], row for row those of `train_ids`: reduce the scores
+            that `turnover.localize` gives, every model's in its own feature space. None: the raw scores.
         progress: show a bar; by default on a terminal.
 
     Returns:
@@ -95,6 +108,7 @@ def summarize(
     classes = scorers[0].classes
     if any(s.classes != classes for s in scorers):
         raise ValueError(f"the models have different numbers of classes: {[s.classes for s in scorers]}")
+    near = [] if localized is None else [similarity(m, len(train_ids), localized) for m in networks]
     device, shard = device_of(networks[0]), sharding.shard()
     train, targets = len(train_ids), len(y)
     blocks = [s.block(-(-targets // shard.processes), memory // len(scorers)) for s in scorers]
@@ -112,7 +126,7 @@ def summarize(
     helpful = TopK(targets, top, largest=True, dim=1, slack=slack, carry=several, device=device)
     harmful = TopK(targets, top, largest=False, dim=1, slack=slack, carry=several, device=device)
     helped = TopK(train, top_targets, largest=True, dim=0, slack=max(top_targets, 1), device=device)
-    totals = Totals(len(scorers), train, classes)
+    totals, raw_totals = Totals(len(scorers), train, classes), Totals(len(scorers), train, classes)
     mine = [slice(left, min(left + grid.width, targets)) for left in range(0, targets, grid.width)]
     mine = mine[shard.number :: shard.processes]
     rows = [slice(low, min(low + grid.height, train)) for low in range(0, train, grid.height)]
@@ -121,7 +135,12 @@ def summarize(
     with progress_bar(total=pairs, unit="pair", description="influence", show=show) as bar:
         for columns in mine:
             one_hot = F.one_hot(y[columns].to(device).long(), classes).float()
+            targets_of = [similar.targets(x[columns].to(device)) for similar in near]
             for row, tiles in _tiles(scorers, rows, columns, x, y, store, device):
+                if near:
+                    for number, tile in enumerate(tiles):
+                        raw_totals.update(number, row, tile, one_hot)
+                    tiles = _localized(tiles, near, row, targets_of)
                 for number, tile in enumerate(tiles):
                     totals.update(number, row, tile, one_hot)
                 mean, error = _mean_and_error(tiles)
@@ -134,7 +153,13 @@ def summarize(
     if store is not None and shard.number == 0:
         store.finish()
     sharding.wait()
-    return _summary(train_ids, train_labels, mine, helpful, harmful, helped, totals)
+    return _summary(train_ids, train_labels, mine, helpful, harmful, helped, totals, raw_totals if near else None)
+
+
+def _localized(tiles: list[Tensor], near: list[Similarity], rows: slice, targets: list[Tensor]) -> list[Tensor]:
+    """Every model's tile times its own factors."""
+    factors = (similar.factor(rows, of) for similar, of in zip(near, targets, strict=True))
+    return [tile * factor for tile, factor in zip(tiles, factors, strict=True)]
 
 
 def _tiles(
@@ -180,6 +205,7 @@ def _summary(
     harmful: TopK,
     helped: TopK,
     totals: Totals,
+    raw_totals: Totals | None,
 ) -> InfluenceSummary:
     ids = train_ids.cpu()
     found: dict[str, Any] = {}
@@ -191,10 +217,19 @@ def _summary(
         found[f"{name}_error"] = sharding.fill(mine, errors).cpu() if errors is not None else None
     targets, values, _ = helped.result()
     targets, values = sharding.best(targets, values)
-    by_class = sharding.total(totals.by_class.to(values.device)).cpu()
-    same = by_class.gather(2, train_labels.cpu().long().expand(len(by_class), -1).unsqueeze(2)).squeeze(2)
-    for name, sums in (("total", by_class.sum(2)), ("total_by_class", by_class), ("total_same_class", same)):
-        found[name] = sums.mean(0).float()
-        if len(sums) > 1:
-            found[f"{name}_error"] = (sums.std(0) / len(sums) ** 0.5).float()
+    found |= _totals("total", totals, train_labels, values.device)
+    if raw_totals is not None:
+        found |= _totals("total_raw", raw_totals, train_labels, values.device)
     return InfluenceSummary(train_ids=ids, helped_targets=targets.cpu(), helped=values.cpu(), **found)
+
+
+def _totals(prefix: str, totals: Totals, train_labels: Tensor, device: torch.device) -> dict[str, Tensor]:
+    """Totals of all processes, by class and of the own class, with standard errors for several models."""
+    by_class = sharding.total(totals.by_class.to(device)).cpu()
+    same = by_class.gather(2, train_labels.cpu().long().expand(len(by_class), -1).unsqueeze(2)).squeeze(2)
+    found = {}
+    for name, sums in (("", by_class.sum(2)), ("_by_class", by_class), ("_same_class", same)):
+        found[prefix + name] = sums.mean(0).float()
+        if len(sums) > 1:
+            found[f"{prefix}{name}_error"] = (sums.std(0) / len(sums) ** 0.5).float()
+    return found

@@ -17,7 +17,8 @@ def test_two_processes_equal_one(tmp_path: Path, stored: str) -> None:
     processes = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run_python(*processes, Path(__file__).with_name("worker.py"), tmp_path, "head", stored)
     models, ids, (x, y) = [network("head", seed=s) for s in (0, 1)], torch.arange(50) * 3, examples(41)
-    expected = asdict(summarize(models, ids, ids % CLASSES, x, y, top=7, top_targets=5))
+    near = examples(50, seed=7)[0]
+    expected = asdict(summarize(models, ids, ids % CLASSES, x, y, top=7, top_targets=5, localized=near))
     for rank in (0, 1):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name, value in expected.items():

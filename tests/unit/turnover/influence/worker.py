@@ -18,7 +18,8 @@ def main(folder: Path, kind: str, stored: bool) -> None:
     dist.init_process_group("gloo")
     models, ids, (x, y) = [network(kind, seed=s) for s in (0, 1)], torch.arange(50) * 3, examples(41)
     store = ScoreStore(folder / "store") if stored else None
-    found = summarize(models, ids, ids % CLASSES, x, y, top=7, top_targets=5, store=store)
+    near = examples(50, seed=7)[0]
+    found = summarize(models, ids, ids % CLASSES, x, y, top=7, top_targets=5, store=store, localized=near)
     torch.save(asdict(found), folder / f"{dist.get_rank()}.pt")
     dist.destroy_process_group()
 
