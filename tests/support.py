@@ -78,3 +78,4 @@ def make_tiny(values: dict[str, Any]) -> None:
     values["retrain"].update(networks=6, epochs=2, batch_size=16)
     values["removal"].update(fractions=[0.2], seeds=1, epochs=2, batch_size=32, min_steps=1)
     values["estimate"]["influence"].update(targets=60, targets_all_layers=4, top=8)
+    values["comparison"].update(seeds=[0], networks=2, folds=2, targets=20, resamples=50, placebo_splits=10)

@@ -154,6 +154,18 @@ class RemovalParams(RecipeParams):
     seeds: Annotated[int, Field(ge=1)]
 
 
+class ComparisonParams(_Namespace):
+    """The comparison of every estimate with subset retraining."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    networks: Annotated[int, Field(ge=1)]
+    folds: Annotated[int, Field(ge=2)]
+    targets: Annotated[int, Field(ge=2)]
+    resamples: Annotated[int, Field(ge=20)]
+    placebo_splits: Annotated[int, Field(ge=1)]
+    keep: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
 class FiguresParams(_Namespace):
     """Figures and galleries."""
 
@@ -181,6 +193,7 @@ class Params(_Namespace):
     validation: dict[Name, ValidationParams]
     retrain: RetrainParams
     removal: RemovalParams
+    comparison: ComparisonParams
     figures: FiguresParams
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from study.context import CONTROL, Run, Stage
+from study.examples import examples_of
 from study.files import write_csv, write_json, write_parquet
 from study.fingerprint import fingerprint, hash_of
 from study.gradients import save_similarity, watch_gradients
@@ -100,14 +101,6 @@ def training_config(settings: TrainingParams, precision: str, seed: int) -> Trai
         compile=settings.compile,
         seed=seed,
     )
-
-
-def examples_of(scenario: Scenario, *splits: str) -> Examples:
-    """The examples of some splits with their given labels, as tensors."""
-    rows = scenario.of(*splits)
-    ids = torch.tensor(rows["id"].to_numpy())
-    images = torch.from_numpy(scenario.images)[ids]
-    return Examples(images, torch.tensor(rows["given"].to_numpy()), ids)
 
 
 def describe(scenario: Scenario, run: Run, model: Any, trained: Examples) -> Architecture:

@@ -21,7 +21,7 @@ def final_loss(loss: npt.ArrayLike) -> Floats:
     Returns:
         [n].
     """
-    return _table(loss, "loss")[-1]
+    return np.asarray(_table(loss, "loss")[-1])
 
 
 def cumulative_loss(loss: npt.ArrayLike) -> Floats:
@@ -42,7 +42,7 @@ def cumulative_loss(loss: npt.ArrayLike) -> Floats:
 def area_under_margin(margin: npt.ArrayLike) -> Floats:
     """Minus the area under the margin (AUM): ``-mean over epochs e of (z_y - max of the other logits)``.
 
-    Pleiss, Zhang, Elenberg, Weinberger (2020, arXiv 2001.10528). Theirs is low for wrong labels; here the sign is turned.
+    Pleiss, Zhang, Elenberg, Weinberger (2020, arXiv 2001.10528). Theirs is low for wrong labels; the sign is turned.
 
     Args:
         margin: [epochs, n].

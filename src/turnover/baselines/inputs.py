@@ -30,8 +30,8 @@ class TrainedNetwork:
 
     Args:
         model: with its final weights.
-        checkpoints: state dicts at some epochs, in order. Not the last ones alone: where the schedule ends at a learning
-            rate of 0, a sum weighted with the learning rate needs checkpoints from the middle.
+        checkpoints: state dicts at some epochs, in order. Not the last ones alone: where the schedule ends at a
+            learning rate of 0, a sum weighted with the learning rate needs checkpoints from the middle.
         learning_rates: at the checkpoints.
     """
 
@@ -45,8 +45,8 @@ def check_extra() -> None:
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"the comparison with other estimators needs {', '.join(missing)}, not installed here: run `make setup`, or "
-            'pip install "turnover[compare]"'
+            f"the comparison with other estimators needs {', '.join(missing)}, not installed here: run `make setup`, "
+            'or pip install "turnover[compare]"'
         )
 
 

@@ -6,8 +6,8 @@ Jia et al. (2019, arXiv 1908.08619), theorem 1. With the training examples in or
     s_n = match_n / max(n, k)
     s_j = s_{j+1} + (match_j - match_{j+1}) / k * min(k, j) / j
 
-For n >= k the first is their ``match_n / n``. Dattri's `KNNShapleyAttributor` is this recursion in Python, one pair at a
-time (minutes where this takes a second); the tests compare both.
+For n >= k the first is their ``match_n / n``. Dattri's `KNNShapleyAttributor` is this recursion in Python, one pair at
+a time (minutes where this takes a second); the tests compare both.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -31,7 +32,7 @@ def tracin_self(networks: Sequence[TrainedNetwork], train: Examples) -> Tensor:
     return scores.detach()
 
 
-def _method(network: TrainedNetwork, train: Examples) -> object:
+def _method(network: TrainedNetwork, train: Examples) -> Any:
     from captum.influence import TracInCPFast
 
     if not network.checkpoints or len(network.checkpoints) != len(network.learning_rates):

@@ -40,10 +40,10 @@ def influence_function(
 ) -> Tensor:
     """Influence function with the explicit inverse Hessian, on the head of the first network.
 
-    Koh and Liang (2017, arXiv 1703.04730): leaving i out changes the loss of t by ``grad L(t)' H^-1 grad L(i) / n``, H the
-    Hessian of the mean training loss plus `damping` on its diagonal. The features are reduced to their first principal
-    components: with all 2,048 units of the study's network and 10 classes the Hessian has 20,490 rows, minutes and
-    10 GB of memory.
+    Koh and Liang (2017, arXiv 1703.04730): leaving i out changes the loss of t by ``grad L(t)' H^-1 grad L(i) / n``, H
+    the Hessian of the mean training loss plus `damping` on its diagonal. The features are reduced to their first
+    principal components: with all 2,048 units of the study's network and 10 classes the Hessian has 20,490 rows, which
+    is 1.7 GB once, and several times that while it is made.
 
     Returns:
         float32 [train, target], positive where i helps (not divided by n).
@@ -99,9 +99,9 @@ def trak(
 ) -> Tensor:
     """TRAK over all given networks.
 
-    Park, Georgiev, Ilyas, Leclerc, Madry (2023, arXiv 2303.14186): with the gradients of the margin ``log(p / (1 - p))``
-    projected to `dimension` numbers, phi(t)' (Phi' Phi)^-1 phi(i), averaged over networks, times the average of
-    ``1 - p_i``.
+    Park, Georgiev, Ilyas, Leclerc, Madry (2023, arXiv 2303.14186): with phi the gradient of the margin
+    ``log(p / (1 - p))``, projected to `dimension` numbers, ``phi(t)' (Phi' Phi + regularization)^-1 phi(i)`` averaged
+    over networks, times the average of ``1 - p_i``.
 
     Returns:
         float32 [train, target], positive where i helps.

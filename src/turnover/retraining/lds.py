@@ -37,8 +37,8 @@ def lds(scores: Tensor | npt.ArrayLike, inside: Tensor | npt.ArrayLike, outputs:
     Returns:
         float64 [target], in -1..1. Where the predictions or the outputs of a target are all the same there is no order
         to foretell, and its score is 0. For scores of pure noise the mean over T targets is 0 with a standard error of
-        about ``sqrt((1 / (networks - 1) + 1 / (train - 1)) / T)``: the second part because prediction and output are both
-        sums over the same few examples.
+        about ``sqrt((1 / (networks - 1) + 1 / (train - 1)) / T)``, the second part because prediction and output are
+        both sums over the same few examples.
 
     Raises:
         ValueError: shapes do not fit, there are fewer than 3 networks, or a value is not finite.
@@ -104,4 +104,4 @@ def _columnwise(a: Floats, b: Floats) -> Floats:
     """Correlation of the centred columns of two matrices; 0 where a column does not vary."""
     product = (a * b).sum(0)
     norm = np.sqrt((a * a).sum(0) * (b * b).sum(0))
-    return np.divide(product, norm, out=np.zeros_like(product), where=norm > 0)
+    return np.asarray(np.divide(product, norm, out=np.zeros_like(product), where=norm > 0))

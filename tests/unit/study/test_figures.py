@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import stats
+from study.figures.claims import mean_of
 
 from stages import figures
 from study.context import run_stage
-from study.figures.claims import mean_of
 from study.figures.groups import assign_groups, deciles, difficulty, easy_and_difficult
 from study.figures.intervals import Interval, interval, verdict
 from tests.unit.study.fake_runs import EPOCHS, SEEDS, make_repository

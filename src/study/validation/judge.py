@@ -1,0 +1,137 @@
+"""Every row against the ground truth: agreement, LDS, detection of wrong labels, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from study.validation.ours import MEASURES, memorization
+from study.validation.pieces import Piece
+from study.validation.resampling import (
+    Estimate,
+    Merit,
+    auroc_for,
+    average_precision_for,
+    draw_weights,
+    estimate,
+    partial_spearman_with,
+    spearman_with,
+)
+from study.validation.rows import Row, doublings, groups, mean
+from study.validation.settings import Problem
+from turnover.retraining import lds
+from turnover.retraining.subsets import SubsetOutputs
+
+FIGURES = ("memorization", "given_csl", "heldout", "lds", "auroc", "average_precision")
+
+
+class Judge:
+    """Judges rows by the subset networks.
+
+    Args:
+        problem: with the ground truth.
+        difficulty: cumulative loss [train], which the partial correlation takes away.
+        confidence: of the intervals.
+    """
+
+    def __init__(self, problem: Problem, difficulty: np.ndarray, confidence: float = 0.95) -> None:
+        self.problem, self.difficulty, self.confidence = problem, difficulty, confidence
+        resamples = problem.settings.resamples
+        self._examples = draw_weights(len(problem.train), resamples, 0)
+        self._targets = draw_weights(len(problem.targets), resamples, 1)
+        self._goodness = problem.goodness()
+
+    def judge(self, row: Row) -> dict[str, Any]:
+        """The row's figures: None where the method does not estimate it, else value, low, high, worst, best."""
+        truth = self.problem.truth[row.judged_by :]
+        difference = truth.memorization("probability")
+        unexplained = 1 - truth.heldout("probability")[: len(difference)]
+        wrong = self.problem.wrong
+        found: dict[str, Estimate | None] = dict.fromkeys(FIGURES)
+        for figure, merit, runs in (
+            ("memorization", spearman_with(difference), row.memorization),
+            ("given_csl", partial_spearman_with(difference, self.difficulty), row.memorization),
+            ("heldout", spearman_with(unexplained), row.memorization),
+            ("auroc", auroc_for(wrong), row.suspicion if wrong.any() else ()),
+            ("average_precision", average_precision_for(wrong), row.suspicion if wrong.any() else ()),
+        ):
+            if len(runs):
+                found[figure] = self.estimate(merit, runs)
+        if len(row.influence):
+            inside, goodness = truth.inside, self._goodness[row.judged_by :]
+            scores = [lds(influence, inside, goodness) for influence in row.influence]
+            found["lds"] = estimate(_weighted_mean, scores, self._targets, self.confidence)
+        return {
+            "method": row.method,
+            "family": row.family,
+            "networks": row.networks,
+            "repeats": row.repeats,
+            **{figure: None if value is None else rounded(value) for figure, value in found.items()},
+        }
+
+    def estimate(self, merit: Merit, runs: Sequence[np.ndarray]) -> Estimate:
+        """A figure of merit over training examples."""
+        return estimate(merit, runs, self._examples, self.confidence)
+
+    def measures(self, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+        """The raw memorization of turn-over runs in three measures, at the end and averaged over training.
+
+        Each against subset retraining in the same measure, and in probability.
+        """
+        train = len(self.problem.train)
+        truths = {measure: truth_in(self.problem.truth, measure, train) for measure in MEASURES}
+        found = []
+        for count in doublings(len(runs)):
+            for measure in MEASURES:
+                for averaged in (False, True):
+                    single = [memorization(run, measure, averaged, train) for run in runs]
+                    scores = [mean(part) for part in groups(single, count)]
+                    found.append(
+                        {
+                            "networks": count,
+                            "measure": measure,
+                            "averaged": averaged,
+                            "same_measure": rounded(self.estimate(spearman_with(truths[measure]), scores)),
+                            "probability": rounded(self.estimate(spearman_with(truths["probability"]), scores)),
+                        }
+                    )
+        return found
+
+    def ceilings(self) -> dict[str, Any]:
+        """What nothing can exceed by much: the agreement of the networks with themselves, detection by all of them."""
+        truth, wrong = self.problem.truth, self.problem.wrong
+        found: dict[str, Any] = {}
+        for measure in ("probability", "accuracy"):
+            half = truth.split_half(measure)
+            found[f"split_half_{measure}"] = round(half.spearman, 6)
+            found[f"reliability_{measure}"] = round(half.reliability, 6)
+        if wrong.any():
+            unexplained = [1 - truth.heldout("probability")[: len(wrong)]]
+            found["auroc_of_heldout_probability"] = rounded(self.estimate(auroc_for(wrong), unexplained))
+            found["average_precision_of_heldout_probability"] = rounded(
+                self.estimate(average_precision_for(wrong), unexplained)
+            )
+        return found
+
+
+def truth_in(truth: SubsetOutputs, measure: str, train: int) -> np.ndarray:
+    """Memorization by subset retraining [train], positive for a memorized example, in any of the three measures."""
+    if measure == "probability":
+        return truth.memorization("probability")
+    if measure == "accuracy":
+        return truth.memorization("accuracy")
+    inside, loss = truth.inside.astype(np.float64), truth.loss[:, :train].astype(np.float64)
+    return np.asarray(
+        ((1 - inside) * loss).sum(0) / (1 - inside).sum(0) - (inside * loss).sum(0) / inside.sum(0), dtype=np.float64
+    )
+
+
+def rounded(value: Estimate) -> dict[str, float]:
+    """As it goes to the tables."""
+    return {name: round(number, 6) for name, number in value._asdict().items()}
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.asarray(weights @ values / weights.sum(1))

@@ -1,0 +1,128 @@
+"""Rows of turn-over dropout, raw and sharpened, of the controls that go without it, and of subset retraining itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from study.validation import sharper
+from study.validation.pieces import Piece
+from study.validation.rows import Row, doublings, groups, mean
+from study.validation.runs import trained_network
+from study.validation.settings import Problem, timed
+from turnover.baselines.inputs import head_features
+
+MEASURES = ("loss", "probability", "accuracy")
+# Subset retraining as a contestant: so many networks.
+CONTESTANTS = (4, 10, 20, 50, 100)
+
+
+def values(run: Piece, measure: str, of: str, train: int) -> np.ndarray:
+    """A measure of one sub-network at every epoch [epochs, train]: the more, the better it knows the label."""
+    if measure == "accuracy":
+        return run[f"correct_{of}"][:, :train].astype(np.float64)
+    loss = run[f"loss_{of}"][:, :train].astype(np.float64)
+    return -loss if measure == "loss" else np.exp(-loss)
+
+
+def memorization(run: Piece, measure: str, averaged: bool, train: int) -> np.ndarray:
+    """Exposed minus flipped [train], at the end or averaged over the epochs of the training."""
+    gap = values(run, measure, "exposed", train) - values(run, measure, "flipped", train)
+    return np.asarray(gap.mean(0) if averaged else gap[-1])
+
+
+def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
+    """Raw and sharpened estimates, each from 1, 2, 4 ... runs."""
+    train = len(problem.train)
+    for count in doublings(len(runs)):
+        parts = groups(runs, count)
+        training = count * float(np.mean([run["seconds_training"] for run in runs]))
+        raw = count * float(np.mean([run["seconds_raw"] for run in runs]))
+        features = count * float(np.mean([run["seconds_features"] for run in runs]))
+        yield Row(
+            "turn-over, raw",
+            "turn-over",
+            count,
+            training,
+            raw,
+            memorization=[mean([memorization(run, "probability", False, train) for run in part]) for part in parts],
+            suspicion=[mean([run["loss_flipped"][-1, :train] for run in part]) for part in parts],
+            influence=[mean([run["influence"] for run in part]) for part in parts],
+        )
+        yield Row(
+            "turn-over, sharpened",
+            "turn-over",
+            count,
+            training,
+            raw + features,
+            memorization=[mean([sharpened(run, train) for run in part]) for part in parts],
+            suspicion=[mean([-values(run, "probability", "full", train).mean(0) for run in part]) for part in parts],
+            influence=[mean([run["influence"] * run["similarity"] for run in part]) for part in parts],
+        )
+
+
+def sharpened(run: Piece, train: int) -> np.ndarray:
+    """The sharpened memorization of one run."""
+    exposed, flipped, full = (values(run, "probability", of, train) for of in ("exposed", "flipped", "full"))
+    return sharper.sharpened(exposed, flipped, full, run["leverage"])
+
+
+def control_rows(problem: Problem, networks: Sequence[Piece]) -> Iterator[Row]:
+    """The similarity factor on ordinary networks with the agreement of the labels in place of the masks' influence."""
+    classes = len(problem.scenario.classes)
+    same = (problem.train.labels.unsqueeze(1) == problem.targets.labels).double().numpy()
+    agreement = same - (1 - same) / (classes - 1)  # 0 in the mean over uniform labels
+    yield Row("same label", "control", 0, 0.0, 0.0, influence=[same])
+
+    def factor(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+        model = trained_network(problem, piece).model
+        features, logits = head_features(model, problem.train)
+        of_targets, _ = head_features(model, problem.targets)
+        residual = 1 - torch.softmax(logits, 1).gather(1, problem.train.labels.unsqueeze(1))[:, 0]
+        return sharper.similarity(features, of_targets).numpy(), sharper.leverage(features) * residual.numpy()
+
+    timings = [timed(partial(factor, piece)) for piece in networks]
+    for count in doublings(len(networks)):
+        yield Row(
+            "similarity x label",
+            "control",
+            count,
+            count * float(np.mean([piece["seconds_training"] for piece in networks])),
+            count * float(np.mean([seconds for _, seconds in timings])),
+            influence=[mean([made[0] for made, _ in part]) * agreement for part in groups(timings, count)],
+            memorization=[mean([made[1] for made, _ in part]) for part in groups(timings, count)],
+        )
+
+
+def retraining_rows(problem: Problem, seconds: float) -> Iterator[Row]:
+    """The first networks of the ground truth as contestants, to be judged by the others.
+
+    Args:
+        problem: with the ground truth.
+        seconds: of training one network on half of the examples.
+    """
+    truth, goodness = problem.truth, problem.goodness()
+    train = len(problem.train)
+    for count in CONTESTANTS:
+        if count > len(truth.inside) // 2:
+            break
+        first = truth[:count]
+        inside = first.inside.astype(np.float64)
+        with_i = inside.T @ goodness[:count] / np.maximum(inside.sum(0), 1)[:, None]
+        without_i = (1 - inside).T @ goodness[:count] / np.maximum((1 - inside).sum(0), 1)[:, None]
+        # An example that was in all of them, or in none, cannot be told anything about.
+        known = np.logical_and(first.inside.any(0), ~first.inside.all(0)).reshape(-1, 1)
+        yield Row(
+            "subset retraining",
+            "retraining",
+            count,
+            count * seconds,
+            0.0,
+            memorization=[np.nan_to_num(first.memorization("probability"))],
+            suspicion=[1 - np.nan_to_num(first.heldout("probability")[:train], nan=0.5)],
+            influence=[np.where(known, with_i - without_i, 0.0)],
+            judged_by=count,
+        )

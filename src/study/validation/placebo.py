@@ -1,0 +1,73 @@
+"""Placebo calibration: how often an example that no network trained on is called memorized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from study.validation.ours import values
+from study.validation.pieces import Piece
+from study.validation.rows import doublings, mean
+from study.validation.settings import Problem
+from turnover.calibration import empirical_p_values
+
+LEVELS = (0.01, 0.05, 0.1)
+MEASURES = ("loss", "probability")
+
+
+def calibration(problem: Problem, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+    """False-positive rates of memorization at nominal levels, and the share of real and wrong labels called memorized.
+
+    One half of the placebos, drawn at random, is the null distribution, the other half is tested: by exchangeability
+    the rate is at most the level, unless placebos differ from each other by more than chance. Repeated over many
+    splits. The training examples are called by all placebos together.
+
+    Returns:
+        One entry for each number of runs, measure, time (final or averaged over training) and level.
+    """
+    train, wrong = len(problem.train), problem.wrong
+    count = len(problem.watched) - train
+    found: list[dict[str, Any]] = []
+    if count < 2:
+        return found
+    for size in doublings(len(runs)):
+        for measure in MEASURES:
+            for averaged in (False, True):
+                scores = mean([_scores(run, measure, averaged) for run in runs[:size]])
+                placebo, trained = scores[train:], scores[:train]
+                rates = _rates(placebo, problem.settings.placebo_splits)
+                p = empirical_p_values(trained, placebo)
+                for level, rate in zip(LEVELS, rates, strict=True):
+                    found.append(
+                        {
+                            "networks": size,
+                            "measure": measure,
+                            "averaged": averaged,
+                            "level": level,
+                            "placebos_called": round(rate, 6),
+                            "right_labels_called": round(float((p <= level)[~wrong].mean()), 6),
+                            "wrong_labels_called": round(float((p <= level)[wrong].mean()), 6) if wrong.any() else None,
+                        }
+                    )
+    return found
+
+
+def _rates(placebo: np.ndarray, splits: int) -> list[float]:
+    """Mean share over `splits` of the tested half whose p-value is at most each level."""
+    rng = np.random.default_rng(0)
+    half = len(placebo) // 2
+    totals = np.zeros(len(LEVELS))
+    for _ in range(splits):
+        order = rng.permutation(len(placebo))
+        p = empirical_p_values(placebo[order[half:]], placebo[order[:half]])
+        totals += [(p <= level).mean() for level in LEVELS]
+    return [float(total) / splits for total in totals]
+
+
+def _scores(run: Piece, measure: str, averaged: bool) -> np.ndarray:
+    """Memorization of training examples and placebos."""
+    every = run["loss_exposed"].shape[1]
+    gap = values(run, measure, "exposed", every) - values(run, measure, "flipped", every)
+    return np.asarray(gap.mean(0) if averaged else gap[-1])

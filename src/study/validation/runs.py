@@ -1,0 +1,129 @@
+"""The networks that the estimates come from: turn-over runs, ordinary ones, and ordinary ones out of fold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from study.validation import sharper
+from study.validation.pieces import Arrays, Piece
+from study.validation.settings import Problem, softmax, state_arrays, state_of, timed
+from turnover.baselines.inputs import TrainedNetwork, head_features
+from turnover.data.batches import Examples
+from turnover.dropout import insert
+from turnover.dynamics import Dynamics
+from turnover.influence import influence
+from turnover.memorization import evaluating
+from turnover.training import schedule_factor, train
+
+# Weights of the ordinary networks must not be those of the turn-over runs, nor of the subset networks.
+ORDINARY, FOLD, HALF = 10_000, 20_000, 30_000
+# TracIn's checkpoints, as fractions of the training: the learning rate is 0 at the end.
+CHECKPOINTS = (0.2, 0.4, 0.6, 0.8)
+
+
+def turn_over_run(problem: Problem, seed: int) -> Arrays:
+    """One training with turn-over dropout, and all its estimates.
+
+    Returns:
+        ``loss_*`` and ``correct_*`` [epochs, train + placebo] of the exposed, flipped and full networks;
+        ``influence``, the raw loss difference, and ``similarity`` [train, target]; ``leverage`` [train];
+        and the seconds of each step.
+    """
+    model = insert(problem.network(seed), after="head", keep=problem.settings.keep, seed=seed)
+    epochs = problem.recipe.epochs
+    dynamics = Dynamics(problem.watched, range(1, epochs + 1))
+    _, training = timed(lambda: train(model, problem.train, problem.config(seed), dynamics=dynamics, progress=False))
+    frame = dynamics.frame()
+    arrays: dict[str, np.ndarray] = {
+        f"{kind}_{of}": frame[f"{kind}_{of}"].to_numpy().reshape(epochs, len(problem.watched))
+        for kind in ("loss", "correct")
+        for of in ("exposed", "flipped", "full")
+    }
+    targets = problem.targets
+    raw, seconds_raw = timed(
+        lambda: influence(model, problem.train.ids, targets.images, targets.labels, "loss", fused=False)
+    )
+
+    def of_features() -> tuple[torch.Tensor, np.ndarray]:
+        features, _ = head_features(model, problem.train)
+        of_targets, _ = head_features(model, targets)
+        return sharper.similarity(features, of_targets), sharper.leverage(features)
+
+    (similar, levers), seconds_features = timed(of_features)
+    return {
+        **arrays,
+        "influence": raw.numpy(),
+        "similarity": similar.numpy(),
+        "leverage": levers,
+        "seconds_training": np.float64(training),
+        "seconds_raw": np.float64(seconds_raw),
+        "seconds_features": np.float64(seconds_features),
+    }
+
+
+def ordinary_run(problem: Problem, number: int) -> Arrays:
+    """One ordinary training on all training examples.
+
+    Returns:
+        ``logits`` [epochs, train, classes] after every epoch, the state dict under ``final`` and those at `CHECKPOINTS`
+        under ``checkpoint-0`` and so on, and ``learning_rates`` there.
+    """
+    seed = ORDINARY + number
+    epochs = problem.recipe.epochs
+    chosen = sorted({max(1, round(fraction * epochs)) for fraction in CHECKPOINTS})
+    model = problem.network(seed)
+    logits: list[np.ndarray] = []
+    arrays: dict[str, np.ndarray] = {}
+
+    def look(model: nn.Module) -> dict[str, float]:
+        logits.append(predict(model, problem.train))
+        if len(logits) in chosen:
+            arrays.update(state_arrays(model.state_dict(), f"checkpoint-{chosen.index(len(logits))}"))
+        return {}
+
+    train(model, problem.train, problem.config(seed), turn_over=False, evaluate=look, progress=False)
+    arrays.update(state_arrays(model.state_dict(), "final"))
+    recipe = problem.recipe
+    rates = [recipe.learning_rate * schedule_factor("one-cycle", epoch / epochs) for epoch in chosen]
+    return {**arrays, "logits": np.stack(logits), "learning_rates": np.asarray(rates)}
+
+
+def trained_network(problem: Problem, piece: Piece) -> TrainedNetwork:
+    """What the peers get, from what `ordinary_run` stored."""
+    model = problem.network(0)
+    model.load_state_dict(state_of(piece.arrays, "final"))
+    rates = tuple(float(rate) for rate in piece["learning_rates"])
+    checkpoints = tuple(state_of(piece.arrays, f"checkpoint-{number}") for number in range(len(rates)))
+    return TrainedNetwork(model.eval(), checkpoints, rates)
+
+
+def out_of_fold(problem: Problem) -> Arrays:
+    """``probabilities`` [train, classes] of every training example from a network that was not trained on it."""
+    folds = problem.settings.folds
+    count = len(problem.train)
+    fold = np.random.default_rng([FOLD, count]).permutation(count) % folds
+    found = np.zeros((count, len(problem.scenario.classes)))
+    for number in range(folds):
+        outside = torch.from_numpy(np.flatnonzero(fold != number))
+        model = problem.network(FOLD + number)
+        train(model, problem.train[outside], problem.config(FOLD + number), turn_over=False, progress=False)
+        inside = np.flatnonzero(fold == number)
+        found[inside] = softmax(predict(model, problem.train[torch.from_numpy(inside)]))
+    return {"probabilities": found}
+
+
+def half_run(problem: Problem) -> dict[str, Any]:
+    """Train one network on a random half: nothing but the seconds that a subset network takes."""
+    half = torch.from_numpy(np.random.default_rng(HALF).permutation(len(problem.train))[: len(problem.train) // 2])
+    train(problem.network(HALF), problem.train[half], problem.config(HALF), turn_over=False, progress=False)
+    return {}
+
+
+def predict(model: nn.Module, examples: Examples) -> np.ndarray:
+    """Logits of the network, float32 [n, classes]."""
+    with evaluating(model), torch.no_grad():
+        return np.asarray(torch.cat([model(batch.images).float() for batch in examples.in_order(512)]).numpy())
