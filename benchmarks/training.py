@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its threads
@@ -35,7 +35,7 @@ from turnover.data.augmentation import Augmentation
 from turnover.data.batches import Examples
 from turnover.dynamics import Dynamics, schedule
 from turnover.interruption import Interrupted
-from turnover.memorization import evaluate, evaluating
+from turnover.memorization import evaluating
 from turnover.models import CNN, Normalized, image_statistics
 
 CHANNELS, HIDDEN = (16, 32, 64), 512
@@ -72,15 +72,19 @@ def our_epoch(data: Examples, kind: str, precision: str) -> Callable[[], None]:
     return run
 
 
-def usual_epoch(data: Examples, precision: str, workers: int) -> Callable[[], None]:
-    """The loop of the tutorials: a Dataset of PIL images, ToTensor and Normalize for each, DataLoader, AdamW."""
+def usual_batches(data: Examples, workers: int) -> Iterable[list[torch.Tensor]]:
+    """The batches of the tutorials: a Dataset of PIL images, ToTensor and Normalize for each, DataLoader."""
     from torch.utils.data import DataLoader, Dataset
     from torchvision.transforms import Compose, Normalize, ToTensor
 
-    device = data.images.device
     mean, std = image_statistics(data.images.cpu())
     dataset: Dataset = PictureDataset(data.to(torch.device("cpu")), Compose([ToTensor(), Normalize(mean, std)]))
-    loader = DataLoader(dataset, batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+    return DataLoader(dataset, batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
+
+
+def usual_epoch(data: Examples, precision: str, workers: int) -> Callable[[], None]:
+    """The loop of the tutorials, with AdamW."""
+    device, loader = data.images.device, usual_batches(data, workers)
     model = network(data, "ordinary head").network.to(memory_format=torch.contiguous_format)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
     criterion = nn.CrossEntropyLoss()
@@ -115,10 +119,20 @@ class PictureDataset(torch.utils.data.Dataset):  # type: ignore[type-arg]
         return self.transform(Image.fromarray(self.data[index].numpy())), int(self.targets[index])
 
 
+def only(batches: Callable[[], Iterable[object]]) -> Callable[[], None]:
+    """The batches without any network."""
+
+    def run() -> None:
+        for _ in batches():
+            pass
+
+    return run
+
+
 def dynamics_of(data: Examples, kind: str) -> Callable[[], None]:
     """Loss and margin of every example in all three networks."""
-    model = network(data, kind)
-    return lambda: (evaluate(model, data.images, data.labels, data.ids), None)[1]
+    model, dynamics = network(data, kind), Dynamics(data, [1])
+    return lambda: dynamics.record(1, model)
 
 
 def paired(cases: dict[str, Callable[[], None]], rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -154,9 +168,10 @@ def matrix_product(device: torch.device, precision: str) -> float:
     a = torch.randn(2048, 2048, device=device, dtype=getattr(torch, precision))
     best = float("inf")
     for _ in range(10):
-        began = time.perf_counter()
+        began, before = time.perf_counter(), time.process_time()
         float((a @ a)[0, 0])  # waits for a GPU
-        best = min(best, time.perf_counter() - began)
+        processor = (time.process_time() - before) / torch.get_num_threads()
+        best = min(best, processor if device.type == "cpu" else time.perf_counter() - began)
     return 2 * 2048**3 / best
 
 
@@ -184,6 +199,10 @@ def compare(options: argparse.Namespace) -> None:
     cases["dynamics all"] = dynamics_of(data, "turn-over all")
     for workers in (0, 2):
         cases[f"DataLoader, {workers} workers"] = usual_epoch(data, precision, workers)
+    normalise, loader = network(data, "no dropout"), usual_batches(data, 0)
+    normalise.network = nn.Identity()
+    cases["batches of this loop"] = only(lambda: (normalise(batch.images) for batch in data.shuffled(128, 0, 1)))
+    cases["batches of DataLoader"] = only(lambda: loader)
     wall, processor = paired(cases, 3 if options.quick else options.rounds)
     print(f"{len(data):,} examples an epoch, {precision}, {options.threads} threads, {len(wall)} rounds\n")
     print(f"{'':24}{'wall s':>10}{'cpu s':>10}{'examples/s':>12}")
@@ -206,6 +225,7 @@ def compare(options: argparse.Namespace) -> None:
         ("dynamics / epoch, head", "dynamics head", "turn-over head"),
         ("dynamics / epoch, all", "dynamics all", "turn-over all"),
         (f"{usual} / this loop", usual, "ordinary head"),
+        ("the same, batches only", "batches of DataLoader", "batches of this loop"),
     ):
         values, cpu = wall[above] / wall[below], (processor[above] / processor[below]).median()
         cpu_shown = "" if above == "DataLoader, 2 workers" else f"{cpu:.3f}"
@@ -231,7 +251,7 @@ def full(options: argparse.Namespace) -> None:
 
     def accuracy(model: nn.Module) -> dict[str, float]:
         with evaluating(model), torch.no_grad():
-            right = [(model(part.images).argmax(1) == part.labels) for part in heldout.in_order(500)]
+            right = [(model(part.images).argmax(1) == part.labels) for part in heldout.in_order(128)]
         return {"heldout_accuracy": torch.cat(right).double().mean().item()}
 
     def stop() -> int:

@@ -114,7 +114,7 @@ def heldout_metrics(model: torch.nn.Module, heldout: Examples) -> dict[str, floa
     """Mean loss and accuracy of the full network on the held-out examples."""
     losses, margins = [], []
     with evaluating(model), torch.no_grad():
-        for batch in heldout.in_order(512):
+        for batch in heldout.in_order(128 if heldout.ids.device.type == "cpu" else 1024):
             loss, margin = loss_and_margin(model(batch.images), batch.labels)
             losses.append(loss)
             margins.append(margin)
