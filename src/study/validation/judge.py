@@ -21,7 +21,7 @@ from study.validation.resampling import (
 )
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.settings import Problem
-from turnover.retraining import lds
+from turnover.retraining.lds import lds
 from turnover.retraining.subsets import SubsetOutputs
 
 FIGURES = ("memorization", "given_csl", "heldout", "lds", "auroc", "average_precision")

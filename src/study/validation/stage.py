@@ -27,7 +27,7 @@ from study.validation.runs import half_run, ordinary_run, out_of_fold, turn_over
 from study.validation.settings import Problem
 from turnover.baselines.inputs import check_extra
 from turnover.progress import progress_bar
-from turnover.retraining import SubsetOutputs
+from turnover.retraining.subsets import SubsetOutputs
 
 
 def validate(stage: Stage, name: str) -> None:
