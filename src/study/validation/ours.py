@@ -41,7 +41,7 @@ def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
         raw = count * float(np.mean([run["seconds_raw"] for run in runs]))
         sharper = count * float(np.mean([run["seconds_sharper"] for run in runs]))
         yield Row(
-            "turn-over, raw",
+            "turn-over raw",
             "turn-over",
             count,
             training,
@@ -51,7 +51,7 @@ def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
             influence=[mean([run["influence"] for run in part]) for part in parts],
         )
         yield Row(
-            "turn-over, sharpened",
+            "turn-over sharpened",
             "turn-over",
             count,
             training,
