@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from study.validation.resampling import (
 )
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.settings import Problem
-from turnover.retraining import lds
+from turnover.retraining.lds import lds
 from turnover.retraining.subsets import SubsetOutputs
 
 FIGURES = ("memorization", "given_csl", "heldout", "lds", "auroc", "average_precision")
@@ -49,20 +50,22 @@ class Judge:
         difference = truth.memorization("probability")
         unexplained = 1 - truth.heldout("probability")[: len(difference)]
         wrong = self.problem.wrong
+        # An example that all networks saw, or none, has no truth.
+        known = np.isfinite(difference) & np.isfinite(unexplained)
+        given = partial(partial_spearman_with, given=self.difficulty[known])
         found: dict[str, Estimate | None] = dict.fromkeys(FIGURES)
-        for figure, merit, runs in (
-            ("memorization", spearman_with(difference), row.memorization),
-            ("given_csl", partial_spearman_with(difference, self.difficulty), row.memorization),
-            ("heldout", spearman_with(unexplained), row.memorization),
-            ("auroc", auroc_for(wrong), row.suspicion if wrong.any() else ()),
-            ("average_precision", average_precision_for(wrong), row.suspicion if wrong.any() else ()),
-        ):
-            if len(runs):
-                found[figure] = self.estimate(merit, runs)
+        if len(row.memorization):
+            scores = [run[known] for run in row.memorization]
+            found["memorization"] = self.estimate(spearman_with(difference[known]), scores, known)
+            found["given_csl"] = self.estimate(given(difference[known]), scores, known)
+            found["heldout"] = self.estimate(spearman_with(unexplained[known]), scores, known)
+        if len(row.suspicion) and wrong.any() and not wrong.all():
+            found["auroc"] = self.estimate(auroc_for(wrong), row.suspicion)
+            found["average_precision"] = self.estimate(average_precision_for(wrong), row.suspicion)
         if len(row.influence):
             inside, goodness = truth.inside, self._goodness[row.judged_by :]
-            scores = [lds(influence, inside, goodness) for influence in row.influence]
-            found["lds"] = estimate(_weighted_mean, scores, self._targets, self.confidence)
+            correlations = [lds(influence, inside, goodness) for influence in row.influence]
+            found["lds"] = estimate(_weighted_mean, correlations, self._targets, self.confidence)
         return {
             "method": row.method,
             "family": row.family,
@@ -71,9 +74,10 @@ class Judge:
             **{figure: None if value is None else rounded(value) for figure, value in found.items()},
         }
 
-    def estimate(self, merit: Merit, runs: Sequence[np.ndarray]) -> Estimate:
-        """A figure of merit over training examples."""
-        return estimate(merit, runs, self._examples, self.confidence)
+    def estimate(self, merit: Merit, runs: Sequence[np.ndarray], which: np.ndarray | None = None) -> Estimate:
+        """A figure of merit over training examples, or those of `which` (bool [train])."""
+        weights = self._examples if which is None else self._examples[:, which]
+        return estimate(merit, runs, weights, self.confidence)
 
     def measures(self, runs: Sequence[Piece]) -> list[dict[str, Any]]:
         """The raw memorization of turn-over runs in three measures, at the end and averaged over training.
@@ -82,19 +86,21 @@ class Judge:
         """
         train = len(self.problem.train)
         truths = {measure: truth_in(self.problem.truth, measure, train) for measure in MEASURES}
+        known = np.isfinite(truths["probability"])
         found = []
         for count in doublings(len(runs)):
             for measure in MEASURES:
                 for averaged in (False, True):
                     single = [memorization(run, measure, averaged, train) for run in runs]
-                    scores = [mean(part) for part in groups(single, count)]
+                    scores = [mean(part)[known] for part in groups(single, count)]
+                    own, probability = (spearman_with(truths[name][known]) for name in (measure, "probability"))
                     found.append(
                         {
                             "networks": count,
                             "measure": measure,
                             "averaged": averaged,
-                            "same_measure": rounded(self.estimate(spearman_with(truths[measure]), scores)),
-                            "probability": rounded(self.estimate(spearman_with(truths["probability"]), scores)),
+                            "same_measure": rounded(self.estimate(own, scores, known)),
+                            "probability": rounded(self.estimate(probability, scores, known)),
                         }
                     )
         return found
@@ -107,8 +113,8 @@ class Judge:
             half = truth.split_half(measure)
             found[f"split_half_{measure}"] = round(half.spearman, 6)
             found[f"reliability_{measure}"] = round(half.reliability, 6)
-        if wrong.any():
-            unexplained = [1 - truth.heldout("probability")[: len(wrong)]]
+        if wrong.any() and not wrong.all():
+            unexplained = [1 - np.nan_to_num(truth.heldout("probability")[: len(wrong)], nan=0.5)]
             found["auroc_of_heldout_probability"] = rounded(self.estimate(auroc_for(wrong), unexplained))
             found["average_precision_of_heldout_probability"] = rounded(
                 self.estimate(average_precision_for(wrong), unexplained)
@@ -123,9 +129,9 @@ def truth_in(truth: SubsetOutputs, measure: str, train: int) -> np.ndarray:
     if measure == "accuracy":
         return truth.memorization("accuracy")
     inside, loss = truth.inside.astype(np.float64), truth.loss[:, :train].astype(np.float64)
-    return np.asarray(
-        ((1 - inside) * loss).sum(0) / (1 - inside).sum(0) - (inside * loss).sum(0) / inside.sum(0), dtype=np.float64
-    )
+    with np.errstate(invalid="ignore"):  # an example that all networks saw, or none, has no truth
+        gap = ((1 - inside) * loss).sum(0) / (1 - inside).sum(0) - (inside * loss).sum(0) / inside.sum(0)
+    return np.asarray(gap, dtype=np.float64)
 
 
 def rounded(value: Estimate) -> dict[str, float]:

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
-import torch
 
-from study.validation import sharper
 from study.validation.pieces import Piece
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.runs import trained_network
-from study.validation.settings import Problem, timed
-from turnover.baselines.inputs import head_features
+from study.validation.settings import Problem, softmax, timed
+from turnover.influence import localize, neighbourhood
 
 MEASURES = ("loss", "probability", "accuracy")
 # Subset retraining as a contestant: so many networks.
@@ -41,9 +39,9 @@ def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
         parts = groups(runs, count)
         training = count * float(np.mean([run["seconds_training"] for run in runs]))
         raw = count * float(np.mean([run["seconds_raw"] for run in runs]))
-        features = count * float(np.mean([run["seconds_features"] for run in runs]))
+        sharper = count * float(np.mean([run["seconds_sharper"] for run in runs]))
         yield Row(
-            "turn-over, raw",
+            "turn-over raw",
             "turn-over",
             count,
             training,
@@ -53,47 +51,48 @@ def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
             influence=[mean([run["influence"] for run in part]) for part in parts],
         )
         yield Row(
-            "turn-over, sharpened",
+            "turn-over sharpened",
             "turn-over",
             count,
             training,
-            raw + features,
-            memorization=[mean([sharpened(run, train) for run in part]) for part in parts],
-            suspicion=[mean([-values(run, "probability", "full", train).mean(0) for run in part]) for part in parts],
-            influence=[mean([run["influence"] * run["similarity"] for run in part]) for part in parts],
+            raw + sharper,
+            memorization=[mean([run["sharpened"] for run in part]) for part in parts],
+            suspicion=[-mean([run["support"] for run in part]) for part in parts],
+            influence=[mean([run["localized"] for run in part]) for part in parts],
         )
 
 
-def sharpened(run: Piece, train: int) -> np.ndarray:
-    """The sharpened memorization of one run."""
-    exposed, flipped, full = (values(run, "probability", of, train) for of in ("exposed", "flipped", "full"))
-    return sharper.sharpened(exposed, flipped, full, run["leverage"])
-
-
 def control_rows(problem: Problem, networks: Sequence[Piece]) -> Iterator[Row]:
-    """The similarity factor on ordinary networks with the agreement of the labels in place of the masks' influence."""
-    classes = len(problem.scenario.classes)
-    same = (problem.train.labels.unsqueeze(1) == problem.targets.labels).double().numpy()
-    agreement = same - (1 - same) / (classes - 1)  # 0 in the mean over uniform labels
-    yield Row("same label", "control", 0, 0.0, 0.0, influence=[same])
+    """What goes into the sharpened estimates beside turn-over dropout, on ordinary networks without it.
 
-    def factor(piece: Piece) -> tuple[np.ndarray, np.ndarray]:
+    Influence: the similarity factor, with the agreement of the labels in place of the masks' influence. Memorization:
+    leverage times one minus the label's probability averaged over training. Suspicion: support.
+    """
+    train, targets = problem.train, problem.targets
+    same = (train.labels.unsqueeze(1) == targets.labels).float()
+    agreement = same - (1 - same) / (len(problem.scenario.classes) - 1)  # 0 in the mean over uniform labels
+    yield Row("same label", "control", 0, 0.0, 0.0, influence=[same.numpy()])
+
+    def on(piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         model = trained_network(problem, piece).model
-        features, logits = head_features(model, problem.train)
-        of_targets, _ = head_features(model, problem.targets)
-        residual = 1 - torch.softmax(logits, 1).gather(1, problem.train.labels.unsqueeze(1))[:, 0]
-        return sharper.similarity(features, of_targets).numpy(), sharper.leverage(features) * residual.numpy()
+        near = neighbourhood(model, train.images, train.labels)
+        known = softmax(piece["logits"]).mean(0)[np.arange(len(train)), train.labels.numpy()]
+        factor = localize(agreement, model, train.images, targets.images).numpy()
+        return factor, near["leverage"].to_numpy() * (1 - known), -near["support"].to_numpy()
 
-    timings = [timed(partial(factor, piece)) for piece in networks]
+    timings = [timed(partial(on, piece)) for piece in networks]
+    made = [found for found, _ in timings]
     for count in doublings(len(networks)):
+        parts = groups(made, count)
         yield Row(
-            "similarity x label",
+            "similarity without turn-over",
             "control",
             count,
             count * float(np.mean([piece["seconds_training"] for piece in networks])),
             count * float(np.mean([seconds for _, seconds in timings])),
-            influence=[mean([made[0] for made, _ in part]) * agreement for part in groups(timings, count)],
-            memorization=[mean([made[1] for made, _ in part]) for part in groups(timings, count)],
+            memorization=[mean([memorized for _, memorized, _ in part]) for part in parts],
+            suspicion=[mean([suspicious for _, _, suspicious in part]) for part in parts],
+            influence=[mean([factor for factor, _, _ in part]) for part in parts],
         )
 
 

@@ -20,7 +20,7 @@ from turnover.outputs import loss_and_margin
 
 EARLY = 5  # the epoch of EL2N, within the first third as in its paper
 # Settings of the peers. Each is the best of those tried on the ground truth itself (docs/validation.md): an advantage.
-DAMPING, COMPONENTS, NEIGHBOURS, RIDGE = 1e-2, 128, 10, 0.1
+DAMPING, COMPONENTS, NEIGHBOURS, DIMENSION, RIDGE = 1e-2, 128, 10, 512, 0.1
 
 Influence = Callable[[Sequence[TrainedNetwork], Examples, Examples], Tensor]
 SelfInfluence = Callable[[Sequence[TrainedNetwork], Examples], Tensor]
@@ -73,9 +73,9 @@ def peer_rows(problem: Problem, networks: Sequence[Piece], pieces: Pieces) -> It
             yield _row(name, count, networks, count * float(np.mean([piece.seconds for piece in made])), parts)
 
     yield from single("TracIn (captum)", with_captum.tracin, with_captum.tracin_self)
-    yield from single("TracIn (dattri, head)", with_dattri.tracin, None, few[:1])
+    yield from single("TracIn (dattri head)", with_dattri.tracin, None, few[:1])
     yield from single(
-        "influence function (dattri, head)",
+        "influence function (dattri head)",
         lambda n, train, targets: with_dattri.influence_function(
             n, train, targets, components=COMPONENTS, damping=DAMPING
         ),
@@ -87,14 +87,16 @@ def peer_rows(problem: Problem, networks: Sequence[Piece], pieces: Pieces) -> It
     ):
         # A wrong label lowers the accuracy on the held-out examples, whose labels are right.
         yield Row(**{**vars(row), "suspicion": [-influence.sum(1) for influence in row.influence]})
+    # Without a ridge, as many dimensions as examples would be singular.
+    dimension = min(DIMENSION, len(problem.train) // 3)
     for ridge in (0.0, RIDGE):
-        name = "TRAK (dattri, head)" if ridge == 0.0 else f"TRAK (dattri, head, ridge {ridge:g})"
+        name = "TRAK (dattri head)" if ridge == 0.0 else f"TRAK (dattri head ridge {ridge:g})"
 
         def trak(n: Sequence[TrainedNetwork], train: Examples, targets: Examples, ridge: float = ridge) -> Tensor:
-            return with_dattri.trak(n, train, targets, regularization=ridge)
+            return with_dattri.trak(n, train, targets, dimension=dimension, regularization=ridge)
 
         def trak_self(n: Sequence[TrainedNetwork], train: Examples, ridge: float = ridge) -> Tensor:
-            return with_dattri.trak_self(n, train, regularization=ridge)
+            return with_dattri.trak_self(n, train, dimension=dimension, regularization=ridge)
 
         for count in sorted({1, min(4, len(networks)), len(networks)}):
             part = networks[:count]

@@ -44,7 +44,7 @@ def estimate(merit: Merit, runs: Sequence[np.ndarray], weights: np.ndarray, conf
     """
     values = np.stack([merit(np.asarray(run, dtype=np.float64), weights) for run in runs])  # [runs, 1 + resamples]
     means = values.mean(0)
-    low, high = np.quantile(means[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.nanquantile(means[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     single = values[:, 0]
     return Estimate(float(means[0]), float(low), float(high), float(single.min()), float(single.max()))
 
@@ -77,7 +77,7 @@ def auroc_for(positive: np.ndarray) -> Merit:
     def merit(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
         hit, miss = _by_score(scores, positive, weights)
         below = miss.cumsum(1) - miss / 2  # half of the ties
-        return np.asarray((hit * below).sum(1) / (hit.sum(1) * miss.sum(1)))
+        return _ratio((hit * below).sum(1), hit.sum(1) * miss.sum(1))
 
     return merit
 
@@ -89,7 +89,7 @@ def average_precision_for(positive: np.ndarray) -> Merit:
         hit, miss = (part[:, ::-1] for part in _by_score(scores, positive, weights))
         found, called = hit.cumsum(1), (hit + miss).cumsum(1)
         precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
-        return np.asarray((hit * precision).sum(1) / hit.sum(1))
+        return _ratio((hit * precision).sum(1), hit.sum(1))
 
     return merit
 
@@ -112,3 +112,8 @@ def _correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarra
     covariance = sxy - sx * sy / total
     spread = np.sqrt(np.clip(sxx - sx * sx / total, 0, None) * np.clip(syy - sy * sy / total, 0, None))
     return np.asarray(np.divide(covariance, spread, out=np.zeros_like(spread), where=spread > 0))
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b; NaN where b is 0: a resample without a single example of one kind says nothing."""
+    return np.asarray(np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
-from study.validation import sharper
 from study.validation.pieces import Arrays, Piece
 from study.validation.settings import Problem, softmax, state_arrays, state_of, timed
-from turnover.baselines.inputs import TrainedNetwork, head_features
+from turnover.baselines.inputs import TrainedNetwork
 from turnover.data.batches import Examples
 from turnover.dropout import insert
 from turnover.dynamics import Dynamics
-from turnover.influence import influence
+from turnover.influence import influence, localize, neighbourhood
 from turnover.memorization import evaluating
 from turnover.training import schedule_factor, train
+from turnover.trajectories import average_over_training, sharpen
 
 # Weights of the ordinary networks must not be those of the turn-over runs, nor of the subset networks.
 ORDINARY, FOLD, HALF = 10_000, 20_000, 30_000
@@ -30,8 +31,8 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
 
     Returns:
         ``loss_*`` and ``correct_*`` [epochs, train + placebo] of the exposed, flipped and full networks;
-        ``influence``, the raw loss difference, and ``similarity`` [train, target]; ``leverage`` [train];
-        and the seconds of each step.
+        ``influence``, the raw loss difference, and ``localized`` [train, target]; ``sharpened`` memorization and
+        ``support`` of the label [train]; and the seconds of each step.
     """
     model = insert(problem.network(seed), after="head", keep=problem.settings.keep, seed=seed)
     epochs = problem.recipe.epochs
@@ -43,25 +44,24 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         for kind in ("loss", "correct")
         for of in ("exposed", "flipped", "full")
     }
-    targets = problem.targets
-    raw, seconds_raw = timed(
-        lambda: influence(model, problem.train.ids, targets.images, targets.labels, "loss", fused=False)
-    )
+    trained, targets = problem.train, problem.targets
+    raw, seconds_raw = timed(lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False))
 
-    def of_features() -> tuple[torch.Tensor, np.ndarray]:
-        features, _ = head_features(model, problem.train)
-        of_targets, _ = head_features(model, targets)
-        return sharper.similarity(features, of_targets), sharper.leverage(features)
+    def sharper() -> tuple[torch.Tensor, pd.DataFrame]:
+        near = neighbourhood(model, trained.images, trained.labels)
+        averaged = average_over_training(frame[frame["id"] < len(trained)])
+        return localize(raw, model, trained.images, targets.images), sharpen(averaged, near)
 
-    (similar, levers), seconds_features = timed(of_features)
+    (localized, sharpened), seconds_sharper = timed(sharper)
     return {
         **arrays,
         "influence": raw.numpy(),
-        "similarity": similar.numpy(),
-        "leverage": levers,
-        "seconds_training": np.float64(training),
-        "seconds_raw": np.float64(seconds_raw),
-        "seconds_features": np.float64(seconds_features),
+        "localized": localized.numpy(),
+        "sharpened": sharpened["sharpened"].to_numpy(),
+        "support": sharpened["support"].to_numpy(),
+        "seconds_training": np.asarray(training),
+        "seconds_raw": np.asarray(seconds_raw),
+        "seconds_sharper": np.asarray(seconds_sharper),
     }
 
 

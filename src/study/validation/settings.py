@@ -16,7 +16,7 @@ from study.scenario import Scenario
 from turnover.data.batches import Examples
 from turnover.errors import UserError
 from turnover.models import Normalized, build, image_statistics
-from turnover.retraining import SubsetOutputs
+from turnover.retraining.subsets import SubsetOutputs
 from turnover.training import TrainingConfig
 
 

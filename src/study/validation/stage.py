@@ -25,9 +25,9 @@ from study.validation.placebo import calibration
 from study.validation.rows import Row
 from study.validation.runs import half_run, ordinary_run, out_of_fold, turn_over_run
 from study.validation.settings import Problem
-from turnover.baselines.inputs import check_extra
+from turnover.baselines.inputs import check_extra, import_extra
 from turnover.progress import progress_bar
-from turnover.retraining import SubsetOutputs
+from turnover.retraining.subsets import SubsetOutputs
 
 
 def validate(stage: Stage, name: str) -> None:
@@ -91,7 +91,8 @@ def judge_all(problem: Problem, pieces: Pieces) -> tuple[dict[str, Any], pd.Data
 def train_all(problem: Problem, pieces: Pieces) -> tuple[list[Piece], list[Piece], Piece, Piece]:
     """Turn-over runs, ordinary networks, out-of-fold probabilities, and the cost of a subset network."""
     settings = problem.settings
-    # The first training in a process is slower than the others: one that is thrown away takes that upon itself.
+    # What comes first in a process is slower: imports, and a training that is thrown away, take that upon themselves.
+    import_extra()
     half_run(replace(problem, recipe=problem.recipe.model_copy(update={"epochs": 1})))
     bar = progress_bar(total=len(settings.seeds) + settings.networks + 2, unit="piece", description="validation")
     with bar:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -22,6 +23,16 @@ from turnover.models import Normalized
 from turnover.outputs import features_and_logits
 
 EXTRA = ("captum", "dattri", "cleanlab")
+_MODULES = (
+    "captum.influence",
+    "cleanlab.filter",
+    "cleanlab.rank",
+    "dattri.algorithm.influence_function",
+    "dattri.algorithm.rps",
+    "dattri.algorithm.tracin",
+    "dattri.algorithm.trak",
+    "dattri.task",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,12 @@ def check_extra() -> None:
             f"the comparison with other estimators needs {', '.join(missing)}, not installed here: run `make setup`, "
             'or pip install "turnover[compare]"'
         )
+
+
+def import_extra() -> None:
+    """Import what the adapters use, so that the seconds of whichever comes first are not those of its imports."""
+    for name in _MODULES:
+        import_module(name)
 
 
 def head_features(model: nn.Module, examples: Examples, batch_size: int = 512) -> tuple[Tensor, Tensor]:

@@ -141,10 +141,10 @@ def test_the_stage_judges_every_method_resumes_and_repeats(project: Path, monkey
 
     result = json.loads((project / "reports/metrics/validation.json").read_text())
     rows = {(row["method"], row["networks"]): row for row in result["rows"]}
-    for method in ("turn-over, raw", "turn-over, sharpened", "CSL", "KNN-Shapley", "influence function (dattri, head)"):
+    for method in ("turn-over raw", "turn-over sharpened", "CSL", "KNN-Shapley", "influence function (dattri head)"):
         assert {(method, 1), (method, 2)} <= set(rows)
         assert rows[method, 1]["repeats"] == 2
-    for method in ("TracIn (captum)", "TRAK (dattri, head)", "turn-over, raw", "influence function (dattri, head)"):
+    for method in ("TracIn (captum)", "TRAK (dattri head)", "turn-over raw", "influence function (dattri head)"):
         assert (
             -1
             <= rows[method, 1]["lds"]["low"]
