@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ def score_examples(network: nn.Module, scenario: Scenario, device: torch.device)
 def influence_on_heldout(
     network: nn.Module, run: Run, scenario: Scenario, settings: InfluenceParams, device: torch.device, folder: Path
 ) -> None:
-    """Write `targets.parquet`, `top.parquet` and `totals.parquet`, and `matrix.npy` where it is asked for."""
+    """Write targets, top, totals and placebo (`.parquet`), and `matrix.npy` where it is asked for."""
     trained = scenario.of("train")
     count = settings.targets if run.placement == "head" else settings.targets_all_layers
     targets = scenario.of("heldout").head(count)
@@ -79,10 +79,24 @@ def influence_on_heldout(
         "total_same_class": summary.total_same_class.cpu().numpy(),
     }
     write_parquet(folder / "totals.parquet", pd.DataFrame(totals))
+    write_parquet(folder / "placebo.parquet", placebo_totals(network, scenario, x, y, settings.measure))
     if settings.matrix:
         matrix = influence(network, ids, x, y, settings.measure)
         with writing(folder / "matrix.npy") as beside, beside.open("wb") as file:
             np.save(file, matrix.cpu().numpy().astype(np.float32), allow_pickle=False)
+
+
+def placebo_totals(
+    network: nn.Module, scenario: Scenario, x: Tensor, y: Tensor, measure: Literal["loss", "margin"]
+) -> pd.DataFrame:
+    """`totals.parquet` of the placebos: as they were never trained on, the null distribution of the totals."""
+    rows = scenario.of("placebo")
+    if not len(rows):
+        return pd.DataFrame({"id": rows["id"], "total": rows["id"] * 0.0, "total_same_class": rows["id"] * 0.0})
+    ids, labels = (torch.tensor(rows[column].to_numpy()).to(x.device) for column in ("id", "given"))
+    summary = summarize(network, ids, labels, x, y, measure=measure, top=1, fused=False)
+    totals = {"total": summary.total.cpu().numpy(), "total_same_class": summary.total_same_class.cpu().numpy()}
+    return pd.DataFrame({"id": rows["id"].to_numpy(), **totals})
 
 
 def predictions(network: nn.Module, x: Tensor, y: Tensor, targets: pd.DataFrame) -> pd.DataFrame:
