@@ -21,7 +21,7 @@ from study.findings.learning import (
 )
 from study.findings.removal import cleansing_table, compare_removal, difference_table, removal_table, turning_point
 from study.findings.testing import DRAWS
-from study.findings.verdicts import judge
+from study.findings.verdicts import judge, overall
 from study.params import FiguresParams
 
 __all__ = ["find", "make_findings"]
@@ -64,6 +64,7 @@ def find(study: Study, settings: FiguresParams) -> tuple[dict[str, Any], dict[st
         tables["cleansing"] = cleansing_table(study.removal)
         tables["removal-differences"] = difference_table(study.removal, confidence)
         turning = {name: turning_point(tables["removal-differences"], name) for name in retrained}
+    claims = judge(comparisons, confidence)
     found = {
         "seeds": study.seeds,
         "confidence": confidence,
@@ -76,6 +77,7 @@ def find(study: Study, settings: FiguresParams) -> tuple[dict[str, Any], dict[st
         "removal": study.removal is not None,
         "turning_point": turning,
         "placebo_influence": placebo_influence(study, confidence),
-        "claims": judge(comparisons, confidence),
+        "overall": overall(claims),
+        "claims": claims,
     }
     return rounded(found), tables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from stages import figures, findings
 from study.context import run_stage
 from study.figures.groups import assign_groups, deciles, difficulty, easy_and_difficult
 from study.figures.intervals import Interval, interval, mean_of
+from study.figures.style import canvas, save, styled
 from tests.unit.study.fake_runs import EPOCHS, SEEDS, make_repository
 
 QUANTILE = 0.3  # params.yaml, figures.difficulty_quantile
@@ -53,6 +55,17 @@ def test_figures_come_as_svg_and_png_with_their_data(repository: Path) -> None:
         assert Image.open(folder / f"{name}.png").width > 500
         assert len(pd.read_csv(folder / f"{name}.csv")) > 0
     assert not (folder / "detection-real.svg").exists()  # it has no wrong labels to detect
+
+
+def test_numbers_in_labels_keep_their_digits(tmp_path: Path) -> None:
+    with styled():
+        figure, axes = canvas(1, 1, 2.0)
+        axes[0][0].plot([0, 1], [0.8249, 0.8251])
+        axes[0][0].set_yticks([0.825], ["0.825"])
+        save(figure, tmp_path, "plot", 50)
+    text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert ">0.825</text>" in text
+    assert not re.search(r'd="M [\d.]*\.\d{3}', text)
 
 
 def test_learning_curves_equal_a_computation_by_hand(repository: Path) -> None:
