@@ -26,6 +26,7 @@ EVERYTHING = {
     "control@mixed-0",
     "estimate@real-head-0",
     "estimate@mixed-head-0",
+    "findings",
     "figures",
     "report",
 }
@@ -57,14 +58,14 @@ def test_another_clone_gives_the_same_bytes(project: Project, make_project: Call
     other.commit()
     names = committed_files(project)
     assert committed_files(other) == names
-    assert {"dvc.lock", "reports/index.html", "reports/metrics/summary.json"} <= names
+    assert {"dvc.lock", "reports/index.html", "reports/metrics/summary.json", "reports/metrics/findings.json"} <= names
     _, different, missing = filecmp.cmpfiles(project.root, other.root, names, shallow=False)
     assert not different
     assert not missing
 
 
 def test_outs_that_were_lost_come_back_from_the_cache_without_a_run(project: Project) -> None:
-    for folder in ("models", "scores", "data", "dynamics"):
+    for folder in ("models", "scores", "data", "dynamics", "gradients"):
         shutil.rmtree(project.root / folder)
     assert project.repro() == set()
     assert (project.root / "models/mixed-head-0/model.safetensors").exists()
@@ -120,7 +121,7 @@ def test_a_dead_server_does_not_stop_a_training(project: Project) -> None:
 
 def test_a_figure_setting_reruns_figures_and_report_only(project: Project) -> None:
     project.params(lambda values: values["figures"].update(difficulty_quantile=0.25))
-    assert project.repro() == {"figures", "report"}
+    assert project.repro() == {"findings", "figures", "report"}
 
 
 def test_a_noise_rate_reruns_its_scenario_only(project: Project) -> None:
@@ -130,6 +131,7 @@ def test_a_noise_rate_reruns_its_scenario_only(project: Project) -> None:
         "train@mixed-head-0",
         "control@mixed-0",
         "estimate@mixed-head-0",
+        "findings",
         "figures",
         "report",
     }
@@ -144,6 +146,7 @@ def test_a_seed_more_trains_that_seed_only(project: Project) -> None:
         "control@mixed-1",
         "estimate@real-head-1",
         "estimate@mixed-head-1",
+        "findings",
         "figures",
         "report",
     }
