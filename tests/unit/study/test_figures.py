@@ -83,9 +83,9 @@ def test_learning_curves_equal_a_computation_by_hand(repository: Path) -> None:
             "random": {r["id"] for r in rows if r["split"] == "train" and r["is_random"]},
             "placebo": {r["id"] for r in rows if r["split"] == "placebo"},
         }
-    assert len(shown) == 4 * 3 * 2 * len(EPOCHS)
+    assert len(shown) == 4 * 3 * 3 * len(EPOCHS)
     for row in shown.to_dict("records"):
-        column = {"loss": "loss_", "accuracy": "correct_"}[row["measure"]] + row["network"]
+        column = {"loss": "loss_", "margin": "margin_", "accuracy": "correct_"}[row["measure"]] + row["network"]
         values = []
         for seed in SEEDS:
             frame = pd.read_parquet(repository / f"dynamics/mixed-head-{seed}.parquet")
