@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from study.context import Run
-from study.estimation import influence_on_heldout, metrics_of, score_examples
+from study.estimation import influence_on_heldout, metrics_of, placebo_totals, score_examples
 from study.networks import Architecture, make_network
 from study.params import InfluenceParams, ModelParams
 from study.scenario import Scenario
@@ -81,6 +81,16 @@ def test_influence_tables_against_every_pair(placement: str, tmp_path: Path) -> 
     same = made.examples["given"].to_numpy()[:12, None] == made.examples["given"].to_numpy()[targets]
     np.testing.assert_allclose(totals["total_same_class"], (pairs * same).sum(1), atol=1e-4)
 
+    placebos = list(range(12, 17))
+    nulls = torch.stack(
+        [losses(model, t, placebos, True, made) - losses(model, t, placebos, False, made) for t in targets]
+    )
+    placebo = pd.read_parquet(tmp_path / "influence" / "placebo.parquet")
+    assert placebo["id"].tolist() == placebos
+    np.testing.assert_allclose(placebo["total"], nulls.numpy().sum(0), atol=1e-4)
+    same = made.examples["given"].to_numpy()[targets][:, None] == made.examples["given"].to_numpy()[placebos]
+    np.testing.assert_allclose(placebo["total_same_class"], (nulls.numpy() * same).sum(0), atol=1e-4)
+
     top = pd.read_parquet(tmp_path / "influence" / "top.parquet")
     for column, target in enumerate(targets):
         for kind, order in (("helpful", np.argsort(-pairs[:, column])), ("harmful", np.argsort(pairs[:, column]))):
@@ -93,6 +103,14 @@ def test_influence_tables_against_every_pair(placement: str, tmp_path: Path) -> 
         predicted = model(torch.from_numpy(made.images[targets])).argmax(1).tolist()
     assert found["id"].tolist() == targets
     assert found["predicted"].tolist() == predicted
+
+
+def test_no_placebos_are_an_empty_table() -> None:
+    made, model = scenario(), network("head")
+    made.examples.loc[made.examples["split"] == "placebo", "split"] = "train"
+    empty = placebo_totals(model, made, torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), "loss")
+    assert empty.columns.tolist() == ["id", "total", "total_same_class"]
+    assert len(empty) == 0
 
 
 def frame(n: int = 200) -> pd.DataFrame:
