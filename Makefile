@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro test lint ui bench check lock
+.PHONY: help setup repro full test lint ui bench check lock
 
 help:  ## these lines
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,6 +29,9 @@ repro: setup  ## the whole pipeline, MLflow backfill, report
 	@dvc repro
 	@python -m study.backfill
 	@echo "The report: reports/index.html    The runs: make ui"
+
+full: setup  ## the whole data set, beside the default results: see configs/full.yaml
+	@python -m study.full
 
 test: setup  ## all tests
 	@pytest

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from study.context import CONTROL, Run, Stage, control_runs, masked_runs
 from study.fingerprint import fingerprint
@@ -127,6 +128,9 @@ def _report(root: Path) -> Item:
         for page in ("index.html", "report.md"):
             store.client.log_artifact(run_id, str(root / "reports" / page))
         store.log(run_id, numbers(_json(root / "reports/metrics/summary.json"), "summary/"))
+        findings: dict[str, Any] = _json(root / "reports/metrics/findings.json")
+        claims = {of["key"]: {"effect": of["main"]["effect"]["mean"], "p": of["p_holm"]} for of in findings["claims"]}
+        store.log(run_id, numbers(claims, "findings/"))
 
     keys = ("scenarios", "placements", "seeds", "figures")
     return Item(stage, "report", texts({key: stage.raw_params[key] for key in keys}), log)

@@ -22,6 +22,7 @@ from turnover.outputs import loss_and_margin
 from turnover.trajectories import average_over_training, sharpen
 
 MEASURES = ("loss", "probability", "accuracy")
+TOTALS = ("total", "total_same_class", "total_raw", "total_raw_same_class")
 # Scores that may find wrong labels: their columns, and 1 where the higher is the more suspect, -1 where the lower is.
 DETECTORS = {
     "low_support": ("support", -1),
@@ -83,41 +84,61 @@ def over_training(
 def influence_on_heldout(
     network: nn.Module, run: Run, scenario: Scenario, settings: InfluenceParams, device: torch.device, folder: Path
 ) -> None:
-    """Write `targets.parquet`, `top.parquet` and `totals.parquet`, and `matrix.npy` where it is asked for.
+    """Write targets, top, totals and placebo (`.parquet`), and `matrix.npy` where it is asked for.
 
     All are of the localized scores, unless the settings say otherwise; ``total_raw...`` are of the raw ones either way.
     """
-    trained = scenario.of("train")
+    trained, placebo = scenario.of("train"), scenario.of("placebo")
     count = settings.targets if run.placement == "head" else settings.targets_all_layers
     targets = scenario.of("heldout").head(count)
-    x = torch.from_numpy(scenario.images)[torch.tensor(targets["id"].to_numpy())].to(device)
+    x = images_of(scenario, targets).to(device)
     y = torch.tensor(targets["given"].to_numpy()).to(device)
-    ids = torch.tensor(trained["id"].to_numpy()).to(device)
-    labels = torch.tensor(trained["given"].to_numpy()).to(device)
-    near = None
-    if settings.localized:
-        near = Localized(torch.from_numpy(scenario.images)[ids.cpu()], sharpness=settings.sharpness)
-    # Not fused: so few pairs do not pay for a compiler run, and the bits must not depend on there being a compiler.
-    top = min(settings.top, len(ids))
-    summary = summarize(network, ids, labels, x, y, measure=settings.measure, top=top, fused=False, localized=near)
+
+    def localized(rows: pd.DataFrame) -> Localized | None:
+        if not settings.localized:
+            return None
+        reference = images_of(scenario, trained)
+        return Localized(images_of(scenario, rows), sharpness=settings.sharpness, reference=reference)
+
+    def summary_of(rows: pd.DataFrame) -> InfluenceSummary:
+        ids, labels = (torch.tensor(rows[column].to_numpy()).to(device) for column in ("id", "given"))
+        # Not fused: so few pairs do not pay for a compiler run, and the bits must not depend on there being a compiler.
+        top = min(settings.top, len(ids))
+        near = localized(rows)
+        return summarize(network, ids, labels, x, y, measure=settings.measure, top=top, fused=False, localized=near)
+
     folder.mkdir(parents=True)
+    summary = summary_of(trained)
     write_parquet(folder / "targets.parquet", predictions(network, x, y, targets))
     write_parquet(folder / "top.parquet", top_frame(summary, targets["id"].to_numpy()))
-    raw, raw_same_class = summary.total, summary.total_same_class
-    if summary.total_raw is not None and summary.total_raw_same_class is not None:
-        raw, raw_same_class = summary.total_raw, summary.total_raw_same_class
-    totals = {
-        "id": trained["id"].to_numpy(),
-        "total": summary.total.cpu().numpy(),
-        "total_same_class": summary.total_same_class.cpu().numpy(),
-        "total_raw": raw.cpu().numpy(),
-        "total_raw_same_class": raw_same_class.cpu().numpy(),
-    }
-    write_parquet(folder / "totals.parquet", pd.DataFrame(totals))
+    write_parquet(folder / "totals.parquet", totals_frame(trained, summary))
+    # Placebos were never trained on: the null distribution of the totals.
+    write_parquet(folder / "placebo.parquet", totals_frame(placebo, summary_of(placebo) if len(placebo) else None))
     if settings.matrix:
-        matrix = influence(network, ids, x, y, settings.measure, localized=near)
+        ids = torch.tensor(trained["id"].to_numpy()).to(device)
+        matrix = influence(network, ids, x, y, settings.measure, localized=localized(trained))
         with writing(folder / "matrix.npy") as beside, beside.open("wb") as file:
             np.save(file, matrix.cpu().numpy().astype(np.float32), allow_pickle=False)
+
+
+def images_of(scenario: Scenario, rows: pd.DataFrame) -> Tensor:
+    """uint8 images [rows, channels, height, width] of some rows of `scenario.examples`."""
+    return torch.from_numpy(scenario.images)[torch.tensor(rows["id"].to_numpy())]
+
+
+def totals_frame(rows: pd.DataFrame, summary: InfluenceSummary | None) -> pd.DataFrame:
+    """Total influence of each example on all targets and on those of its class, localized and raw; empty without rows.
+
+    Where nothing is localized, both are the raw one.
+    """
+    found: list[Tensor | None] = [torch.empty(0)] * len(TOTALS)
+    if summary is not None:
+        raw, raw_same_class = summary.total_raw, summary.total_raw_same_class
+        found = [summary.total, summary.total_same_class, raw, raw_same_class]
+        if raw is None:
+            found[2:] = found[:2]
+    columns = {name: of.cpu().numpy() for name, of in zip(TOTALS, found, strict=True) if of is not None}
+    return pd.DataFrame({"id": rows["id"].to_numpy(), **columns})
 
 
 def predictions(network: nn.Module, x: Tensor, y: Tensor, targets: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ FRACTION_TOLERANCE = 0.02
 RELATIVE_TOLERANCE = 0.1
 
 SUMMARY = Path("reports/metrics/summary.json")
+FINDINGS = Path("reports/metrics/findings.json")
 
 
 def differences(expected: Any, found: Any, path: str = "") -> list[str]:
@@ -45,6 +46,15 @@ def differences(expected: Any, found: Any, path: str = "") -> list[str]:
     return [] if expected == found else [f"{path}: committed {expected!r}, now {found!r}"]
 
 
+def effects(findings: dict[str, Any]) -> dict[str, Any]:
+    """The effect of every comparison in `findings.json`; p-values and verdicts may turn without it moving much."""
+    return {
+        " ".join([claim["key"], part["text"], part["scenario"], part["placement"], part["definition"]]): part["effect"]
+        for claim in findings["claims"]
+        for part in claim["comparisons"]
+    }
+
+
 def _number(expected: float, found: float, path: str, slack: float) -> list[str]:
     size = max(abs(expected), abs(found))
     allowed = slack + (FRACTION_TOLERANCE if size <= 1 else RELATIVE_TOLERANCE * size)
@@ -64,8 +74,11 @@ def reproduce(root: Path) -> list[str]:
             print("every committed result came back byte for byte")
             return []
         print("not byte for byte (as expected on another kind of CPU); these differ:\n" + changed)
-        committed = json.loads(_run(["git", "show", f"HEAD:{SUMMARY.as_posix()}"], clone, capture=True))
-        return differences(committed, json.loads((clone / SUMMARY).read_text(encoding="utf-8")))
+        lines = []
+        for path, of in ((SUMMARY, dict), (FINDINGS, effects)):
+            committed = json.loads(_run(["git", "show", f"HEAD:{path.as_posix()}"], clone, capture=True))
+            lines += differences(of(committed), of(json.loads((clone / path).read_text(encoding="utf-8"))))
+        return lines
 
 
 def _run(command: list[str], where: Path, *, capture: bool = False) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stages import figures, report
+from stages import figures, findings, report
 from study.context import run_stage
 from study.report.render import SECTIONS
 from tests.support import required
@@ -39,6 +39,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_repository(tmp_path_factory.mktemp("study"), scenarios={"mixed": 0.25})
+    assert run_stage(findings.run, "findings", {}, root=root) == 0
     assert run_stage(figures.run, "figures", {}, root=root) == 0
     assert run_stage(report.run, "report", {}, root=root) == 0
     return root / "reports/index.html"

@@ -34,6 +34,7 @@ EVERYTHING = {
     "retrain@validation_digits",
     "validate@validation",
     "validate@validation_digits",
+    "findings",
     "figures",
     "report",
 }
@@ -77,7 +78,7 @@ def test_another_clone_gives_the_same_bytes(project: Project, make_project: Call
     other.commit()
     names = committed_files(project)
     assert committed_files(other) == names
-    assert {"dvc.lock", "reports/index.html", "reports/metrics/summary.json", "ground_truth/validation.npz"} <= names
+    assert {"dvc.lock", "reports/index.html", "reports/metrics/findings.json", "ground_truth/validation.npz"} <= names
     same = {name for name in names if not holds_seconds(name)} - {"dvc.lock"}
     assert len(names) - len(same) == 9  # two cost tables, two figures in three formats, and the lock
     _, different, missing = filecmp.cmpfiles(project.root, other.root, same, shallow=False)
@@ -87,7 +88,7 @@ def test_another_clone_gives_the_same_bytes(project: Project, make_project: Call
 
 
 def test_outs_that_were_lost_come_back_from_the_cache_without_a_run(project: Project) -> None:
-    for folder in ("models", "scores", "data", "dynamics"):
+    for folder in ("models", "scores", "data", "dynamics", "gradients"):
         shutil.rmtree(project.root / folder)
     assert project.repro() == set()
     assert (project.root / "models/mixed-head-0/model.safetensors").exists()
@@ -145,7 +146,7 @@ def test_a_dead_server_does_not_stop_a_training(project: Project) -> None:
 
 def test_a_figure_setting_reruns_figures_and_report_only(project: Project) -> None:
     project.params(lambda values: values["figures"].update(difficulty_quantile=0.25))
-    assert project.repro() == {"figures", "report"}
+    assert project.repro() == {"findings", "figures", "report"}
 
 
 def test_a_noise_rate_reruns_its_scenario_only(project: Project) -> None:
@@ -155,6 +156,7 @@ def test_a_noise_rate_reruns_its_scenario_only(project: Project) -> None:
         "train@mixed-head-0",
         "control@mixed-0",
         "estimate@mixed-head-0",
+        "findings",
         "figures",
         "report",
     }
@@ -169,6 +171,7 @@ def test_a_seed_more_trains_that_seed_only(project: Project) -> None:
         "control@mixed-1",
         "estimate@real-head-1",
         "estimate@mixed-head-1",
+        "findings",
         "figures",
         "report",
     }

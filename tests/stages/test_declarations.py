@@ -113,7 +113,7 @@ def test_every_setting_is_declared_by_a_stage() -> None:
 
 
 def test_the_lists_of_the_matrix_feed_the_stages_that_aggregate() -> None:
-    for name in ("figures", "report"):
+    for name in ("findings", "figures", "report"):
         assert {"scenarios", "placements", "seeds"} <= set(STAGES[name]["params"])
 
 

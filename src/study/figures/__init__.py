@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from study.context import Stage
+from study.figures.claims import (
+    draw_cleansing,
+    draw_gradients,
+    draw_learning_time,
+    draw_removal,
+    draw_speed,
+)
 from study.figures.curves import draw_curves, draw_memorization_over_training
 from study.figures.distributions import draw_distributions
 from study.figures.images import draw_images
@@ -24,6 +31,11 @@ def make_figures(stage: Stage) -> None:
         folder.mkdir(parents=True)
         for draw in (
             draw_curves,
+            draw_learning_time,
+            draw_speed,
+            draw_gradients,
+            draw_removal,
+            draw_cleansing,
             draw_distributions,
             draw_memorization_over_training,
             draw_detection,

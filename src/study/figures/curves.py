@@ -9,26 +9,27 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from study.context import Run
-from study.figures.groups import GROUPS, PLACEBO, RANDOM, REAL, assign_groups, label_kind
+from study.figures.groups import GROUPS, assign_groups
 from study.figures.inputs import MEASURES, NETWORKS, Inputs
 from study.figures.intervals import over_seeds
 from study.figures.style import COLOURS, LINES, canvas, end_labels, note, save
 from study.params import FiguresParams
 
+_COLUMNS = {"loss": "loss", "margin": "margin", "correct": "accuracy"}  # of the dynamics, and what they measure
 _FLOOR = 1e-3  # nats: smaller mean losses are not drawn
 
 
 def group_curves(inputs: Inputs, run: Run, quantile: float) -> pd.DataFrame:
-    """Mean loss and accuracy of each group at each epoch: ``group``, ``network``, ``measure``, ``epoch``, ``value``."""
+    """Means of each group: ``group``, ``network``, ``measure`` (loss, margin, accuracy), ``epoch``, ``value``."""
     examples = inputs.scenarios[run.scenario].examples
     group = assign_groups(examples, inputs.difficulty(run), quantile)
     frame = inputs.dynamics[run]
     frame = frame.assign(group=frame["id"].map(group)).dropna(subset="group")
-    means = frame.groupby(["group", "epoch"])[[f"{of}_{net}" for of in ("loss", "correct") for net in NETWORKS]].mean()
+    means = frame.groupby(["group", "epoch"])[[f"{of}_{net}" for of in _COLUMNS for net in NETWORKS]].mean()
     pieces = [
         means[f"{column}_{network}"].rename("value").reset_index().assign(network=network, measure=measure)
         for network in NETWORKS
-        for column, measure in (("loss", "loss"), ("correct", "accuracy"))
+        for column, measure in _COLUMNS.items()
     ]
     found = pd.concat(pieces, ignore_index=True)
     return found[["group", "network", "measure", "epoch", "value"]]
@@ -72,18 +73,19 @@ def draw_curves(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
 
 
 def memorization_table(inputs: Inputs, settings: FiguresParams) -> pd.DataFrame:
-    """Mean memorization of real, random and placebo examples at each epoch, in the three measures, over the seeds."""
+    """Mean memorization of each group at each epoch, in the three measures, over the seeds."""
     pieces = []
     for run, frame in inputs.dynamics.items():
-        kind = label_kind(inputs.scenarios[run.scenario].examples)
-        means = frame.assign(group=frame["id"].map(kind)).groupby(["group", "epoch"])[list(MEASURES)].mean()
+        examples = inputs.scenarios[run.scenario].examples
+        group = assign_groups(examples, inputs.difficulty(run), settings.difficulty_quantile)
+        means = frame.assign(group=frame["id"].map(group)).groupby(["group", "epoch"])[list(MEASURES)].mean()
         long = means.reset_index().melt(["group", "epoch"], var_name="measure")
         pieces.append(long.assign(scenario=run.scenario, placement=run.placement))
     table = pd.concat(pieces)
     for column, order in (
         ("scenario", list(inputs.scenarios)),
         ("placement", inputs.placements),
-        ("group", (REAL, RANDOM, PLACEBO)),
+        ("group", GROUPS),
         ("measure", MEASURES),
     ):
         table[column] = pd.Categorical(table[column], list(order), ordered=True)
@@ -92,7 +94,7 @@ def memorization_table(inputs: Inputs, settings: FiguresParams) -> pd.DataFrame:
 
 
 def draw_memorization_over_training(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
-    """`memorization-over-training`: mean memorization (probability) by kind of label, scenarios beside each other."""
+    """`memorization-over-training`: mean memorization (probability) by group, scenarios beside each other."""
     table = memorization_table(inputs, settings)
     rows, columns = len(inputs.placements), len(inputs.scenarios)
     figure, axes = canvas(rows, columns, 0.6 + 1.75 * rows, sharex=True, sharey=True)

@@ -35,6 +35,8 @@ class Inputs:
     top: dict[Run, pd.DataFrame]  # most helpful and most harmful training examples of each; of the shown runs only
     train_metrics: dict[Run, dict[str, Any]]  # the control's runs too
     estimate_metrics: dict[Run, dict[str, Any]]
+    placebo: dict[Run, pd.DataFrame]  # id, total, total_same_class of the placebos
+    findings: dict[str, pd.DataFrame]  # the tables of stage `findings`, by name
 
     def runs(self, scenario: str, placement: str) -> list[Run]:
         """The runs of one scenario and placement, one a seed."""
@@ -77,6 +79,8 @@ def read_inputs(stage: Stage) -> Inputs:
         targets=tables(lambda run: f"scores/{run.name}/influence/targets.parquet"),
         top={run: read_parquet(stage.dep(f"scores/{run.name}/influence/top.parquet")) for run in masked if shown(run)},
         train_metrics={run: _json(stage.dep(f"reports/metrics/train/{run.name}.json")) for run in every},
+        placebo=tables(lambda run: f"scores/{run.name}/influence/placebo.parquet"),
+        findings={path.stem: pd.read_csv(path) for path in sorted(stage.dep("reports/metrics/findings").glob("*.csv"))},
         estimate_metrics={run: _json(stage.dep(f"reports/metrics/estimate/{run.name}.json")) for run in masked},
     )
 

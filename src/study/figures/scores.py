@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from study.context import CONTROL, Run
-from study.figures.groups import RANDOM, REAL, deciles, label_kind
+from study.figures.groups import PLACEBO, RANDOM, REAL, deciles, label_kind
 from study.figures.inputs import Inputs
 from study.figures.intervals import interval, over_seeds
 from study.figures.style import COLOURS, GREEN, INK, canvas, end_labels, note, save
 from study.params import FiguresParams
 
+_TOTALS = {"total": "all held-out", "total_same_class": "its own class"}
+_PLACEBO_AT = -1.5  # where the placebos stand beside the deciles
 DETECTION = {"mislabel_auroc": "AUROC", "mislabel_average_precision": "average precision"}
 
 
@@ -40,7 +42,7 @@ def draw_detection(inputs: Inputs, settings: FiguresParams, folder: Path) -> Non
         figure, axes = canvas(1, 2, 0.9 + 0.27 * len(rows), sharey=True)
         for panel, (measure, title) in zip(axes[0], DETECTION.items(), strict=True):
             values = [part.loc[part["measure"] == measure, "value"].tolist() for _, part in rows]
-            _dots(panel, labels, values, [GREEN] * len(rows), settings.confidence)
+            dots(panel, labels, values, [GREEN] * len(rows), settings.confidence)
             panel.set_title(title)
             panel.set_xlim(right=1.005)
             panel.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
@@ -68,7 +70,7 @@ def draw_cost(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
     for panel, scenario in zip(axes[0], inputs.scenarios, strict=True):
         part = table[table["scenario"] == scenario]
         values = [part.loc[part["network"] == network, "heldout_accuracy"].tolist() for network in networks]
-        _dots(panel, labels, values, [INK] + [GREEN] * len(inputs.placements), settings.confidence)
+        dots(panel, labels, values, [INK] + [GREEN] * len(inputs.placements), settings.confidence)
         panel.set_title(f"scenario {scenario}")
         panel.set_xlabel("held-out accuracy")
         low, high = min(map(min, values)), max(map(max, values))
@@ -80,68 +82,68 @@ def draw_cost(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
 
 
 def influence_table(inputs: Inputs, placement: str, settings: FiguresParams) -> pd.DataFrame:
-    """Mean total influence of the training examples of each decile of memorization, within real and random labels.
+    """Mean total influence by decile of memorization: ``scenario``, ``group``, ``measure``, ``decile``, interval.
 
     The deciles of a seed come from the other seeds. ``total_same_class`` counts held-out examples of the same class.
+    The placebos, whose influence is 0 but for noise, are one group (decile 0).
     """
-    pieces = []
+    rows: list[tuple[str, str, str, int, float]] = []
     for scenario in inputs.scenarios:
         kind = label_kind(inputs.scenarios[scenario].examples)
         for run in inputs.runs(scenario, placement):
             totals = inputs.totals[run].set_index("id")
             memorized = inputs.difficulty(run)
-            for group in (REAL, RANDOM):
-                ids = memorized.index[kind.loc[memorized.index] == group]
-                if len(ids) < 10:
-                    continue
-                decile = deciles(memorized.loc[ids])
-                for measure in ("total", "total_same_class"):
-                    means = totals.loc[decile.index, measure].astype(float).groupby(decile.to_numpy()).mean()
-                    pieces.append(
-                        pd.DataFrame(
-                            {
-                                "scenario": scenario,
-                                "group": group,
-                                "measure": measure,
-                                "decile": means.index,
-                                "value": means.to_numpy(),
-                            }
-                        )
-                    )
+            for measure in _TOTALS:
+                if len(inputs.placebo[run]):
+                    rows.append((scenario, PLACEBO, measure, 0, float(inputs.placebo[run][measure].mean())))
+                for group in (REAL, RANDOM):
+                    ids = memorized.index[kind.loc[memorized.index] == group]
+                    if len(ids) >= 10:
+                        decile = deciles(memorized.loc[ids])
+                        means = totals.loc[decile.index, measure].astype(float).groupby(decile.to_numpy()).mean()
+                        rows += [(scenario, group, measure, int(of), float(mean)) for of, mean in means.items()]
     keys = ["scenario", "group", "measure", "decile"]
-    return over_seeds(pd.concat(pieces), keys, settings.confidence)
+    return over_seeds(pd.DataFrame(rows, columns=[*keys, "value"]), keys, settings.confidence)
 
 
 def draw_influence(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
     """`influence-by-decile`: what the least and the most memorized examples do for the held-out ones."""
     placement = inputs.placements[0]
     table = influence_table(inputs, placement, settings)
-    figure, axes = canvas(1, len(inputs.scenarios), 2.5)
-    for panel, scenario in zip(axes[0], inputs.scenarios, strict=True):
-        part = table[(table["scenario"] == scenario) & (table["measure"] == "total")]
+    figure, axes = canvas(2, len(inputs.scenarios), 4.3, sharex=True, sharey="row")
+    for row, (measure, title) in enumerate(_TOTALS.items()):
         ends = []
-        panel.axhline(0, color=INK, linewidth=0.7)
-        for group, line in part.groupby("group", sort=False):
-            colour = COLOURS[str(group)]
-            errors = [line["mean"] - line["low"], line["high"] - line["mean"]]
-            panel.errorbar(
-                line["decile"], line["mean"], errors, color=colour, marker="o", markersize=3.5, linewidth=1.2
-            )
-            ends.append((str(group), float(line["mean"].iloc[-1]), colour))
-        panel.set_title(f"scenario {scenario}")
-        panel.set_xticks([1, 4, 7, 10])
-        panel.set_xlabel("decile of memorization")
-        end_labels(panel, ends)
-    axes[0][0].set_ylabel("mean total influence (nats)\n← harmful      helpful →")
+        for column, scenario in enumerate(inputs.scenarios):
+            panel = axes[row][column]
+            part = table[(table["scenario"] == scenario) & (table["measure"] == measure)]
+            panel.axhline(0, color=INK, linewidth=0.7)
+            labels = []
+            for group, line in part.groupby("group", sort=False):
+                colour = COLOURS[str(group)]
+                errors = [line["mean"] - line["low"], line["high"] - line["mean"]]
+                at = line["decile"].replace(0, _PLACEBO_AT)
+                panel.errorbar(at, line["mean"], errors, color=colour, marker="o", markersize=3.5, linewidth=1.2)
+                if group != PLACEBO:
+                    labels.append((str(group), float(line["mean"].iloc[-1]), colour))
+            ends.append((panel, labels))
+            panel.set_xticks([_PLACEBO_AT, 1, 4, 7, 10], ["placebo", "1", "4", "7", "10"])
+            panel.set_xlim(_PLACEBO_AT - 1.8, 10.8)
+            if row == 0:
+                panel.set_title(f"scenario {scenario}")
+            else:
+                panel.set_xlabel("decile of memorization")
+        axes[row][0].set_ylabel(f"on {title} (nats)\n← harmful   helpful →")
+        for panel, labels in ends:
+            end_labels(panel, labels)
     seeds = "one seed: no interval, and deciles of its own"
     if len(inputs.seeds) > 1:
         bars = f"bars: {settings.confidence:.0%} t-interval"
         seeds = f"mean of {len(inputs.seeds)} seeds; {bars}; deciles from the other seeds"
-    note(figure, f"placement {placement}; {seeds}")
+    note(figure, f"sum over held-out examples, placement {placement}; {seeds}")
     save(figure, folder, "influence-by-decile", settings.dpi, table)
 
 
-def _dots(
+def dots(
     panel: Axes, labels: Sequence[str], values: Sequence[list[float]], colours: Sequence[str], confidence: float
 ) -> None:
     """One row a label, from the top: a dot a seed, the mean as a tick, the interval as a line."""

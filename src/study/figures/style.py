@@ -90,8 +90,9 @@ def save(figure: Figure, folder: Path, name: str, dpi: int, data: pd.DataFrame |
     figure.set_layout_engine("none")  # it stands where it stands: do not work the layout out a second time
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None}, dpi=dpi)
-    # A hundredth of a point is finer than anybody sees, and makes the file a third smaller.
-    small = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text.getvalue())
+    # A hundredth of a point is finer than anybody sees, and makes the file a third smaller. Labels stay as they are.
+    number = re.compile(r"(<text.*?</text>)|-?\d+\.\d{3,}", re.DOTALL)
+    small = number.sub(lambda found: found[1] or f"{float(found[0]):.2f}", text.getvalue())
     (folder / f"{name}.svg").write_text(small, encoding="utf-8", newline="\n")
     if data is not None:
         write_csv(folder / f"{name}.csv", data)

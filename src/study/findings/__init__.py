@@ -9,7 +9,7 @@ from study.figures.intervals import rounded
 from study.files import write_csv, write_json, writing
 from study.findings.alignment import alignment_table, compare_alignment
 from study.findings.groups import DEFINITIONS
-from study.findings.influence import ENOUGH_TARGETS, compare_influence
+from study.findings.influence import ENOUGH_TARGETS, compare_influence, placebo_influence
 from study.findings.inputs import Study, read_study
 from study.findings.learning import (
     EARLY,
@@ -19,9 +19,9 @@ from study.findings.learning import (
     read_setting,
     speed_table,
 )
-from study.findings.removal import compare_removal, difference_table, removal_table, turning_point
+from study.findings.removal import cleansing_table, compare_removal, difference_table, removal_table, turning_point
 from study.findings.testing import DRAWS
-from study.findings.verdicts import judge
+from study.findings.verdicts import judge, overall
 from study.params import FiguresParams
 
 __all__ = ["find", "make_findings"]
@@ -61,8 +61,10 @@ def find(study: Study, settings: FiguresParams) -> tuple[dict[str, Any], dict[st
             if not is_random.all():
                 comparisons += compare_removal(study.removal, name, noisy=bool(is_random.any()))
         tables["removal"] = removal_table(study.removal, confidence)
+        tables["cleansing"] = cleansing_table(study.removal)
         tables["removal-differences"] = difference_table(study.removal, confidence)
         turning = {name: turning_point(tables["removal-differences"], name) for name in retrained}
+    claims = judge(comparisons, confidence)
     found = {
         "seeds": study.seeds,
         "confidence": confidence,
@@ -74,6 +76,8 @@ def find(study: Study, settings: FiguresParams) -> tuple[dict[str, Any], dict[st
         "enough_targets": ENOUGH_TARGETS,
         "removal": study.removal is not None,
         "turning_point": turning,
-        "claims": judge(comparisons, confidence),
+        "placebo_influence": placebo_influence(study, confidence),
+        "overall": overall(claims),
+        "claims": claims,
     }
     return rounded(found), tables

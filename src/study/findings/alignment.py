@@ -18,6 +18,7 @@ PAIRS = (
     (REAL_EASY, REAL_EASY),
     (REAL_EASY, REAL_DIFFICULT),
     (REAL_DIFFICULT, REAL_DIFFICULT),
+    (REAL, REAL),
     (REAL, RANDOM),
     (RANDOM, RANDOM),
     (RANDOM_EASY, RANDOM_EASY),
@@ -41,11 +42,11 @@ def pair_means(cosines: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nd
 
     Args:
         cosines: [epochs, n, n]; NaN is no pair.
-        one, other: 1 for members, 0 for others: [draws, n].
+        one, other: 1 for members, 0 for others: float64 [draws, n], so that the order of a sum changes no digit.
     """
     there = np.isfinite(cosines)
-    sums = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in np.where(there, cosines, 0.0)]
-    counts = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in there.astype(np.float32)]
+    sums = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in np.where(there, cosines, 0.0).astype(np.float64)]
+    counts = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in there.astype(np.float64)]
     means: np.ndarray = np.stack(sums, 1) / np.maximum(np.stack(counts, 1), 1)
     return means
 
@@ -133,7 +134,7 @@ def _pair(
     pool = np.flatnonzero(first | second) if one != other else _pool(group, one, is_random)
     orders = np.tile(np.arange(len(labels)), (_BAND + 1, 1))
     orders[1:, pool] = pool[permuted_within(labels[pool], _BAND, rng)]
-    means = pair_means(cosines, first[orders].astype(np.float32), second[orders].astype(np.float32))
+    means = pair_means(cosines, first[orders].astype(np.float64), second[orders].astype(np.float64))
     low, high = np.quantile(means[1:], [0.025, 0.975], axis=0)
     return means[0], low, high
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from study.context import Run
 from study.figures.groups import RANDOM, REAL_DIFFICULT, REAL_EASY
+from study.figures.intervals import entry, interval
 from study.findings.inputs import Study
 from study.findings.learning import Setting
 from study.findings.testing import BOOTSTRAP, Comparison, draw_effects, tails
@@ -37,6 +39,17 @@ def compare_influence(study: Study, setting: Setting) -> Iterator[Comparison]:
             effects = [-row[chosen].mean() for row, chosen in zip(values, random, strict=True)]
             text = f"harm (negative influence) to {of} by one randomly labelled example"
             yield _comparison(setting, "random_harm", "", text, effects, -values, random, None)
+
+
+def placebo_influence(study: Study, confidence: float) -> dict[str, dict[str, Any]]:
+    """Mean total influence of the placebos, by scenario and placement: what comes out where there is nothing."""
+    found: dict[str, dict[str, Any]] = {}
+    for scenario, placement in study.settings():
+        runs = study.runs(scenario, placement)
+        if min(len(study.placebo[run]) for run in runs) and min(study.targets[run] for run in runs) >= ENOUGH_TARGETS:
+            means = [float(study.placebo[run]["total"].mean()) for run in runs]
+            found.setdefault(scenario, {})[placement] = entry(interval(means, confidence))
+    return found
 
 
 def _comparison(

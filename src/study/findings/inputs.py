@@ -42,6 +42,7 @@ class Study:
     dynamics: dict[Run, pd.DataFrame]
     memorization: dict[Run, pd.DataFrame]
     totals: dict[Run, pd.DataFrame]  # id, total, total_same_class of the training examples
+    placebo: dict[Run, pd.DataFrame]  # the same of the placebos
     targets: dict[Run, int]  # how many held-out examples influence was computed for
     similarity: dict[Run, Similarity]
     removal: pd.DataFrame | None  # None: no network was retrained
@@ -77,6 +78,7 @@ def read_study(stage: Stage) -> Study:
         dynamics=tables("dynamics/{run}.parquet"),
         memorization=tables("scores/{run}/memorization.parquet"),
         totals=tables("scores/{run}/influence/totals.parquet"),
+        placebo=tables("scores/{run}/influence/placebo.parquet"),
         targets={run: len(table) for run, table in targets.items()},
         similarity={run: _similarity(stage.dep(f"gradients/{run.name}.npz")) for run in runs},
         removal=read_removal(stage.dep(REMOVAL)) if REMOVAL in stage.declared.deps else None,

@@ -108,7 +108,7 @@ def _from_the_start(setting: Setting, kind: str, definition: str, group: np.ndar
     of = f"decrease of the exposed loss of the {name} examples in the first epoch"
     yield _comparison(setting, f"together_{kind}", definition, of, setting.first, group == name, None)
     of = f"memorization (flipped minus exposed loss) of the {name} examples after the first epoch"
-    yield _comparison(setting, f"memorized_{kind}", definition, of, setting.memorized, group == name, None)
+    yield _comparison(setting, f"memorized_{kind}", definition, of, setting.memorized, group == name, None, "nats")
 
 
 def _comparison(
@@ -119,6 +119,7 @@ def _comparison(
     values: np.ndarray,
     plus: np.ndarray,
     minus: np.ndarray | None,
+    unit: str = "nats an epoch",
 ) -> Comparison:
     effects = [row[chosen].mean() for row, chosen in zip(values, plus, strict=True)]
     if minus is not None:
@@ -126,7 +127,7 @@ def _comparison(
     p, p_below = tails(draw_effects(values, plus, minus))
     members = int(plus[0].sum() + (minus[0].sum() if minus is not None else 0))
     return Comparison(
-        claim, setting.scenario, setting.placement, definition, of, "nats an epoch",
+        claim, setting.scenario, setting.placement, definition, of, unit,
         tuple(float(e) for e in effects), members, BOOTSTRAP, p, p_below,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from study.findings.testing import T_TEST, Comparison, t_test
 
 NONE, MOST, LEAST = "none", "most_memorized", "least_memorized"
 AT_RANDOM, BALANCED, FLAGGED, ORACLE = "random", "balanced_random", "flagged", "oracle"
-ORDERS = (MOST, LEAST, AT_RANDOM, BALANCED)
+RETRAINED = "retrained"  # stands where other comparisons have their placement
 WORDS = {
     MOST: "the most memorized",
     LEAST: "the least memorized",
@@ -32,7 +32,7 @@ def accuracies(removal: pd.DataFrame, scenario: str, action: str, order: str) ->
 def compare_removal(removal: pd.DataFrame, scenario: str, noisy: bool) -> Iterator[Comparison]:
     """The comparisons of one scenario; `noisy`: some of its labels are random.
 
-    Every comparison is of the mean over the fractions that both orders have, paired over the seeds.
+    Paired over the seeds, at every fraction that both orders have, and for the mean over the fractions first.
     """
     pairs: tuple[tuple[str, str, str, str], ...]
     if noisy:
@@ -55,14 +55,20 @@ def compare_removal(removal: pd.DataFrame, scenario: str, noisy: bool) -> Iterat
             difference = paired_difference(removal, scenario, action, better, worse)
         if difference.empty:
             continue
-        effects = tuple(float(value) for value in difference.mean(axis=1))
+        sizes = list(difference.columns)
+        at = ", ".join(_percent(fraction) for fraction in sizes)
+        parts = [(f"mean over {at}", difference.mean(axis=1))] if len(sizes) > 1 else []
+        parts += [(_percent(fraction), difference[fraction]) for fraction in sizes]
         what = "without" if action == "remove" else "with only"
-        at = ", ".join(f"{100 * float(fraction):.3g}" for fraction in difference.columns)
-        p, p_below = t_test(effects)
-        yield Comparison(
-            claim, scenario, "retrained", "", f"held-out accuracy {what} {WORDS[better]} minus {what} {WORDS[worse]}, "
-            f"mean over {at} % of the examples", "accuracy", effects, 0, T_TEST, p, p_below,
-        )  # fmt: skip
+        for share, values in parts:
+            effects = tuple(float(value) for value in values)
+            p, p_below = t_test(effects)
+            text = f"held-out accuracy {what} {WORDS[better]} minus {what} {WORDS[worse]}: {share} of the examples"
+            yield Comparison(claim, scenario, RETRAINED, "", text, "accuracy", effects, 0, T_TEST, p, p_below)
+
+
+def _percent(fraction: object) -> str:
+    return f"{100 * float(str(fraction)):.3g} %"
 
 
 def paired_difference(removal: pd.DataFrame, scenario: str, action: str, better: str, worse: str) -> pd.DataFrame:
@@ -131,3 +137,23 @@ def turning_point(differences: pd.DataFrame, scenario: str) -> float | None:
         return None
     stays = np.minimum.accumulate(positive[::-1])[::-1]
     return float(part["fraction"].to_numpy()[np.argmax(stays)])
+
+
+def cleansing_table(removal: pd.DataFrame) -> pd.DataFrame:
+    """Held-out accuracy of each seed after dropping nothing, as many at random as are flagged, the flagged, the wrong:
+    ``scenario``, ``dropped``, ``seed``, ``fraction``, ``heldout_accuracy``."""
+    rows: list[tuple[str, str, int, float, float]] = []
+    for name in removal.loc[removal["order"] == FLAGGED, "scenario"].unique():
+        scenario = str(name)
+        of = removal[(removal["scenario"] == scenario) & (removal["action"] == "remove")]
+        gain = over_random(removal, scenario, FLAGGED)
+        for order in (NONE, FLAGGED, ORACLE):
+            part = removal[(removal["scenario"] == scenario) & (removal["order"] == order)]
+            for seed, values in part.groupby("seed")[["fraction", "heldout_accuracy"]].mean().iterrows():
+                rows.append((scenario, order, int(str(seed)), float(values.iloc[0]), float(values.iloc[1])))
+        flagged = of[of["order"] == FLAGGED].groupby("seed")[["fraction", "heldout_accuracy"]].mean()
+        fraction, accuracy = flagged["fraction"].to_dict(), flagged["heldout_accuracy"].to_dict()
+        for column in gain.columns:
+            for seed, value in gain[column].items():
+                rows.append((scenario, AT_RANDOM, int(str(seed)), float(fraction[seed]), float(accuracy[seed] - value)))
+    return pd.DataFrame(rows, columns=["scenario", "dropped", "seed", "fraction", "heldout_accuracy"])

@@ -61,6 +61,15 @@ def judge(comparisons: Sequence[Comparison], confidence: float) -> list[dict[str
     ]
 
 
+def overall(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The verdict on each of the two claims as a whole, from its statements': the same where all agree, else mixed."""
+    found = {}
+    for number in dict.fromkeys(of["claim"] for of in entries):
+        verdicts = {of["verdict"] for of in entries if of["claim"] == number}
+        found[str(number)] = verdicts.pop() if len(verdicts) == 1 else "mixed"
+    return found
+
+
 def _entry(
     claim: Claim, parts: list[Comparison], factor: int, adjusted: float | None, confidence: float
 ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the report shows: numbers from `summary.json`, figures, images, settings."""
+"""What the report shows: numbers from `findings.json` and `summary.json`, figures, images, settings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from study.context import Stage
+from study.report.validation import Validation, read_validations
 from turnover.errors import UserError
 
 SETTINGS = ("scenarios", "placements", "seeds", "data", "labels", "model", "training", "estimate", "figures")
@@ -25,6 +26,9 @@ class Content:
     """Everything the templates need."""
 
     summary: dict[str, Any]
+    findings: dict[str, Any]
+    groups: list[dict[str, Any]]  # of each setting and group: the numbers of `groups.csv`, by name
+    validations: list[Validation]
     figures: Path  # the folder
     settings: list[tuple[str, str]]
     gallery: dict[str, list[dict[str, Any]]]  # kind -> images, each with its `src`
@@ -45,6 +49,8 @@ def read_content(stage: Stage) -> Content:
     path = stage.dep("reports/metrics/summary.json")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
+        findings = json.loads(stage.dep("reports/metrics/findings.json").read_text(encoding="utf-8"))
+        groups = _groups(pd.read_csv(stage.dep("reports/metrics/findings/groups.csv")))
         gallery = _images(folder, "gallery")
         mistakes = _images(folder, "mistakes")
     except (OSError, ValueError) as error:
@@ -59,11 +65,27 @@ def read_content(stage: Stage) -> Content:
     kinds = dict.fromkeys(row["kind"] for row in gallery)
     return Content(
         summary=summary,
+        findings=findings,
+        groups=groups,
+        validations=read_validations(stage),
         figures=folder,
         settings=[line for key in SETTINGS for line in _lines(key, stage.param(key))],
         gallery={kind: [row for row in gallery if row["kind"] == kind] for kind in kinds},
         mistakes=list(by_target.values()),
     )
+
+
+def _groups(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """One entry a setting, definition and group: its name, size, and each number as an interval."""
+    keys = ["scenario", "placement", "definition", "group", "examples"]
+    found = []
+    for key, part in table.groupby(keys, sort=False):
+        entry: dict[str, Any] = dict(zip(keys, key, strict=True))
+        for row in part.to_dict("records"):
+            half = None if row["seeds"] == 1 else (row["high"] - row["low"]) / 2
+            entry[row["number"]] = {"mean": row["mean"], "half_width": half, "n": row["seeds"]}
+        found.append(entry)
+    return found
 
 
 def _images(folder: Path, name: str) -> list[dict[str, Any]]:

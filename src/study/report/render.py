@@ -1,4 +1,4 @@
-"""Fill the templates in. Every number in the prose comes from `summary.json` through a filter of this file."""
+"""Fill the templates in. Every number in the prose comes from `findings.json` or `summary.json` through a filter."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from study.report.content import Content
+from study.report.evidence import TITLES, by_verdict, digits, of_number, p_value, p_words, where
 from study.report.svg import inline
 
 _TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = {
     "claims": "The claims",
-    "curves": "Learning curves",
+    "claim-1": "Claim 1: together, the easy ones faster",
+    "claim-2": "Claim 2: a correct difficult example tells more",
     "memorization": "Memorization",
     "detection": "Finding wrong labels",
+    "validation": "The estimates against retraining, beside other estimators",
     "cost": "What it costs in accuracy",
-    "influence": "What easy and difficult examples do for others",
     "gallery": "The most memorized examples",
     "mistakes": "Mistakes, and the training examples behind them",
     "settings": "Settings",
@@ -40,7 +42,12 @@ def render_html(content: Content) -> str:
     def figure(name: str, alt: str) -> Markup:
         return inline((content.figures / f"{name}.svg").read_text(encoding="utf-8"), name, alt)
 
-    return environment.get_template("index.html.j2").render(**_names(content), figure=figure, style=style)
+    def picture(path: Path, alt: str) -> Markup:
+        return inline(path.read_text(encoding="utf-8"), f"{path.parent.name}-{path.stem}", alt)
+
+    return environment.get_template("index.html.j2").render(
+        **_names(content), figure=figure, drawing=picture, style=style
+    )
 
 
 def render_markdown(content: Content) -> str:
@@ -68,29 +75,12 @@ def pm(entry: dict[str, Any] | None, digits: int = 3, scale: float = 1.0, sign: 
     return f"{text} ± {plain(entry['half_width'] * scale, digits)}"
 
 
-def learned(entry: dict[str, Any] | None, seeds: int) -> str:
-    """The epoch at which a group was learned, saying so where some or all of the seeds never did."""
-    if entry is None:
-        return "never"
-    return pm(entry, 1) if entry["n"] == seeds else f"{plain(entry['mean'], 1)} ({entry['n']} of {seeds} seeds)"
-
-
-def findings(head: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None, str]]:
-    """Title, claim and name of the sentence in `words.j2` of everything that can be said about a placement."""
-    kind = "real" if "real easy" in head["groups"] else "random"
-    claims = head["claims"]
-    found: list[tuple[str, dict[str, Any] | None, str]] = []
-    for title, key, text in (
-        ("Easy and difficult examples are learned at the same time.", f"{kind}_together", "together"),
-        ("The easy ones are learned faster.", f"{kind}_easy_faster", "easy_faster"),
-        ("A correct difficult example tells more than an easy one.", "real_difficult_tell_more", "tell_more"),
-        ("A random label harms.", "random_harm", "harm"),
-    ):
-        if claims.get(key):
-            found.append((title, claims[key], text))
-    if "placebo" in head["memorization"]["probability"]:
-        found.append(("The null.", None, "placebo"))
-    return [*found, ("The price.", None, "cost")]
+def measured(row: dict[str, Any], key: str) -> str:
+    """A score with its interval, as the validation's tables hold them in columns of their own."""
+    value, low, high = (row.get(name) for name in (key, f"{key}_low", f"{key}_high"))
+    if value is None:
+        return "–"
+    return plain(value) if low is None or high is None else f"{plain(value)} [{plain(low)}, {plain(high)}]"
 
 
 def _environment(content: Content, *, escape: bool) -> Environment:
@@ -108,7 +98,11 @@ def _environment(content: Content, *, escape: bool) -> Environment:
         points=lambda entry: pm(entry, digits=2, scale=100, sign=True),
         percent=lambda value: f"{100 * value:.0f} %",
         share=lambda entry: "–" if entry is None else f"{100 * entry['mean']:.0f} %",
-        learned=lambda entry: learned(entry, len(content.summary["seeds"])),
+        p=p_value,
+        pwords=p_words,
+        where=where,
+        effect=lambda part: pm(part["effect"], digits(part), sign=True),
+        seconds=lambda value: "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}",
         thousands=lambda value: f"{value:,}",
         score=lambda key: SCORE_NAMES.get(key, key.replace("_", " ")),
     )
@@ -121,7 +115,8 @@ def _names(content: Content) -> dict[str, Any]:
     shown = summary["shown"]
     scenario = summary["scenarios"][shown["scenario"]]
     detected = [name for name in summary["scenarios"] if content.has(f"detection-{name}.svg")]
-    absent = {key for key, there in (("detection", detected), ("mistakes", content.mistakes)) if not there}
+    optional = (("detection", detected), ("mistakes", content.mistakes), ("validation", content.validations))
+    absent = {key for key, there in optional if not there}
     head = scenario["placements"][shown["placement"]]
     return {
         "content": content,
@@ -130,9 +125,14 @@ def _names(content: Content) -> dict[str, Any]:
         "shown": shown,
         "main": scenario,
         "head": head,
-        "findings": findings(head),
+        "findings": content.findings,
+        "claim_titles": TITLES,
+        "claims_of": lambda number: of_number(content.findings, number),
+        "by_verdict": lambda number: list(by_verdict(content.findings, number)),
+        "groups": [entry for entry in content.groups if entry["definition"] == content.findings["definitions"][0]],
         "placements": list(scenario["placements"]),
         "seeds": len(summary["seeds"]),
         "detected": detected,
+        "measured": measured,
         "sections": [(key, title) for key, title in SECTIONS.items() if key not in absent],
     }

@@ -34,6 +34,8 @@ class Localized:
         features: see `turnover.influence.features.features_of`.
         ridge: relative strength below which directions of the feature space count less.
         sharpness: exponent of the cosine; the larger, the fewer neighbours count.
+        reference: inputs that mean and strength of the features are taken from; None: `x_train`. Give all training
+            examples here where `x_train` are others, such as placebos, whose scores are to be comparable.
 
     Raises:
         ValueError: `ridge` or `sharpness` is not positive.
@@ -43,6 +45,7 @@ class Localized:
     features: Features = None
     ridge: float = RIDGE
     sharpness: float = SHARPNESS
+    reference: Inputs | None = None
 
     def __post_init__(self) -> None:
         for name in ("ridge", "sharpness"):
@@ -61,7 +64,8 @@ class Similarity:
     def __init__(self, model: nn.Module, settings: Localized) -> None:
         self.model, self.settings = model, settings
         found = features_of(model, settings.x_train, settings.features)
-        self.spectrum = spectrum(found)
+        reference = settings.reference
+        self.spectrum = spectrum(found if reference is None else features_of(model, reference, settings.features))
         self.train = self._directions(found)
 
     def targets(self, x: Tensor) -> Tensor:

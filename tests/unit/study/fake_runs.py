@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ SEEDS = (0, 1)
 TRAIN, PLACEBO, HELDOUT, CLASSES = 60, 12, 30, ("cup", "hat", "bag")
 FEW = 5  # held-out examples whose influences are known, for placements other than head
 EPOCHS = (0, 1, 2, 3, 5)
+REMOVAL = "reports/metrics/removal.csv"
 
 
 def make_repository(
@@ -27,11 +28,16 @@ def make_repository(
     seeds: tuple[int, ...] = SEEDS,
     scenarios: dict[str, float] | None = None,
     placements: tuple[str, ...] = PLACEMENTS,
+    removal: bool = True,
 ) -> Path:
-    """Fill `root` with dvc.yaml, params.yaml and the artefacts of every run. Returns it."""
+    """Fill `root` with dvc.yaml, params.yaml and the artefacts of every run, and of the removals. Returns it."""
     scenarios = SCENARIOS if scenarios is None else scenarios
-    shutil.copy(REPOSITORY / "dvc.yaml", root)
     yaml = YAML()
+    stages = yaml.load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
+    if removal and REMOVAL not in stages["stages"]["findings"]["deps"]:
+        stages["stages"]["findings"]["deps"].append(REMOVAL)
+    with (root / "dvc.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(stages, file)
     params = yaml.load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     params["scenarios"], params["placements"], params["seeds"] = list(scenarios), list(placements), list(seeds)
     params["labels"]["noise"] = dict(scenarios)
@@ -48,7 +54,28 @@ def make_repository(
             _metrics(root, f"{name}-dropout-{seed}", seed)
             for place, placement in enumerate(placements):
                 _run(root, scenario, f"{name}-{placement}-{seed}", np.random.default_rng([seed, place, len(name)]))
+    if removal:
+        rows = [
+            row for name, fraction in scenarios.items() for seed in seeds for row in _removals(name, fraction, seed)
+        ]
+        columns = ["scenario", "seed", "order", "action", "fraction", "train", "heldout_accuracy", "heldout_loss"]
+        pd.DataFrame(rows, columns=columns).to_csv(_made(root / REMOVAL), index=False)
     return root
+
+
+def _removals(name: str, noise: float, seed: int) -> Iterator[tuple[object, ...]]:
+    """Accuracy falls with what is removed, most with the most memorized; with noise it rises instead."""
+    worth = {"most_memorized": -0.5 if noise else 1.0, "least_memorized": 0.1, "random": 0.4, "balanced_random": 0.4}
+    yield name, seed, "none", "remove", 0.0, TRAIN, 0.85 + 0.01 * seed, 0.5
+    for fraction in (0.1, 0.4):
+        for place, (order, of) in enumerate(worth.items()):
+            wobble = 0.001 * (seed + 1) * (place + 1)
+            for action, count in (("remove", fraction), ("keep", 1 - fraction)):
+                accuracy = 0.85 + 0.01 * seed - 0.2 * of * count + wobble
+                yield name, seed, order, action, fraction, round((1 - count) * TRAIN), accuracy, 0.5
+    if noise and noise < 1:
+        for order, gain in (("flagged", 0.02), ("oracle", 0.03)):
+            yield name, seed, order, "remove", noise, round((1 - noise) * TRAIN), 0.85 + 0.01 * seed + gain, 0.5
 
 
 def _made(path: Path) -> Path:
@@ -108,6 +135,10 @@ def _run(root: Path, scenario: Scenario, name: str, rng: np.random.Generator) ->
     )
     memorization.to_parquet(_made(root / f"scores/{name}/memorization.parquet"))
     _influence(root / f"scores/{name}/influence", scenario, hard, rng)
+    sample = np.arange(0, TRAIN, 2)
+    cosines = {of: rng.uniform(-0.1, 0.3, (3, len(sample) * (len(sample) - 1) // 2)) for of in ("exposed", "full")}
+    held = {of: values.astype(np.float16) for of, values in cosines.items()}
+    np.savez(_made(root / f"gradients/{name}.npz"), ids=sample, epochs=np.array([0, 2, 5]), **held)
     _metrics(root, name, int(name[-1]), examples, last)
 
 
@@ -119,6 +150,8 @@ def _influence(folder: Path, scenario: Scenario, hard: np.ndarray, rng: np.rando
     same = train["given"].to_numpy()[:, None] == heldout["given"].to_numpy()
     totals = {"id": train["id"].to_numpy(), "total": matrix.sum(1), "total_same_class": (matrix * same).sum(1)}
     pd.DataFrame(totals).to_parquet(_made(folder / "totals.parquet"))
+    placebo = {"id": np.arange(TRAIN, TRAIN + PLACEBO), "total": rng.normal(0, 1, PLACEBO)}
+    pd.DataFrame({**placebo, "total_same_class": placebo["total"] / 2}).to_parquet(folder / "placebo.parquet")
     predicted = heldout["given"].to_numpy().copy()
     predicted[:4] = (predicted[:4] + 1) % len(CLASSES)
     loss = rng.exponential(1.0, len(heldout)).astype(np.float32)

@@ -15,10 +15,11 @@ from study.estimation import influence_on_heldout, metrics_of, over_training, sc
 from study.networks import Architecture, make_network
 from study.params import InfluenceParams, ModelParams
 from study.scenario import Scenario
-from turnover import localize, neighbourhood
+from turnover import influence, localize, neighbourhood
 from turnover.data.batches import Examples
 from turnover.dropout import subnetwork
 from turnover.dynamics import Dynamics
+from turnover.influence.localization import Localized
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
@@ -93,6 +94,25 @@ def test_influence_tables_against_every_pair(placement: str, localized: bool, tm
 
     np.testing.assert_allclose(totals["total"], pairs.sum(1), atol=1e-4)
     np.testing.assert_allclose(totals["total_same_class"], (pairs * same).sum(1), atol=1e-4)
+
+    placebos = list(range(12, 17))
+    nulls = torch.stack(
+        [losses(model, t, placebos, True, made) - losses(model, t, placebos, False, made) for t in targets], 1
+    ).numpy()
+    placebo = pd.read_parquet(tmp_path / "influence" / "placebo.parquet")
+    assert placebo["id"].tolist() == placebos
+    np.testing.assert_allclose(placebo["total_raw"], nulls.sum(1), atol=1e-4)
+    if localized:  # in the metric of the training examples
+        images = torch.from_numpy(made.images)
+        near = Localized(images[train + placebos], sharpness=1.5, reference=images[train])
+        labels = torch.tensor(made.examples["given"].to_numpy()[targets])
+        every = influence(model, torch.arange(17), images[targets], labels, localized=near).numpy()
+        np.testing.assert_allclose(every[:12], pairs, atol=1e-5)
+        assert np.abs(every[12:] - nulls).max() > 1e-3
+        nulls = every[12:]
+    same = made.examples["given"].to_numpy()[placebos][:, None] == made.examples["given"].to_numpy()[targets]
+    np.testing.assert_allclose(placebo["total"], nulls.sum(1), atol=1e-4)
+    np.testing.assert_allclose(placebo["total_same_class"], (nulls * same).sum(1), atol=1e-4)
 
     top = pd.read_parquet(tmp_path / "influence" / "top.parquet")
     for column, target in enumerate(targets):

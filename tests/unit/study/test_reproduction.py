@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from study.reproduction import SUMMARY, differences
+from study.reproduction import SUMMARY, differences, effects
 
 COMMITTED = {
     "seeds": [0, 1],
@@ -64,3 +64,15 @@ def test_the_committed_summary_has_what_is_compared() -> None:
     shifted["scenarios"]["mixed"]["placements"]["head"]["heldout_accuracy"]["mean"] -= 0.1
     assert differences(committed, committed) == []
     assert len(differences(committed, shifted)) == 1
+
+
+def test_findings_are_compared_by_their_effects() -> None:
+    def findings(mean: float, verdict: str, p: float) -> dict[str, Any]:
+        part = {"text": "speed", "scenario": "real", "placement": "head", "definition": "memorization", "p": p}
+        part |= {"effect": {"mean": mean, "half_width": 0.1, "n": 3}, "verdict": verdict}
+        return {"claims": [{"key": "faster", "verdict": verdict, "p": p, "comparisons": [part]}]}
+
+    committed = effects(findings(0.3, "supported", 0.01))
+    assert differences(committed, effects(findings(0.1, "not supported", 0.2))) == []
+    (line,) = differences(committed, effects(findings(0.05, "supported", 0.01)))
+    assert line.startswith("faster speed real head memorization: committed 0.3, now 0.05")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from turnover.data.batches import Examples
 from turnover.dropout import insert, subnetwork
+from turnover.dynamics import Dynamics
 from turnover.gradients import (
     GradientSimilarity,
     cosines,
@@ -21,6 +23,7 @@ from turnover.gradients import (
 )
 from turnover.models import build
 from turnover.pieces import Pieces
+from turnover.training import Epoch, TrainingConfig, train
 
 
 class Tokens(nn.Module):
@@ -140,6 +143,30 @@ def test_the_recorder_keeps_the_pairs_of_its_epochs_and_resumes(tmp_path: Path) 
     taken_up.restore(kept.state())
     resumed.keep_in(taken_up)
     assert torch.equal(resumed.pairs("exposed"), exposed)
+
+
+def test_an_interrupted_training_ends_with_the_same_similarities(tmp_path: Path) -> None:
+    x, y, ids = _batch(24, (1, 8, 8))
+    examples = Examples(x, y, ids)
+    config = TrainingConfig(epochs=3, batch_size=8)
+
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    def run(**options: Any) -> GradientSimilarity:
+        recorder = GradientSimilarity(examples, [0, 1, 3])
+        dynamics = Dynamics(examples, [0, 3])
+        train(_cnn("head"), examples, config, dynamics=dynamics, recorders=[recorder], progress=False, **options)
+        return recorder
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint=tmp_path / "c.pt", on_epoch=stop)
+    resumed = run(checkpoint=tmp_path / "c.pt")
+    for kind in ("exposed", "full"):
+        assert whole.pairs(kind).shape == (3, 24 * 23 // 2)
+        assert torch.equal(resumed.pairs(kind), whole.pairs(kind))
 
 
 def test_epochs_double() -> None:

@@ -61,6 +61,7 @@ def planted_study(
         dynamics={run: of[0] for run, of in made.items()},
         memorization={run: of[1] for run, of in made.items()},
         totals={run: of[2] for run, of in made.items()},
+        placebo=dict.fromkeys(runs, pd.DataFrame({"id": [0], "total": [0.5], "total_same_class": [0.25]})),
         targets=dict.fromkeys(runs, HELDOUT),
         similarity={run: of[3] for run, of in made.items()},
         removal=removal,
