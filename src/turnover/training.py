@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from turnover.checkpoints import Checkpoint, identify
 from turnover.data.batches import Examples, step_seed
 from turnover.dropout import subnetwork
-from turnover.dynamics import Dynamics
 from turnover.errors import UserError
 from turnover.influence.sharding import shard
 from turnover.interruption import Interrupted
@@ -23,8 +22,8 @@ from turnover.memorization import evaluating
 from turnover.optimization import Updater, make_optimizer, schedule_factor
 from turnover.parallel import share, wrapped
 from turnover.progress import progress_bar
+from turnover.recording import Recorder, Recorders
 from turnover.settings import TrainingConfig
-from turnover.snapshots import Snapshots
 from turnover.tally import Epoch, Tally
 
 __all__ = ["DivergenceError", "Epoch", "TrainingConfig", "make_optimizer", "schedule_factor", "train"]
@@ -42,8 +41,8 @@ def train(
     config: TrainingConfig,
     *,
     turn_over: bool = True,
-    dynamics: Dynamics | None = None,
-    snapshots: Snapshots | None = None,
+    dynamics: Recorder | None = None,
+    snapshots: Recorder | None = None,
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     checkpoint: Path | None = None,
@@ -61,8 +60,8 @@ def train(
         examples: training examples.
         config: how to train.
         turn_over: False trains the network as it is, for comparison (ordinary dropout, if it has any, applies).
-        dynamics: records examples at its epochs; epoch 0 is before the first step.
-        snapshots: keeps the weights at its epochs.
+        dynamics: told after every epoch, and before the first step (epoch 0); see `turnover.recording`.
+        snapshots: the same; usually `turnover.snapshots.Snapshots`, which keeps weights.
         evaluate: further figures of the model, taken at the end of every epoch.
         on_epoch: called with the figures of every epoch; for those before an interruption as soon as they are restored.
         checkpoint: a file. Written at the start (so that a folder that cannot be written to is found before any work),
@@ -89,9 +88,9 @@ def train(
     updater = Updater(model, config)
     identity = identify(model, examples, config, turn_over, fingerprint) if checkpoint is not None else {}
     saved = Checkpoint(checkpoint, identity)
-    recorders = [recorder for recorder in (dynamics, snapshots) if recorder is not None]
-    for recorder in recorders:
-        recorder.keep_in(saved.pieces)
+    watching = {"dynamics": dynamics, "snapshots": snapshots}
+    recorders = Recorders(**{name: recorder for name, recorder in watching.items() if recorder is not None})
+    recorders.keep_in(saved.pieces)
     tally = Tally(device)
     history: list[Epoch] = []
 
@@ -117,8 +116,7 @@ def train(
                 for epoch in history:
                     on_epoch(epoch)
         else:
-            for recorder in recorders:
-                recorder.record(0, model)
+            recorders.record(0, model)
             saved.save(state(0))
         network = cast(nn.Module, torch.compile(wrapped(model))) if config.compile else wrapped(model)
 
@@ -137,16 +135,16 @@ def train(
                         asked = tally.settle(stop() if stop is not None else 0)
                         _check_loss(tally, number, config, checkpoint)
                         if not bar.disable:
-                            bar.set_postfix(_shown(number, tally, history), refresh=False)
+                            bar.set_postfix(_shown(number, tally.loss, history), refresh=False)
                         if asked and step + 1 < batches:
                             saved.save(state(step + 1))
                             raise _interrupted(asked, number, step + 1, checkpoint)
                     bar.update(len(batch))
             with updater.averaged():
                 extra = dict(evaluate(model)) if evaluate is not None else {}
-                for recorder in recorders:
-                    recorder.record(number, model)
+                recorders.record(number, model)
             history.append(Epoch(number, tally.sums[0] / len(examples), tally.sums[1] / len(examples), extra))
+            bar.set_postfix(_shown(number, tally.loss, history))
             skip = 0
             tally.clear()
             saved.save(state(0))
@@ -191,10 +189,10 @@ def _check_loss(tally: Tally, epoch: int, config: TrainingConfig, checkpoint: Pa
     )
 
 
-def _shown(epoch: int, tally: Tally, history: list[Epoch]) -> dict[str, str]:
+def _shown(epoch: int, loss: float, history: list[Epoch]) -> dict[str, str]:
     """What the progress bar says beside examples a second and remaining time."""
     before = {"accuracy": history[-1].accuracy, **history[-1].extra} if history else {}
-    return {"epoch": str(epoch), "loss": f"{tally.loss:.3f}", **{key: f"{value:.3f}" for key, value in before.items()}}
+    return {"epoch": str(epoch), "loss": f"{loss:.3f}", **{key: f"{value:.3f}" for key, value in before.items()}}
 
 
 def _interrupted(asked: int, epoch: int, step: int, checkpoint: Path | None) -> Interrupted:
