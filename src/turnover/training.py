@@ -140,7 +140,7 @@ def train(
                         asked = tally.settle(stop() if stop is not None else 0)
                         _check_loss(tally, number, config, checkpoint)
                         if not bar.disable:
-                            bar.set_postfix(_shown(number, tally, history), refresh=False)
+                            bar.set_postfix(_shown(number, tally.loss, history), refresh=False)
                         if asked and step + 1 < batches:
                             saved.save(state(step + 1))
                             raise _interrupted(asked, number, step + 1, checkpoint)
@@ -150,6 +150,7 @@ def train(
                 for recorder in watching:
                     recorder.record(number, model)
             history.append(Epoch(number, tally.sums[0] / len(examples), tally.sums[1] / len(examples), extra))
+            bar.set_postfix(_shown(number, tally.loss, history))
             skip = 0
             tally.clear()
             saved.save(state(0))
@@ -194,10 +195,10 @@ def _check_loss(tally: Tally, epoch: int, config: TrainingConfig, checkpoint: Pa
     )
 
 
-def _shown(epoch: int, tally: Tally, history: list[Epoch]) -> dict[str, str]:
+def _shown(epoch: int, loss: float, history: list[Epoch]) -> dict[str, str]:
     """What the progress bar says beside examples a second and remaining time."""
     before = {"accuracy": history[-1].accuracy, **history[-1].extra} if history else {}
-    return {"epoch": str(epoch), "loss": f"{tally.loss:.3f}", **{key: f"{value:.3f}" for key, value in before.items()}}
+    return {"epoch": str(epoch), "loss": f"{loss:.3f}", **{key: f"{value:.3f}" for key, value in before.items()}}
 
 
 def _interrupted(asked: int, epoch: int, step: int, checkpoint: Path | None) -> Interrupted:
