@@ -30,6 +30,7 @@ EVERYTHING = {
     "validation_data@validation_digits",
     "retrain@validation",
     "retrain@validation_digits",
+    "removal",
     "figures",
     "report",
 }
@@ -136,6 +137,7 @@ def test_a_noise_rate_reruns_its_scenario_only(project: Project) -> None:
         "train@mixed-head-0",
         "control@mixed-0",
         "estimate@mixed-head-0",
+        "removal",
         "figures",
         "report",
     }
@@ -150,6 +152,7 @@ def test_a_seed_more_trains_that_seed_only(project: Project) -> None:
         "control@mixed-1",
         "estimate@real-head-1",
         "estimate@mixed-head-1",
+        "removal",
         "figures",
         "report",
     }
