@@ -81,6 +81,8 @@ class InfluenceParams(_Namespace):
     targets: Annotated[int, Field(ge=1)]
     targets_all_layers: Annotated[int, Field(ge=1)]
     top: Annotated[int, Field(ge=1)]
+    localized: bool = True
+    sharpness: Positive = 2.0
     matrix: bool
 
 

@@ -11,11 +11,14 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from study.context import Run
-from study.estimation import influence_on_heldout, metrics_of, score_examples
+from study.estimation import influence_on_heldout, metrics_of, over_training, score_examples
 from study.networks import Architecture, make_network
 from study.params import InfluenceParams, ModelParams
 from study.scenario import Scenario
+from turnover import localize, neighbourhood
+from turnover.data.batches import Examples
 from turnover.dropout import subnetwork
+from turnover.dynamics import Dynamics
 
 CPU = torch.device("cpu")
 CLASSES = ("a", "b", "c")
@@ -62,10 +65,13 @@ def test_scores_are_those_of_one_forward_pass_each(placement: str) -> None:
     assert scores["loss"].abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("localized", [True, False])
 @pytest.mark.parametrize("placement", ["head", "all"])
-def test_influence_tables_against_every_pair(placement: str, tmp_path: Path) -> None:
+def test_influence_tables_against_every_pair(placement: str, localized: bool, tmp_path: Path) -> None:
     made, model = scenario(), network(placement)
-    settings = InfluenceParams(measure="loss", targets=8, targets_all_layers=3, top=4, matrix=True)
+    settings = InfluenceParams(
+        measure="loss", targets=8, targets_all_layers=3, top=4, matrix=True, localized=localized, sharpness=1.5
+    )
     influence_on_heldout(model, Run("mixed", placement, 3), made, settings, CPU, tmp_path / "influence")
     targets = made.of("heldout")["id"].tolist()[: 8 if placement == "head" else 3]
     train = list(range(12))
@@ -73,20 +79,28 @@ def test_influence_tables_against_every_pair(placement: str, tmp_path: Path) -> 
         [losses(model, t, train, True, made) - losses(model, t, train, False, made) for t in targets], 1
     ).numpy()
     assert np.abs(pairs).max() > 1e-3
+    same = made.examples["given"].to_numpy()[:12, None] == made.examples["given"].to_numpy()[targets]
+    totals = pd.read_parquet(tmp_path / "influence" / "totals.parquet")
+    np.testing.assert_allclose(totals["total_raw"], pairs.sum(1), atol=1e-4)
+    np.testing.assert_allclose(totals["total_raw_same_class"], (pairs * same).sum(1), atol=1e-4)
+    if localized:
+        images = torch.from_numpy(made.images)
+        raw = pairs
+        pairs = localize(torch.tensor(raw), model, images[train], images[targets], sharpness=1.5).numpy()
+        assert np.abs(pairs - raw).max() > 1e-3
     matrix = np.load(tmp_path / "influence" / "matrix.npy")
     np.testing.assert_allclose(matrix, pairs, atol=1e-5)
 
-    totals = pd.read_parquet(tmp_path / "influence" / "totals.parquet")
     np.testing.assert_allclose(totals["total"], pairs.sum(1), atol=1e-4)
-    same = made.examples["given"].to_numpy()[:12, None] == made.examples["given"].to_numpy()[targets]
     np.testing.assert_allclose(totals["total_same_class"], (pairs * same).sum(1), atol=1e-4)
 
     top = pd.read_parquet(tmp_path / "influence" / "top.parquet")
     for column, target in enumerate(targets):
         for kind, order in (("helpful", np.argsort(-pairs[:, column])), ("harmful", np.argsort(pairs[:, column]))):
             rows = top[(top["target"] == target) & (top["kind"] == kind)].sort_values("rank")
-            assert rows["example"].tolist() == order[:4].tolist()
-            np.testing.assert_allclose(rows["influence"], pairs[order[:4], column], atol=1e-5)
+            order = [i for i in order[:4] if pairs[i, column] != 0]
+            assert rows["example"].tolist() == order
+            np.testing.assert_allclose(rows["influence"], pairs[order, column], atol=1e-5)
 
     found = pd.read_parquet(tmp_path / "influence" / "targets.parquet")
     with torch.no_grad():
@@ -95,11 +109,41 @@ def test_influence_tables_against_every_pair(placement: str, tmp_path: Path) -> 
     assert found["predicted"].tolist() == predicted
 
 
+def test_the_whole_training_beside_the_last_checkpoint() -> None:
+    made, model = scenario(), network("head")
+    rows = made.of("train", "placebo")
+    examples = Examples(
+        torch.tensor(made.images[rows["id"].to_numpy()]),
+        torch.tensor(rows["given"].to_numpy()),
+        torch.tensor(rows["id"].to_numpy()),
+    )
+    dynamics = Dynamics(examples, [0, 1, 2])
+    for epoch in range(3):
+        dynamics.record(epoch, model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.5)
+    scores = score_examples(model, made, CPU)
+    found = over_training(scores, dynamics.frame().sample(frac=1.0, random_state=0), model, made, CPU)
+    pd.testing.assert_frame_equal(found[scores.columns], scores)
+    recorded = dynamics.frame()
+    for row in (0, 5, 16):
+        at = recorded[(recorded["id"] == row) & (recorded["epoch"] > 0)]
+        assert found["mean_loss_full"][row] == pytest.approx(at["loss_full"].mean(), abs=1e-5)
+        chances = np.exp(-at["loss_exposed"].to_numpy()) - np.exp(-at["loss_flipped"].to_numpy())
+        assert found["mean_probability"][row] == pytest.approx(chances.mean(), abs=1e-5)
+    images = torch.from_numpy(made.images)[:12]
+    near = neighbourhood(model, images, torch.tensor(made.examples["given"].to_numpy()[:12]))
+    np.testing.assert_allclose(found["support"][:12], near["support"], atol=1e-6)
+    assert found[["leverage", "support", "sharpened"]].isna().all(axis=1).tolist() == [False] * 12 + [True] * 5
+
+
 def frame(n: int = 200) -> pd.DataFrame:
     """Planted scores: wrong labels have the larger flipped loss, everything else is noise."""
     rng = np.random.default_rng(0)
     wrong = np.arange(n) % 5 == 0
     columns = {name: rng.normal(size=n) for name in ("loss", "probability", "accuracy", "loss_full")}
+    columns["support"] = rng.normal(size=n) - 2 * wrong  # the lower, the more suspect
     return pd.DataFrame(
         {
             "split": np.where(np.arange(n) < n - 40, "train", "placebo"),
@@ -119,6 +163,8 @@ def test_metrics_find_what_was_planted_and_nothing_else() -> None:
     wrong = trained["given"] != trained["original"]
     assert metrics["wrong_labels"] == wrong.sum() == 32
     assert metrics["mislabel_auroc"]["loss_flipped"] == round(roc_auc_score(wrong, trained["loss_flipped"]), 6) > 0.95
+    assert metrics["mislabel_auroc"]["low_support"] == round(roc_auc_score(wrong, -trained["support"]), 6) > 0.85
+    assert "cumulative_loss" not in metrics["mislabel_auroc"]  # not in these scores
     assert 0.35 < metrics["mislabel_auroc"]["memorization_loss"] < 0.65
     assert metrics["mislabel_average_precision"]["loss_flipped"] > 0.8
     assert metrics["memorization"]["random"]["loss"] == round(trained[trained["is_random"]]["loss"].mean(), 6)
