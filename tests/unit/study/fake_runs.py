@@ -34,8 +34,8 @@ def make_repository(
     scenarios = SCENARIOS if scenarios is None else scenarios
     yaml = YAML()
     stages = yaml.load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
-    if removal and REMOVAL not in stages["stages"]["findings"]["deps"]:
-        stages["stages"]["findings"]["deps"].append(REMOVAL)
+    deps = [dep for dep in stages["stages"]["findings"]["deps"] if dep != REMOVAL]
+    stages["stages"]["findings"]["deps"] = [*deps, REMOVAL] if removal else deps
     with (root / "dvc.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(stages, file)
     params = yaml.load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
