@@ -34,8 +34,10 @@ def make_repository(
     scenarios = SCENARIOS if scenarios is None else scenarios
     yaml = YAML()
     stages = yaml.load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
-    if removal and REMOVAL not in stages["stages"]["findings"]["deps"]:
-        stages["stages"]["findings"]["deps"].append(REMOVAL)
+    deps = [dep for dep in stages["stages"]["findings"]["deps"] if dep != REMOVAL]
+    stages["stages"]["findings"]["deps"] = [*deps, REMOVAL] if removal else deps
+    report = stages["stages"]["report"]["deps"]
+    stages["stages"]["report"]["deps"] = [dep for dep in report if "reports/" not in dep or "validation" not in dep]
     with (root / "dvc.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(stages, file)
     params = yaml.load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
