@@ -43,7 +43,7 @@ ui: setup  ## the MLflow UI on the local runs
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 bench: setup  ## what the speed claims rest on
-	@for name in masks influence accuracy agreement; do python benchmarks/$$name.py || exit 1; done
+	@for name in masks influence accuracy retraining agreement; do python benchmarks/$$name.py || exit 1; done
 
 lock: setup  ## resolve requirements.lock again
 	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev --extra compare pyproject.toml -o requirements.lock

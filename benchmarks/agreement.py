@@ -11,10 +11,10 @@ not. Against it: turn-over dropout from one run each, and the mean of all runs.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,46 +23,19 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import spearmanr
-from tqdm import tqdm
 
 from turnover import insert, memorization
 from turnover.data import fetch, load, randomize
 from turnover.data.batches import Examples
-from turnover.memorization import evaluating
-from turnover.models import CNN, Normalized, image_statistics
+from turnover.models import Normalized, build, image_statistics
+from turnover.retraining import Recipe, SubsetOutputs, draw_subsets, train_many
 from turnover.training import TrainingConfig, train
 
 
-def network(data: Examples, width: int, seed: int) -> Normalized:
+def network(seed: int, width: int, mean: list[float], std: list[float]) -> Normalized:
     """The default network with a hidden layer of `width` units."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = CNN((1, 28, 28), 10, channels=(16, 32, 64), hidden=width)
-    return Normalized(model.to(memory_format=torch.channels_last), *image_statistics(data.images))
-
-
-def config(epochs: int, seed: int) -> TrainingConfig:
-    return TrainingConfig(epochs=epochs, batch_size=64, learning_rate=2e-3, seed=seed)
-
-
-def subset_network(job: tuple[Examples, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Train an ordinary network on a random half. Returns which half, and every example's label probability."""
-    torch.set_num_threads(1)
-    data, width, epochs, seed = job
-    chosen = np.zeros(len(data), dtype=bool)
-    chosen[np.random.default_rng([7, seed]).permutation(len(data))[: len(data) // 2]] = True
-    model = network(data, width, 1000 + seed)
-    train(model, data[torch.from_numpy(chosen)], config(epochs, 1000 + seed), turn_over=False, progress=False)
-    with evaluating(model), torch.no_grad():
-        logits = torch.cat([model(batch.images) for batch in data.in_order(500)])
-    return chosen, logits.softmax(1).gather(1, data.labels[:, None]).squeeze(1).numpy()
-
-
-def subset_memorization(chosen: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Mean over the networks that saw an example, minus mean over those that did not; both arrays [networks, n]."""
-    inside = (right * chosen).sum(0) / chosen.sum(0)
-    outside = (right * ~chosen).sum(0) / (~chosen).sum(0)
-    return inside - outside
+    made = build("cnn", (1, 28, 28), 10, seed=seed, channels=[16, 32, 64], hidden=width)
+    return Normalized(made.to(memory_format=torch.channels_last), mean, std)
 
 
 def main() -> None:
@@ -83,34 +56,38 @@ def main() -> None:
         given, _ = randomize(dataset.train.labels[rows], 10, options.noise, seed=0)
     data = Examples(images, torch.from_numpy(given), torch.arange(options.examples))
 
+    mean, std = image_statistics(images)
+    make = partial(network, width=options.width, mean=mean, std=std)
+
     started = time.perf_counter()
-    jobs = [(data, options.width, options.epochs, seed) for seed in range(options.networks)]
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        results = list(tqdm(pool.imap(subset_network, jobs), total=len(jobs), desc="subset networks", disable=None))
+    inside = draw_subsets(options.examples, options.networks)
+    seeds = [1000 + k for k in range(options.networks)]
+    recipe = Recipe(epochs=options.epochs)
+    outputs = SubsetOutputs(
+        inside, *train_many(make, data.images, data.labels, inside, seeds, recipe, processes=options.processes)
+    )
     retraining = time.perf_counter() - started
-    chosen, right = (np.stack(parts) for parts in zip(*results, strict=True))
-    truth = subset_memorization(chosen, right)
-    halves = [subset_memorization(chosen[half::2], right[half::2]) for half in (0, 1)]
-    split_half = spearmanr(*halves).statistic
-    reliability = 2 * split_half / (1 + split_half)  # Spearman-Brown: of all the networks together
+    truth = outputs.memorization()
+    reliable = outputs.split_half()
 
     started = time.perf_counter()
     runs = []
     for seed in range(options.runs):
-        model = insert(network(data, options.width, seed), after="head", seed=seed)
-        train(model, data, config(options.epochs, seed))
+        model = insert(make(seed), after="head", seed=seed)
+        train(model, data, TrainingConfig(epochs=options.epochs, batch_size=64, learning_rate=2e-3, seed=seed))
         runs.append(memorization(model, data.images, data.labels, data.ids))
     seconds = (time.perf_counter() - started) / options.runs
 
     rows_out = []
     for measure in ("loss", "probability", "accuracy", "loss_flipped"):
         single = [spearmanr(run[measure], truth).statistic for run in runs]
-        mean = spearmanr(np.mean([run[measure] for run in runs], axis=0), truth).statistic
+        together = spearmanr(np.mean([run[measure] for run in runs], axis=0), truth).statistic
         rows_out.append(
-            {"measure": measure, "one run": np.mean(single), "lowest": min(single), f"mean of {options.runs}": mean}
+            {"measure": measure, "one run": np.mean(single), "lowest": min(single), f"mean of {options.runs}": together}
         )
     print(f"{options.networks} subset networks on halves of {options.examples} examples: {retraining:.0f} s; ")
-    print(f"split-half Spearman {split_half:.3f}, reliability {reliability:.3f}; one turn-over run: {seconds:.0f} s")
+    print(f"split-half Spearman {reliable.spearman:.3f}, reliability {reliable.reliability:.3f}; "
+          f"one turn-over run: {seconds:.0f} s")  # fmt: skip
     print("Spearman with subset retraining, masked width", options.width)
     print(pd.DataFrame(rows_out).to_string(index=False, float_format="%.3f"))
 

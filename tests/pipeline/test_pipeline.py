@@ -34,6 +34,7 @@ EVERYTHING = {
     "retrain@validation_digits",
     "validate@validation",
     "validate@validation_digits",
+    "removal",
     "figures",
     "report",
 }
@@ -155,6 +156,7 @@ def test_a_noise_rate_reruns_its_scenario_only(project: Project) -> None:
         "train@mixed-head-0",
         "control@mixed-0",
         "estimate@mixed-head-0",
+        "removal",
         "figures",
         "report",
     }
@@ -169,6 +171,7 @@ def test_a_seed_more_trains_that_seed_only(project: Project) -> None:
         "control@mixed-1",
         "estimate@real-head-1",
         "estimate@mixed-head-1",
+        "removal",
         "figures",
         "report",
     }
