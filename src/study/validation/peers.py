@@ -19,7 +19,7 @@ from turnover.data.batches import Examples
 from turnover.outputs import loss_and_margin
 
 EARLY = 5  # the epoch of EL2N, within the first third as in its paper
-# Settings of the peers. Each is the best of those tried on the ground truth itself (docs/validation.md): an advantage.
+# The best of those tried on a ground truth of this kind with other examples (docs/validation.md).
 DAMPING, COMPONENTS, NEIGHBOURS, DIMENSION, RIDGE = 1e-2, 128, 10, 512, 0.1
 
 Influence = Callable[[Sequence[TrainedNetwork], Examples, Examples], Tensor]
