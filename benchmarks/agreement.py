@@ -80,8 +80,8 @@ def main() -> None:
 
     rows_out = []
     for measure in ("loss", "probability", "accuracy", "loss_flipped"):
-        single = [spearmanr(run[measure], truth).statistic for run in runs]
-        together = spearmanr(np.mean([run[measure] for run in runs], axis=0), truth).statistic
+        single = [spearmanr(run[measure], truth, nan_policy="omit").statistic for run in runs]
+        together = spearmanr(np.mean([run[measure] for run in runs], axis=0), truth, nan_policy="omit").statistic
         rows_out.append(
             {"measure": measure, "one run": np.mean(single), "lowest": min(single), f"mean of {options.runs}": together}
         )

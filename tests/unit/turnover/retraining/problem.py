@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -48,15 +49,10 @@ def slow_network(seed: int, marks: Path, patience: float) -> nn.Module:
 
 
 def killed_worker(seed: int) -> nn.Module:
-    if seed == SEEDS[2] and torch.get_num_threads() == 1 and __name__ != "__main__" and _in_worker():
+    """The third network kills the process that makes it, unless that is the parent."""
+    if seed == SEEDS[2] and multiprocessing.parent_process() is not None:
         os.kill(os.getpid(), signal.SIGKILL)
     return network(seed)
-
-
-def _in_worker() -> bool:
-    import multiprocessing
-
-    return multiprocessing.parent_process() is not None
 
 
 if __name__ == "__main__":
