@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from turnover.influence import InfluenceSummary, Localized, influence, localize, neighbourhood, summarize
     from turnover.masks import InstanceMasks
     from turnover.memorization import combine, ensemble_memorization, memorization, memorization_over_training
+    from turnover.pooling import pool_within_classes
     from turnover.training import TrainingConfig, train
     from turnover.trajectories import average_over_training, sharpen
 
@@ -34,6 +35,7 @@ _HOMES = {
     "memorization": "memorization",
     "memorization_over_training": "memorization",
     "neighbourhood": "influence",
+    "pool_within_classes": "pooling",
     "remove": "dropout",
     "replace_batch_norm": "dropout",
     "sharpen": "trajectories",

@@ -33,13 +33,14 @@ def memorization(run: Piece, measure: str, averaged: bool, train: int) -> np.nda
 
 
 def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
-    """Raw and sharpened estimates, each from 1, 2, 4 ... runs."""
+    """Raw, sharpened and pooled estimates, each from 1, 2, 4 ... runs."""
     train = len(problem.train)
     for count in doublings(len(runs)):
         parts = groups(runs, count)
         training = count * float(np.mean([run["seconds_training"] for run in runs]))
         raw = count * float(np.mean([run["seconds_raw"] for run in runs]))
         sharper = count * float(np.mean([run["seconds_sharper"] for run in runs]))
+        pooling = count * float(np.mean([run["seconds_pooling"] for run in runs]))
         yield Row(
             "turn-over raw",
             "turn-over",
@@ -59,6 +60,14 @@ def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
             memorization=[mean([run["sharpened"] for run in part]) for part in parts],
             suspicion=[-mean([run["support"] for run in part]) for part in parts],
             influence=[mean([run["localized"] for run in part]) for part in parts],
+        )
+        yield Row(
+            "turn-over pooled",
+            "turn-over",
+            count,
+            training,
+            raw + sharper + pooling,
+            influence=[mean([run["pooled"] for run in part]) for part in parts],
         )
 
 

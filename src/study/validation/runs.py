@@ -17,6 +17,7 @@ from turnover.dropout import insert
 from turnover.dynamics import Dynamics
 from turnover.influence import influence, localize, neighbourhood
 from turnover.memorization import evaluating
+from turnover.pooling import pool_within_classes
 from turnover.training import schedule_factor, train
 from turnover.trajectories import average_over_training, sharpen
 
@@ -31,8 +32,8 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
 
     Returns:
         ``loss_*`` and ``correct_*`` [epochs, train + placebo] of the exposed, flipped and full networks;
-        ``influence``, the raw loss difference, and ``localized`` [train, target]; ``sharpened`` memorization and
-        ``support`` of the label [train]; and the seconds of each step.
+        ``influence``, the raw loss difference, ``localized`` and ``pooled`` [train, target]; ``sharpened`` memorization
+        and ``support`` of the label [train]; and the seconds of each step.
     """
     model = insert(problem.network(seed), after="head", keep=problem.settings.keep, seed=seed)
     epochs = problem.recipe.epochs
@@ -52,16 +53,23 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         averaged = average_over_training(frame[frame["id"] < len(trained)])
         return localize(raw, model, trained.images, targets.images), sharpen(averaged, near)
 
+    def pool() -> torch.Tensor:
+        factor = localize(torch.ones_like(raw), model, trained.images, targets.images)
+        return pool_within_classes(localized, factor, trained.labels)
+
     (localized, sharpened), seconds_sharper = timed(sharper)
+    pooled, seconds_pooling = timed(pool)
     return {
         **arrays,
         "influence": raw.numpy(),
         "localized": localized.numpy(),
+        "pooled": pooled.numpy(),
         "sharpened": sharpened["sharpened"].to_numpy(),
         "support": sharpened["support"].to_numpy(),
         "seconds_training": np.asarray(training),
         "seconds_raw": np.asarray(seconds_raw),
         "seconds_sharper": np.asarray(seconds_sharper),
+        "seconds_pooling": np.asarray(seconds_pooling),
     }
 
 
