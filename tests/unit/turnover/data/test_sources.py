@@ -198,11 +198,10 @@ def test_datasets_that_contradict_themselves_are_refused() -> None:
         Dataset("x", part, LabelledImages(images[:0], labels[:0]), ("a", "b", "c"))
 
 
-def test_own_images_too_leave_nothing_half_written(tmp_path: Path, request) -> None:
+def test_own_images_too_leave_nothing_half_written(tmp_path: Path) -> None:
     for i in range(8):
         (tmp_path / f"own/{i % 2}").mkdir(parents=True, exist_ok=True)
         Image.new("L", (40, 40), i).save(tmp_path / f"own/{i % 2}/{i}.png")
-    request.getfixturevalue("full_disk")
-    with pytest.raises(DataError, match="File too large"):
+    with full_disk(), pytest.raises(DataError, match="File too large"):
         fetch(f"folder:{tmp_path / 'own'}", tmp_path / "set")
     assert os.listdir(tmp_path) == ["own"]
