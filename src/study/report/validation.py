@@ -14,7 +14,12 @@ from turnover.errors import UserError
 
 _COST = re.compile(r"reports/metrics/(.+)-cost\.csv")
 # Column -> heading; those that a table lacks are left out.
-SCORES = {"memorization_spearman": "Memorization, Spearman", "lds": "LDS", "auroc": "AUROC", "ap": "Average precision"}
+SCORES = {
+    "memorization": "Memorization, Spearman",
+    "lds": "LDS",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+}
 
 
 @dataclass(frozen=True)

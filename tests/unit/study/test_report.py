@@ -15,6 +15,8 @@ from study.context import run_stage
 from study.report.evidence import digits, p_value, p_words, where
 from study.report.render import measured, plain, pm
 from study.report.svg import inline
+from study.report.validation import SCORES
+from study.validation.judge import FIGURES
 from tests.unit.study.fake_runs import make_repository
 
 
@@ -195,7 +197,7 @@ def test_a_comparison_of_estimators_is_shown_where_it_is_declared(
         yaml.dump(stages, file)
     metrics = root / "reports/metrics"
     (metrics / "validation.csv").write_text(
-        "method,family,networks,memorization_spearman,memorization_spearman_low,memorization_spearman_high,lds,auroc,ap\n"
+        "method,family,networks,memorization,memorization_low,memorization_high,lds,auroc,average_precision\n"
         "turn-over,ours,1,0.71,0.68,0.74,0.39,0.98,0.9\nTRAK,peer,10,,,,0.12,,\n"
     )
     (metrics / "validation-cost.csv").write_text("method,networks,seconds\nturn-over,1,12.4\nTRAK,10,240\n")
@@ -209,3 +211,7 @@ def test_a_comparison_of_estimators_is_shown_where_it_is_declared(
     (metrics / "validation-cost.csv").write_text("nothing\n1\n")
     assert run_stage(report.run, "report", {}, root=root) == 1
     assert "the tables of validation are corrupt" in capsys.readouterr().err
+
+
+def test_the_shown_scores_are_columns_of_the_comparison() -> None:
+    assert set(SCORES) <= set(FIGURES)
