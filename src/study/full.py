@@ -8,7 +8,6 @@ with the same command: the clone keeps its DVC state and checkpoints.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
@@ -16,13 +15,14 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from study.clone import run_in
 from study.context import read_yaml
 from study.files import writing
 from study.params import ParamsError
 from turnover.errors import UserError
 
 LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
-_RESULTS = ("index.html", "report.md", "figures", "metrics", "validation")
+_RESULTS = ("index.html", "report.md", "figures", "metrics", "validation", "validation_digits")
 
 
 def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], source: str, path: str = "") -> None:
@@ -51,13 +51,13 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
     changes = read_yaml(config)
     if not isinstance(changes, dict):
         raise ParamsError(f"{config.name}: it should hold settings as params.yaml does")
-    commit = _run(["git", "rev-parse", "HEAD"], root, capture=True).strip()
+    commit = run_in(root, ["git", "rev-parse", "HEAD"], capture=True).strip()
     lock = folder / "dvc.lock"
     state = lock.read_bytes() if lock.exists() else None
     if not (folder / ".git").exists():
-        _run(["git", "clone", "--quiet", "--no-checkout", str(root), str(folder)], root)
-    _run(["git", "fetch", "--quiet", "origin"], folder)
-    _run(["git", "checkout", "--quiet", "--force", "--detach", commit], folder)
+        run_in(root, ["git", "clone", "--quiet", "--no-checkout", str(root), str(folder)])
+    run_in(folder, ["git", "fetch", "--quiet", "origin"])
+    run_in(folder, ["git", "checkout", "--quiet", "--force", "--detach", commit])
     if state is not None:
         lock.write_bytes(state)  # what this copy has done already, not what the default settings did
     from ruamel.yaml import YAML
@@ -89,26 +89,17 @@ def collect(folder: Path, target: Path) -> list[str]:
 
 def run(root: Path, folder: Path, config: Path) -> Path:
     """Copy, run, collect. Returns the folder of the results."""
-    if _run(["git", "status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml"], root, capture=True):
+    if run_in(root, ["git", "status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml"], capture=True):
         print("warning: uncommitted changes are not part of this run", file=sys.stderr)
     make_copy(root, folder, config)
     # Data that are here already need not be fetched again.
-    _run(["dvc", "config", "--local", "cache.dir", str(root / ".dvc" / "cache")], folder)
-    _run([sys.executable, "-m", "study.prepare"], folder)
-    _run(["dvc", "repro"], folder)
+    run_in(folder, ["dvc", "config", "--local", "cache.dir", str(root / ".dvc" / "cache")])
+    run_in(folder, [sys.executable, "-m", "study.prepare"])
+    run_in(folder, ["dvc", "repro"])
     target = root / "reports" / config.stem
     for path in collect(folder, target):
         print(f"{path} is larger than {LARGEST / 1e6:.0f} MB and stays in {folder}")
     return target
-
-
-def _run(command: list[str], where: Path, *, capture: bool = False) -> str:
-    # The copy's own code, and a tracking store of its own: the developer's runs stay as they are.
-    env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{where / 'mlflow.db'}"}
-    done = subprocess.run(
-        command, cwd=where, env=env, check=True, text=True, stdout=subprocess.PIPE if capture else None
-    )
-    return done.stdout or ""
 
 
 def main() -> int:

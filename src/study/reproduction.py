@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from study.clone import run_in
 
 # Two machines that round otherwise train networks that differ as much as two seeds do. So a mean over seeds may move
 # by both intervals together, and a little more: this much where it is a fraction (accuracy, AUROC), ...
@@ -67,27 +68,18 @@ def reproduce(root: Path) -> list[str]:
     """Run the committed pipeline in a temporary clone of `root`; returns what differs beyond the tolerance."""
     with tempfile.TemporaryDirectory(prefix="turnover-check-") as folder:
         clone = Path(folder) / "clone"
-        _run(["git", "clone", "--quiet", str(root), str(clone)], root)
-        _run(["dvc", "repro"], clone)
-        changed = _run(["git", "status", "--porcelain"], clone, capture=True)
+        run_in(root, ["git", "clone", "--quiet", str(root), str(clone)])
+        run_in(clone, ["dvc", "repro"])
+        changed = run_in(clone, ["git", "status", "--porcelain"], capture=True)
         if not changed.strip():
             print("every committed result came back byte for byte")
             return []
         print("not byte for byte (as expected on another kind of CPU); these differ:\n" + changed)
         lines = []
         for path, of in ((SUMMARY, dict), (FINDINGS, effects)):
-            committed = json.loads(_run(["git", "show", f"HEAD:{path.as_posix()}"], clone, capture=True))
+            committed = json.loads(run_in(clone, ["git", "show", f"HEAD:{path.as_posix()}"], capture=True))
             lines += differences(of(committed), of(json.loads((clone / path).read_text(encoding="utf-8"))))
         return lines
-
-
-def _run(command: list[str], where: Path, *, capture: bool = False) -> str:
-    # The clone's own code, and a tracking store of its own: the developer's runs stay as they are.
-    env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{where / 'mlflow.db'}"}
-    done = subprocess.run(
-        command, cwd=where, env=env, check=True, text=True, stdout=subprocess.PIPE if capture else None
-    )
-    return done.stdout or ""
 
 
 def main() -> int:
