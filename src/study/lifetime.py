@@ -6,13 +6,17 @@ same outputs at the same time.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
+import threading
+import time
+from pathlib import Path
 from types import FrameType
 
 from turnover.interruption import Interrupted
+
+_LOOK = 0.5  # seconds between two looks at whether DVC is still there
 
 
 def leave_on_sigterm() -> None:
@@ -25,14 +29,45 @@ def leave_on_sigterm() -> None:
 
 
 def end_with_dvc() -> None:
-    """Get a SIGTERM when the DVC that runs this stage ends, however it ends. Only where Linux offers it.
+    """Send this process a SIGTERM once the DVC that runs this stage has ended, however it ended. Only on Linux.
 
     A stage that somebody starts by hand may outlive their shell.
     """
-    if "DVC_STAGE" not in os.environ or not sys.platform.startswith("linux"):
+    stage = os.environ.get("DVC_STAGE")
+    if stage is None or not sys.platform.startswith("linux"):
         return
-    parent = os.getppid()
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-    if os.getppid() != parent:  # it was gone before the kernel knew
-        sys.exit("error: the DVC that started this stage is gone")
+    started = _started_by_dvc(stage)
+    dvc = _parent(started)
+
+    def watch() -> None:
+        # Who loses its parent gets another one. A signal to the child on its parent's death (PR_SET_PDEATHSIG) would
+        # reach only the shell, where DVC uses one that stays: dash does, bash hands over to the command.
+        while _parent(started) == dvc:
+            time.sleep(_LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()
+
+
+def _started_by_dvc(stage: str) -> int:
+    """The process that DVC itself started: this one, or the shell above it. DVC tells both what stage they are."""
+    mark = f"DVC_STAGE={stage}".encode()
+    pid = os.getpid()
+    while True:
+        parent = _parent(pid)
+        try:
+            environment = Path(f"/proc/{parent}/environ").read_bytes().split(b"\0")
+        except OSError:  # somebody else's process, or none that can be seen from here
+            return pid
+        if mark not in environment:
+            return pid
+        pid = parent
+
+
+def _parent(pid: int) -> int:
+    """Process id of the parent; 0 where there is no such process any more."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(status.rpartition(")")[2].split()[1])  # the name before, in brackets, may hold anything
