@@ -45,7 +45,7 @@ lint: setup  ## style and types
 ui: setup  ## the MLflow UI on the local runs
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
 
-bench: setup  ## what the speed claims rest on
+bench: setup  ## what the claims about speed, accuracy and limits rest on
 	@for name in masks training influence limits accuracy retraining agreement; do python benchmarks/$$name.py || exit 1; done
 
 lock: setup  ## resolve requirements.lock again

@@ -1,17 +1,13 @@
 """Fetch the data set, verified by checksum, from the first source that answers."""
 
-import os
-from pathlib import Path
-
 from study.context import Stage, main
 from study.networks import check_networks
-from turnover.data.sources import fetch
+from turnover.data.sources import fetch, local_files
 
 
 def run(stage: Stage) -> None:
     stage.check(check_networks)
-    local = os.environ.get("TURNOVER_DATA")
-    fetch(stage.param("data.dataset"), stage.out("data/raw"), local=Path(local) if local else None)
+    fetch(stage.param("data.dataset"), stage.out("data/raw"), local=local_files())
 
 
 if __name__ == "__main__":

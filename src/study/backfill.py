@@ -6,6 +6,7 @@ from the outs. Whoever deletes `mlflow.db` and `mlruns` gets every run back. Doi
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -142,6 +143,7 @@ def _json(path: Path) -> dict[str, object]:
 
 def main() -> int:
     """Entry point. The pipeline's result stands without MLflow, so an MLflow that fails is a warning."""
+    argparse.ArgumentParser(prog="python -m study.backfill", description=__doc__).parse_args()
     silence()
     try:
         print(backfill(Path.cwd()))

@@ -19,6 +19,7 @@ def make_scenario(
 
     Training examples and placebos come from the training part, held-out examples from the test part; the held-out
     ones keep their labels. Which examples are drawn depends on `data` alone, so scenarios differ in labels only.
+    Where the data set's examples have names, the column ``name`` of `examples` holds them.
 
     Raises:
         UserError: the data set is too small.
@@ -52,5 +53,7 @@ def make_scenario(
             "source_index": np.concatenate(drawn),
         }
     )
+    if dataset.train.names is not None and dataset.test.names is not None:
+        examples["name"] = [dataset.train.names[i] for i in drawn[0]] + [dataset.test.names[i] for i in drawn[1]]
     images = np.concatenate([dataset.train.images[drawn[0]], dataset.test.images[drawn[1]]])
     return Scenario(name, np.ascontiguousarray(images), examples, dataset.classes, dataset.name)

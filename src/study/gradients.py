@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from study.files import writing
 from study.params import GradientsParams
@@ -37,11 +38,12 @@ def watch_gradients(
 
 def save_similarity(path: Path, recorder: GradientSimilarity) -> None:
     """Write ids [n], epochs [e], and cosine similarities float16 [e, n(n-1)/2] of every kind of network."""
-    with writing(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            ids=recorder.sample.ids.cpu().numpy(),
-            epochs=np.array(recorder.epochs, np.int32),
-            exposed=recorder.pairs("exposed").numpy(),
-            full=recorder.pairs("full").numpy(),
-        )
+    # Not .npz: what its zip headers say depends on the version of Python.
+    values = {
+        "ids": recorder.sample.ids.cpu(),
+        "epochs": torch.tensor(recorder.epochs, dtype=torch.int32),
+        "exposed": recorder.pairs("exposed"),
+        "full": recorder.pairs("full"),
+    }
+    with writing(path) as beside:
+        save_file({name: value.contiguous() for name, value in values.items()}, beside)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from turnover.interruption import Interrupted
+from turnover.interruption import Interrupted, stop_this_process
 
 _LOOK = 0.5  # seconds between two looks at whether DVC is still there
 
@@ -44,7 +44,7 @@ def end_with_dvc() -> None:
         # reach only the shell, where DVC uses one that stays: dash does, bash hands over to the command.
         while _parent(started) == dvc:
             time.sleep(_LOOK)
-        os.kill(os.getpid(), signal.SIGTERM)
+        stop_this_process()  # a SIGTERM to the whole process group reached both
 
     threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()
 

@@ -51,6 +51,11 @@ def make_network(architecture: Architecture) -> Normalized:
     Raises:
         ParamsError: model or placement do not go together; the message names the setting.
     """
+    network = _with_dropout(architecture)
+    return Normalized(network.to(memory_format=torch.channels_last), architecture.mean, architecture.std)
+
+
+def _with_dropout(architecture: Architecture) -> nn.Module:
     run, model = architecture.run, architecture.model
     try:
         network = build(model.name, architecture.shape, len(architecture.classes), seed=run.seed, **model.options)
@@ -66,7 +71,7 @@ def make_network(architecture: Architecture) -> Normalized:
                 insert(network, placement_after(run.placement), model.keep, run.seed, width)
             except ValueError as error:
                 raise ParamsError(f"params.yaml: placements: {run.placement!r} is not possible: {error}") from error
-    return Normalized(network.to(memory_format=torch.channels_last), architecture.mean, architecture.std)
+    return network
 
 
 def check_networks(params: Params, shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> None:
@@ -81,7 +86,7 @@ def check_networks(params: Params, shape: tuple[int, int, int] = (1, 28, 28), cl
             Run("check", placement, 0), params.model, shape, names, (0.5,) * shape[0], (1.0,) * shape[0]
         )
         with torch.device("meta"):
-            make_network(architecture)
+            _with_dropout(architecture)  # arithmetic on meta tensors, as in `Normalized`, would load torch's compiler
 
 
 def save_network(
@@ -136,6 +141,9 @@ def load_network(folder: Path) -> tuple[Normalized, Architecture]:
 
 
 def load_snapshots(folder: Path) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Epoch and state dict of each snapshot beside a saved network, in order: for `memorization_over_training`."""
+    """Epoch and state dict of each snapshot beside a saved network, in order.
+
+    `turnover.memorization_over_training` takes the state dicts alone: ``(weights for _, weights in ...)``.
+    """
     for path in sorted(folder.glob("epoch-*.safetensors"), key=lambda path: int(path.stem.removeprefix("epoch-"))):
         yield int(path.stem.removeprefix("epoch-")), load_file(path)

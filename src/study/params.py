@@ -6,6 +6,7 @@ A wrong file gives one sentence a mistake: the key, the value, and what is allow
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,8 +23,30 @@ class _Namespace(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
-Placement = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$")]
+_NAME = r"^[a-z0-9_]+$"
+_PLACEMENT = r"^[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$"
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
+_RECIPE_DEVICE = r"^(cpu|cuda(:\d+)?)$"
+# What a pattern allows, in words.
+_ALLOWED = {
+    _NAME: "lower-case letters, digits and _ only",
+    _PLACEMENT: "head, all, or module names joined by '+'",
+    _DEVICE: "auto, cpu, cuda, cuda:N or mps",
+    _RECIPE_DEVICE: "cpu, cuda or cuda:N",
+}
+
+# Columns of memorization.parquet that order examples (study/estimation.py, which imports torch, makes them).
+SCORES = (
+    *("loss", "probability", "accuracy", "loss_exposed", "loss_flipped", "loss_full"),
+    *("mean_loss", "mean_probability", "mean_accuracy", "mean_loss_exposed", "mean_loss_flipped", "mean_loss_full"),
+    *("mean_probability_exposed", "mean_probability_flipped", "mean_probability_full", "mean_contrast"),
+    *("leverage", "support", "sharpened"),
+)
+# Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
+EARLY_EPOCHS = (0, 1, 3)
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Placement = Annotated[str, Field(pattern=_PLACEMENT)]
 Seed = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
 Positive = Annotated[float, Field(gt=0.0, strict=False)]
@@ -81,7 +104,7 @@ class TrainingParams(_Namespace):
     augmentation: AugmentationParams = AugmentationParams()
     precision: Literal["float32", "bfloat16", "float16", "auto"]
     compile: bool = False
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")]
+    device: Annotated[str, Field(pattern=_DEVICE)]
     threads: Annotated[int, Field(ge=1)]
     dynamics_epochs: list[Annotated[int, Field(ge=0)]] | Literal["all", "auto"]
     keep_checkpoints: list[Annotated[int, Field(ge=0)]] = []
@@ -134,7 +157,7 @@ class RecipeParams(_Namespace):
     weight_decay: NonNegative
     min_steps: Annotated[int, Field(ge=0)]
     precision: Literal["float32", "bfloat16"]
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern=_RECIPE_DEVICE)]
 
 
 class RetrainParams(RecipeParams):
@@ -198,14 +221,7 @@ class Params(_Namespace):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        from turnover.data.sources import NAMES  # here, because it imports numpy and more
-
-        own = self.data.dataset.startswith(("folder:", "table:"))
-        if not own and self.data.dataset not in NAMES:
-            raise ValueError(
-                f"data.dataset: {self.data.dataset!r} is not allowed: "
-                f"it should be one of {', '.join(NAMES)}, folder:PATH or table:PATH"
-            )
+        _check_dataset("data.dataset", self.data.dataset)
         for key in ("scenarios", "placements", "seeds", "validation_sets"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
@@ -231,6 +247,8 @@ class Params(_Namespace):
             raise ValueError(
                 f"training.keep_checkpoints: {beyond[0]} is more than training.epochs={self.training.epochs}"
             )
+        _check_dynamics_epochs(self.training)
+        _check_removal(self.removal, self.labels.noise, self.scenarios)
         if "dropout" in self.placements:
             raise ValueError("placements: 'dropout' is the control's name; use head, all, or modules joined by '+'")
         return self
@@ -242,6 +260,59 @@ def _check_validation_sets(params: Params) -> None:
             raise ValueError(f"validation_sets: {name!r} is the name of something else under data/: use another")
         if name not in params.validation:
             raise ValueError(f"validation: there is no set {name!r}; it has {sorted(params.validation)}")
+    for name, settings in params.validation.items():
+        _check_dataset(f"validation.{name}.dataset", settings.dataset)
+
+
+def _check_dataset(key: str, name: str) -> None:
+    from turnover.data.sources import NAMES  # here, because it imports numpy and more
+
+    if name not in NAMES and not name.startswith(("folder:", "table:")):
+        raise ValueError(
+            f"{key}: {name!r} is not allowed: it should be one of {', '.join(NAMES)}, folder:PATH or table:PATH"
+            + _did_you_mean(name, NAMES)
+        )
+
+
+def _check_dynamics_epochs(training: TrainingParams) -> None:
+    listed, epochs = training.dynamics_epochs, training.epochs
+    if isinstance(listed, str):
+        return
+    beyond = [epoch for epoch in listed if epoch > epochs]
+    if beyond:
+        raise ValueError(f"training.dynamics_epochs: {beyond[0]} is not allowed: epochs run from 0 to {epochs}")
+    wanted = [epoch for epoch in EARLY_EPOCHS if epoch <= epochs]
+    lacking = [epoch for epoch in wanted if epoch not in (*listed, epochs)]  # the last one is always recorded
+    if lacking:
+        raise ValueError(
+            f"training.dynamics_epochs: {listed} is not allowed: it lacks {', '.join(map(str, lacking))}, and the "
+            "findings measure how far the loss falls in the first epoch and over the first "
+            f"{EARLY_EPOCHS[-1]}; it should hold {', '.join(map(str, wanted))}, or be auto or all"
+        )
+
+
+def _check_removal(removal: RemovalParams, noise: dict[str, float], scenarios: list[str]) -> None:
+    if not set(removal.scenarios) & set(scenarios):
+        raise ValueError(
+            f"removal.scenarios: none of {', '.join(removal.scenarios)} is in scenarios, {', '.join(scenarios)}: "
+            "name one of them"
+        )
+    for name in removal.scenarios:
+        if name not in noise:
+            raise ValueError(
+                f"removal.scenarios: {name!r} is not allowed: it should be a scenario of labels.noise, "
+                f"{', '.join(noise) or 'which has none'}{_did_you_mean(name, noise)}"
+            )
+    if removal.score not in SCORES:
+        raise ValueError(
+            f"removal.score: {removal.score!r} is not allowed: it should be one of {', '.join(SCORES)}"
+            + _did_you_mean(removal.score, SCORES)
+        )
+
+
+def _did_you_mean(value: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(value, list(names), n=1)
+    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def check_params(raw: Any, source: str = "params.yaml") -> Params:
@@ -270,6 +341,8 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{key} is missing"
     if error["type"] == "value_error":
         return error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        return f"{key}: {error['input']!r} is not allowed: it should be {_ALLOWED[error['ctx']['pattern']]}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{key}: {error['input']!r} is not allowed: {message.replace('input should', 'it should')}"
 
@@ -282,5 +355,4 @@ def _suggestion(error: ErrorDetails) -> str:
     if not hasattr(model, "model_fields"):
         return ""
     names = list(model.model_fields)
-    close = difflib.get_close_matches(str(error["loc"][-1]), names, n=1)
-    return f": did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"
+    return _did_you_mean(str(error["loc"][-1]), names) or f"; there are {', '.join(names)}"

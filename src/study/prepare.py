@@ -6,6 +6,7 @@ those folders, and with them `dvc.lock`, on this machine alone.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -62,10 +63,15 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _run_name(path: Path) -> str:
-    return path.name.removesuffix(path.suffix) if path.suffix in {".parquet", ".npz", ".json", ".csv"} else path.name
+    return (
+        path.name.removesuffix(path.suffix)
+        if path.suffix in {".parquet", ".safetensors", ".json", ".csv"}
+        else path.name
+    )
 
 
 def main() -> int:
+    argparse.ArgumentParser(prog="python -m study.prepare", description=__doc__).parse_args()
     try:
         prepare(Path.cwd())
     except UserError as error:

@@ -75,7 +75,7 @@ def train_run(stage: Stage, run: Run) -> None:
         save_network(network, architecture, made_by, stage.out(f"models/{run.name}"), snapshots)
         if dynamics is not None and gradients is not None:
             write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
-            save_similarity(stage.out(f"gradients/{run.name}.npz"), gradients)
+            save_similarity(stage.out(f"gradients/{run.name}.safetensors"), gradients)
         curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
         write_csv(stage.out(f"reports/metrics/train/{run.name}.csv"), curve)
         write_json(stage.out(f"reports/metrics/train/{run.name}.json"), final_metrics(curve, dynamics, scenario))

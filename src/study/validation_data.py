@@ -1,4 +1,4 @@
-"""Validation data: other examples than the study's, for which the truth is bought by retraining."""
+"""Validation data: a draw of its own, not disjoint from the study's, for which the truth is bought by retraining."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from study.corruption import make_scenario
 from study.params import DataParams, ValidationParams
 from study.scenario import Scenario, save_scenario
 from turnover.data.dataset import Dataset, load
-from turnover.data.sources import fetch
+from turnover.data.sources import fetch, local_files
 
 
 def make_validation_data(stage: Stage, name: str) -> None:
@@ -20,7 +20,8 @@ def make_validation_data(stage: Stage, name: str) -> None:
         scenario = validation_scenario(name, load(stage.dep("data/raw")), settings)
     else:  # not the study's data set; only its few examples are kept
         with tempfile.TemporaryDirectory() as folder:
-            scenario = validation_scenario(name, load(fetch(settings.dataset, Path(folder) / "raw")), settings)
+            raw = fetch(settings.dataset, Path(folder) / "raw", local=local_files())
+            scenario = validation_scenario(name, load(raw), settings)
     save_scenario(scenario, stage.out(f"data/{name}"))
 
 

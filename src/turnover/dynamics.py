@@ -6,22 +6,24 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from turnover.data.batches import Examples
 from turnover.memorization import NETWORKS, evaluate
 from turnover.parallel import gathered, spread
-from turnover.pieces import Pieces
-
-_PREFIX = "dynamics-"
+from turnover.recording import EpochRecorder
 
 
 def schedule(epochs: int, chosen: Sequence[int] | str = "auto") -> list[int]:
-    """The epochs at which dynamics are recorded; epoch 0 is the untrained network, and the last is always among them.
+    """The epochs at which dynamics are recorded, sorted; the last one of the training is always among them.
+
+    Epoch 0 is the untrained network. ``"all"`` and ``"auto"`` hold it; a list holds it only if it names it.
 
     Args:
         epochs: length of the training.
-        chosen: ``"all"``; ``"auto"``: every epoch up to 8, then each about 1.25 times the one before; or a list.
+        chosen: ``"all"``; ``"auto"``: every epoch up to 8, then each about 1.25 times the one before; or a list, in
+            which epoch 0 must stand itself: else the untrained network, and with it how much the first epoch changed,
+            is not recorded.
 
     Raises:
         ValueError: the list holds an epoch outside 0..epochs.
@@ -39,7 +41,7 @@ def schedule(epochs: int, chosen: Sequence[int] | str = "auto") -> list[int]:
     return sorted({*(int(epoch) for epoch in chosen), epochs})
 
 
-class Dynamics:
+class Dynamics(EpochRecorder):
     """Records losses and margins of every example at chosen epochs.
 
     Args:
@@ -48,39 +50,28 @@ class Dynamics:
     """
 
     def __init__(self, examples: Examples, epochs: Sequence[int]) -> None:
+        super().__init__(epochs, "dynamics-")
         self.examples = examples
-        self.epochs = tuple(epochs)
-        self._pieces = Pieces()
 
-    def keep_in(self, pieces: Pieces) -> None:
-        """Called by `train`: where to keep what is recorded."""
-        self._pieces = pieces
-
-    def record(self, epoch: int, model: nn.Module) -> None:
-        """Record `epoch` if it is one of the chosen ones. Several processes evaluate a part of the examples each."""
-        if epoch not in self.epochs:
-            return
+    def look(self, model: nn.Module) -> dict[str, Tensor]:
+        """Losses and margins of all examples. Several processes evaluate a part of them each."""
         part = spread(self.examples)
         device = self.examples.ids.device
         # On a CPU larger batches leave its cache, and their activations cost page faults where memory is given back.
         batch_size = 128 if device.type == "cpu" else 1024
         found = evaluate(model, part.images, part.labels, part.ids, batch_size=batch_size)
-        self._pieces.put(
-            f"{_PREFIX}{epoch:06d}",
-            {key: gathered(values, len(self.examples), device) for key, values in found.items()},
-        )
+        return {key: gathered(values, len(self.examples), device) for key, values in found.items()}
 
     def frame(self) -> pd.DataFrame:
         """One row for every recorded epoch and example: ``epoch``, ``id``, then ``loss_*``, ``margin_*`` (float32) and
         ``correct_*`` (bool) of the three networks."""
-        pieces = []
-        for name in self._pieces.names(_PREFIX):
-            epoch, values = int(name.removeprefix(_PREFIX)), self._pieces.get(name)
+        tables = []
+        for epoch, values in self.recorded():
             columns = {"epoch": torch.full((len(self.examples),), epoch, dtype=torch.int32).numpy()}
             columns["id"] = self.examples.ids.cpu().numpy()
             for of in NETWORKS:
                 columns[f"loss_{of}"] = values[f"loss_{of}"].numpy()
                 columns[f"margin_{of}"] = values[f"margin_{of}"].numpy()
                 columns[f"correct_{of}"] = (values[f"margin_{of}"] > 0).numpy()
-            pieces.append(pd.DataFrame(columns))
-        return pd.concat(pieces, ignore_index=True)
+            tables.append(pd.DataFrame(columns))
+        return pd.concat(tables, ignore_index=True)

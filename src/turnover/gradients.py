@@ -22,10 +22,9 @@ from torch import Tensor, nn
 from turnover.data.batches import Examples
 from turnover.dropout import TurnOverDropout, masked_layers, subnetwork
 from turnover.memorization import evaluating
-from turnover.pieces import Pieces
+from turnover.recording import EpochRecorder
 
 KINDS = ("exposed", "full")
-_PREFIX = "gradients-"
 
 
 def per_example_gradients(
@@ -132,8 +131,8 @@ def cosines(products: Tensor) -> Tensor:
     return (products * scale[:, None] * scale).clamp(-1.0, 1.0)
 
 
-class GradientSimilarity:
-    """Records the cosine similarities of a sample's gradients at chosen epochs: a `turnover.recording.Recorder`.
+class GradientSimilarity(EpochRecorder):
+    """Records the cosine similarities of a sample's gradients at chosen epochs.
 
     Args:
         sample: the examples compared, a few hundred: the cost grows with their square.
@@ -142,19 +141,12 @@ class GradientSimilarity:
     """
 
     def __init__(self, sample: Examples, epochs: Sequence[int], layers: int = 2) -> None:
+        super().__init__(epochs, "gradients-")
         self.sample = sample
-        self.epochs = tuple(epochs)
         self.layers = layers
-        self._pieces = Pieces()
 
-    def keep_in(self, pieces: Pieces) -> None:
-        """Called by `train`: where to keep what is recorded."""
-        self._pieces = pieces
-
-    def record(self, epoch: int, model: nn.Module) -> None:
-        """Record `epoch` if it is one of the chosen ones."""
-        if epoch not in self.epochs:
-            return
+    def look(self, model: nn.Module) -> dict[str, Tensor]:
+        """The cosines of all pairs i < j row by row, float16 [n(n-1)/2], of each of `KINDS`."""
         layers = last_linear_layers(model, self.layers)
         upper = torch.triu_indices(len(self.sample), len(self.sample), 1)
         found = {}
@@ -163,11 +155,11 @@ class GradientSimilarity:
                 ids = self.sample.ids if kind == "exposed" else None
                 products = linear_gradient_products(model, self.sample.images, self.sample.labels, ids, layers)
                 found[kind] = cosines(products).cpu()[upper[0], upper[1]].half()
-        self._pieces.put(f"{_PREFIX}{epoch:06d}", found)
+        return found
 
     def pairs(self, kind: str) -> Tensor:
         """float16 [recorded epochs, n(n-1)/2]: the pairs i < j row by row, of the `kind` exposed or full."""
-        return torch.stack([self._pieces.get(name)[kind] for name in self._pieces.names(_PREFIX)])
+        return torch.stack([cosine[kind] for _, cosine in self.recorded()])
 
 
 def doubling(epochs: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
         self.number = number
+
+
+_pending: list[StopRequest] = []  # of the `stop_on_signals` that are active, the innermost last
 
 
 class StopRequest:
@@ -59,7 +63,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     for number in _SIGNALS:
         signal.signal(number, ask)
+    _pending.append(request)
     try:
         yield request
     finally:
+        _pending.pop()
         restore()
+
+
+def stop_this_process() -> None:
+    """Send this process a SIGTERM, unless it is finishing its step because somebody asked it to stop before: for
+    whoever is the second to ask without wanting to be more urgent than the first."""
+    if not (_pending and _pending[-1]()):
+        os.kill(os.getpid(), signal.SIGTERM)

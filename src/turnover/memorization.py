@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from turnover.checks import check_example_ids, check_inputs, check_labels
+from turnover.errors import UserError
 from turnover.outputs import loss_and_margin, outputs
 
 NETWORKS = ("exposed", "flipped", "full")
@@ -24,7 +26,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_size:
     Args:
         model: a network with turn-over dropout. Evaluated in evaluation mode, and left in the mode it was in.
         x: inputs [n, ...].
-        y: labels [n], integers.
+        y: labels [n], integers of any type.
         ids: example ids [n].
         batch_size: examples a forward pass; the results do not depend on it (beyond rounding).
 
@@ -33,15 +35,25 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_size:
         correctly where the margin is positive; the probability of its label is ``exp(-loss)``.
 
     Raises:
-        ValueError: lengths differ.
+        TypeError: `x` is no tensor, or `y` or `ids` is not an integer tensor.
+        ValueError: lengths differ, there are no examples, labels are not [n] or outside of the network's classes, the
+            model has no turn-over dropout, or its forward pass reaches none of it.
     """
+    check_inputs(x)
+    y = check_labels(y, name="y")
+    check_example_ids(ids, unique=False)
     if not len(x) == len(y) == len(ids):
         raise ValueError(f"x, y and ids must have one row an example, got {len(x)}, {len(y)} and {len(ids)}")
+    if not len(ids):
+        raise UserError("x, y and ids are empty: pass at least one example")
     parts: dict[str, list[Tensor]] = {f"{kind}_{of}": [] for of in NETWORKS for kind in ("loss", "margin")}
     with evaluating(model), torch.no_grad():
         for start in range(0, len(ids), batch_size):
             rows = slice(start, start + batch_size)
-            for of, logits in zip(NETWORKS, outputs(model, x[rows], ids[rows]), strict=True):
+            found = outputs(model, x[rows], ids[rows])
+            if start == 0:  # only now is the number of classes known
+                check_labels(y, found.full.shape[-1])
+            for of, logits in zip(NETWORKS, found, strict=True):
                 loss, margin = loss_and_margin(logits, y[rows])
                 parts[f"loss_{of}"].append(loss.cpu())
                 parts[f"margin_{of}"].append(margin.cpu())
@@ -60,8 +72,8 @@ def memorization(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_s
     Args:
         model: a network trained with turn-over dropout.
         x: inputs [n, ...], as the model takes them.
-        y: given labels [n].
-        ids: example ids [n], the same as in training.
+        y: given labels [n], integers of any type.
+        ids: example ids [n], the same as in training, each once.
         batch_size: examples a forward pass.
 
     Returns:
@@ -70,9 +82,11 @@ def memorization(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_s
         the loss of a network that never saw the label).
 
     Raises:
-        ValueError: the model has no turn-over dropout, or lengths differ.
+        TypeError, ValueError: as for `evaluate`; an id is repeated, or an output of the network is NaN or infinite.
     """
+    check_example_ids(ids)
     values = evaluate(model, x, y, ids, batch_size=batch_size)
+    _refuse_not_finite(values, ids)
     columns: dict[str, Any] = {
         "id": ids.cpu().numpy(),
         "loss": (values["loss_flipped"] - values["loss_exposed"]).numpy(),
@@ -82,6 +96,17 @@ def memorization(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_s
     for of in NETWORKS:
         columns[f"loss_{of}"] = values[f"loss_{of}"].numpy()
     return pd.DataFrame(columns)
+
+
+def _refuse_not_finite(values: Mapping[str, Tensor], ids: Tensor) -> None:
+    """Raise where a loss of `evaluate` is NaN or infinite: so is the output it was made of."""
+    wrong = ~torch.stack([values[f"loss_{of}"] for of in NETWORKS]).isfinite().all(0)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise UserError(
+            f"the network's output for row {row} (id {int(ids[row])}) is NaN or infinite, as for {int(wrong.sum())} of "
+            f"{len(ids)} rows: did the training diverge, or does x hold NaN or huge values there?"
+        )
 
 
 def memorization_over_training(

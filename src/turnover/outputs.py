@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.dropout import TurnOverDropout, _MaskInput, head, masked_layers, subnetwork
+from turnover.errors import UserError
+from turnover.layer import masking_hooks
 
 
 class Outputs(NamedTuple):
@@ -71,6 +73,9 @@ def outputs(model: nn.Module, x: Tensor, ids: Tensor) -> Outputs:
         model: a network with turn-over dropout. Put it into evaluation mode first: `outputs` leaves the mode alone.
         x: inputs [batch, ...].
         ids: example ids [batch]; row r passes through the sub-networks of ``ids[r]``.
+
+    Raises:
+        ValueError: the model has no turn-over dropout, or its forward pass reaches none of it.
     """
     masked = masked_head(model)
     if masked is not None:
@@ -85,9 +90,29 @@ def outputs(model: nn.Module, x: Tensor, ids: Tensor) -> Outputs:
         full = model(x)
     with subnetwork(model, ids):
         exposed = model(x)
+    refuse_unreached(model)
     with subnetwork(model, ids, flipped=True):
         flipped = model(x)
     return Outputs(exposed, flipped, full)
+
+
+def refuse_unreached(model: nn.Module) -> None:
+    """Raise if no forward pass has reached turn-over dropout yet. Call it after one under `subnetwork`.
+
+    One masked layer is enough: another one may belong to an auxiliary head that only runs in training.
+
+    Raises:
+        UserError: the masks never counted.
+    """
+    # The layers keep this flag anyway, compiled or not: hooks of our own would make the compiler start again.
+    if any(layer._ever_selected for layer in masked_layers(model)):
+        return
+    names = ", ".join(repr(hook.name) for _, hook in masking_hooks(model))
+    raise UserError(
+        f"the forward pass never reaches the turn-over dropout{f' inserted at {names}' if names else ''}, so no mask "
+        'has any effect (after="head" takes the torch.nn.Linear that was registered last): call remove(model), then '
+        "insert(model, after=[...]) with names of modules that the forward pass calls"
+    )
 
 
 def loss_and_margin(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

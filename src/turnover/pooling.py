@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from turnover.checks import check_labels
+
 # Agreement with retraining is flat between 1 and 5; see docs/method.md.
 STRENGTH = 2.0
 
@@ -32,7 +34,9 @@ def pool_within_classes(localized: Tensor, factor: Tensor, y_train: Tensor, stre
 
     Raises:
         ValueError: shapes do not fit, or `strength` is negative.
+        TypeError: labels are not an integer tensor.
     """
+    y_train = check_labels(y_train, name="y_train")
     if localized.shape != factor.shape or localized.dim() != 2 or len(y_train) != len(localized):
         raise ValueError(
             f"localized has shape {tuple(localized.shape)}, factor {tuple(factor.shape)}, and there are {len(y_train)} "

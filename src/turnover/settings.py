@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from turnover.data.augmentation import Augmentation
@@ -67,5 +68,9 @@ class TrainingConfig:
         for name in ("label_smoothing", "momentum", "ema"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise UserError(f"training.{name}={getattr(self, name)}: it must be at least 0 and below 1")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise UserError(f"training.learning_rate={self.learning_rate}: it must be a positive number")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise UserError(f"training.weight_decay={self.weight_decay}: it must be a number that is not negative")
         if self.clip_norm < 0.0:
             raise UserError(f"training.clip_norm={self.clip_norm}: it must be positive, or 0 for no clipping")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-from turnover.pieces import Pieces
-
-_PREFIX = "weights-"
+from turnover.recording import EpochRecorder
 
 
-class Snapshots:
+class Snapshots(EpochRecorder):
     """Keeps the state dict of a network at the end of chosen epochs.
 
     Args:
@@ -19,19 +18,12 @@ class Snapshots:
     """
 
     def __init__(self, epochs: Sequence[int]) -> None:
-        self.epochs = tuple(sorted(set(epochs)))
-        self._pieces = Pieces()
+        super().__init__(sorted(set(epochs)), "weights-")
 
-    def keep_in(self, pieces: Pieces) -> None:
-        """Called by `train`: where to keep what is recorded."""
-        self._pieces = pieces
-
-    def record(self, epoch: int, model: nn.Module) -> None:
-        """Keep the weights of `epoch` if it is one of the chosen ones."""
-        if epoch in self.epochs:
-            self._pieces.put(f"{_PREFIX}{epoch:06d}", model.state_dict())
+    def look(self, model: nn.Module) -> dict[str, Any]:
+        """The state dict."""
+        return model.state_dict()
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Epoch and state dict of each snapshot, in order, one at a time in memory."""
-        for name in self._pieces.names(_PREFIX):
-            yield int(name.removeprefix(_PREFIX)), self._pieces.get(name)
+        return self.recorded()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.checkpoints import Checkpoint, identify
+from turnover.checks import check_example_ids, check_inputs, check_labels
 from turnover.data.batches import Examples, step_seed
 from turnover.dropout import subnetwork
 from turnover.dynamics import Dynamics
@@ -21,6 +22,7 @@ from turnover.influence.sharding import shard
 from turnover.interruption import Interrupted
 from turnover.memorization import evaluating
 from turnover.optimization import Updater, make_optimizer, schedule_factor
+from turnover.outputs import refuse_unreached
 from turnover.parallel import share, wrapped
 from turnover.progress import progress_bar
 from turnover.recording import Recorder
@@ -60,7 +62,7 @@ def train(
 
     Args:
         model: a network with turn-over dropout inserted, on the device of `examples`.
-        examples: training examples.
+        examples: training examples; labels may be integers of any type, and no id may be repeated.
         config: how to train.
         turn_over: False trains the network as it is, for comparison (ordinary dropout, if it has any, applies).
         dynamics: records examples at its epochs; epoch 0 is before the first step.
@@ -85,9 +87,11 @@ def train(
         DivergenceError: the loss became NaN or infinite. The last good checkpoint is kept.
         Interrupted: `stop` asked for it.
         UserError: the checkpoint is corrupt, belongs to something else, is used by another process or cannot be
-            written; the images hold NaN; or a label is outside of the classes.
+            written; the images hold NaN; a label is outside of the classes; an id is repeated (without `turn_over` it
+            may be); or the forward pass reaches no turn-over dropout.
+        TypeError: images, labels or ids are no tensors, or labels or ids no integers.
     """
-    _check_data(model, examples)
+    examples = _checked(model, examples, turn_over)
     device, first = examples.ids.device, shard().number == 0
     updater = Updater(model, config)
     identity = identify(model, examples, config, turn_over, fingerprint) if checkpoint is not None else {}
@@ -175,14 +179,20 @@ def _step(
     return loss, (logits.detach().argmax(1) == batch.labels).sum()
 
 
-def _check_data(model: nn.Module, examples: Examples) -> None:
+def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
+    """The examples, their labels as int64, unless something is wrong with them (see `train`)."""
+    check_inputs(examples.images, "images")
+    labels = check_labels(examples.labels)
+    check_example_ids(examples.ids, unique=turn_over)
     if examples.images.is_floating_point() and not bool(torch.isfinite(examples.images).all()):
         raise UserError("an image holds NaN or infinite values: clean the data before training")
-    with evaluating(model), torch.no_grad():  # in evaluation mode nothing random is drawn
+    masked = subnetwork(model, examples.ids[:1]) if turn_over else nullcontext()
+    with evaluating(model), torch.no_grad(), masked:  # in evaluation mode nothing random is drawn
         classes = model(examples.images[:1]).shape[-1]
-    low, high = int(examples.labels.min()), int(examples.labels.max())
-    if low < 0 or high >= classes:
-        raise UserError(f"labels run from {low} to {high}, but the network has classes 0 to {classes - 1}")
+    if turn_over:
+        refuse_unreached(model)
+    check_labels(labels, classes)
+    return Examples(examples.images, labels, examples.ids)
 
 
 def _check_loss(tally: Tally, epoch: int, config: TrainingConfig, checkpoint: Path | None) -> None:

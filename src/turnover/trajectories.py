@@ -60,7 +60,7 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
-    """Memorization times leverage: the estimate that agrees best with subset retraining, see docs/method.md.
+    """Memorization times leverage: nearer to subset retraining than the three measures, see docs/method.md.
 
     In ridge regression, taking an example into training moves the fit at it by its leverage times what there was to
     learn. What there was to learn is told by three others than the own sub-network, with equal weights: the full and

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from study.networks import Architecture, load_network, make_network, save_networ
 from study.params import ModelParams
 from study.scenario import Scenario, save_scenario
 from study.tracking import Tracker, track
+from study.tracking import recorder as recorder_module
 from study.tracking.recorder import record
 from study.tracking.store import KEY, Store, TrackingError
 from turnover import subnetwork
@@ -86,7 +88,7 @@ def _write_outs(root: Path, run: Run) -> None:
     write_csv(root / f"reports/metrics/train/{run.name}.csv", pd.DataFrame(CURVE))
     write_json(root / f"reports/metrics/train/{run.name}.json", {"epochs": 3, "heldout_accuracy": 0.37037})
     if run == MASKED:
-        for out in (f"dynamics/{run.name}.parquet", f"gradients/{run.name}.npz"):
+        for out in (f"dynamics/{run.name}.parquet", f"gradients/{run.name}.safetensors"):
             (root / out).parent.mkdir(exist_ok=True)
             (root / out).touch()
 
@@ -267,6 +269,22 @@ def test_a_database_of_another_folder_is_refused(tracked: Path, tmp_path: Path) 
         Store(tmp_path)
 
 
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--dry", 2)])
+@pytest.mark.parametrize("module", [backfill_module, recorder_module])
+def test_asking_for_help_or_for_what_there_is_not_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    module: ModuleType, argument: str, status: int,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["module", argument])
+    with pytest.raises(SystemExit) as ended:
+        module.main()
+    assert ended.value.code == status
+    said = capsys.readouterr()
+    assert f"python -m {module.__name__}" in said.out + said.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dead_server_gives_one_warning(
     tracked: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +299,7 @@ def test_a_dead_server_gives_one_warning(
     )
 
     monkeypatch.chdir(tracked)
+    monkeypatch.setattr(sys, "argv", ["backfill"])
     assert backfill_module.main() == 0
     error = capfd.readouterr().err
     assert error.startswith("warning: MLflow was not brought up to date (the server")

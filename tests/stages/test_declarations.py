@@ -27,6 +27,7 @@ CANNOT_CHANGE_OUTS = {
     "src/study/params.py",
     *(path.relative_to(ROOT).as_posix() for path in (ROOT / "src/study/tracking").glob("*.py")),
     "src/study/lifetime.py",
+    "src/turnover/checks.py",
     "src/turnover/errors.py",
     "src/turnover/interruption.py",
     "src/turnover/progress.py",

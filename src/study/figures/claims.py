@@ -38,11 +38,15 @@ _PAIRS = {
     "random": ("random easy / random easy", "random easy / random difficult", "random difficult / random difficult"),
 }
 _PAIR_COLOURS = (SKY, PURPLE, BLUE)
+# Orders of removal, drawn with lines; the same `balanced_...` by class, dotted.
 _ORDERS = {
-    "most_memorized": ("most memorized", VERMILLION, "-"),
-    "least_memorized": ("least memorized", SKY, _DASHED),
-    "random": ("random", INK, "-"),
-    "balanced_random": ("random, class-balanced", MUTED, _DOTTED),
+    "most_memorized": ("most memorized", VERMILLION, "o"),
+    "least_memorized": ("least memorized", SKY, "s"),
+    "random": ("random", INK, "D"),
+}
+_MEASURES = {
+    "heldout_accuracy": ("removal", "held-out accuracy"),
+    "heldout_loss": ("removal-loss", "held-out loss (nats)"),
 }
 _CLEANSING = {
     "none": ("nothing dropped", MUTED),
@@ -71,7 +75,7 @@ def draw_learning_time(inputs: Inputs, settings: FiguresParams, folder: Path) ->
     axes[0][0].set_ylim(-0.03, 1.03)
     for row, event in enumerate(("first", "finally")):
         for column, scenario in enumerate(inputs.scenarios):
-            part = shown[(shown["scenario"] == scenario) & (shown["event"] == event) & (shown["group"] != "placebo")]
+            part = shown[(shown["scenario"] == scenario) & (shown["event"] == event)]
             middle = part[part["epoch"] <= part["epoch"].median()]  # at the end everything is learned: label by order
             order = middle.groupby("group", sort=False)["mean"].mean()
             last = part[part["epoch"] == part["epoch"].max()].set_index("group")["mean"]
@@ -140,30 +144,40 @@ def draw_gradients(inputs: Inputs, settings: FiguresParams, folder: Path) -> Non
 
 
 def draw_removal(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
-    """`removal`: held-out accuracy of networks retrained without, or with only, a fraction of the examples."""
-    table = inputs.findings.get("removal")
-    if table is None:
+    """`removal` and `removal-loss`: networks retrained without, or with only, a fraction of the examples."""
+    if "removal" not in inputs.findings:
         return
-    scenarios = [name for name in inputs.scenarios if (table["scenario"] == name).any()]
+    table = inputs.findings["removal"]
+    for measure, (name, words) in _MEASURES.items():
+        of = table[table["measure"] == measure].drop(columns="measure")
+        _draw_removal(inputs, settings, folder, of, name, words)
+
+
+def _draw_removal(
+    inputs: Inputs, settings: FiguresParams, folder: Path, table: pd.DataFrame, name: str, words: str
+) -> None:
+    scenarios = [scenario for scenario in inputs.scenarios if (table["scenario"] == scenario).any()]
     figure, axes = canvas(len(scenarios), 2, 0.5 + 2.1 * len(scenarios))
     for row, scenario in enumerate(scenarios):
         of = table[table["scenario"] == scenario]
         whole = of.loc[of["order"] == "none", "mean"]
         for column, action in enumerate(("remove", "keep")):
             panel = axes[row][column]
+            acted = of[of["action"] == action].sort_values("fraction")
             ends = []
             if len(whole):
-                panel.axhline(whole.iloc[0], color=MUTED, linewidth=0.9, linestyle=_DOTTED)
-                panel.annotate("all examples", (0.02, whole.iloc[0]), (0, 2), xycoords=("axes fraction", "data"),
-                               textcoords="offset points", fontsize=7.5, color=MUTED)  # fmt: skip
-            for order, (label, colour, dashes) in _ORDERS.items():
-                part = of[(of["order"] == order) & (of["action"] == action)].sort_values("fraction")
-                if not len(part):
-                    continue
-                errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
-                panel.errorbar(part["fraction"], part["mean"], errors, color=colour, linestyle=dashes, marker="o",
-                               markersize=3.5, linewidth=1.4, elinewidth=0.8)  # fmt: skip
-                ends.append((label, float(part["mean"].iloc[-1]), colour))
+                panel.axhline(whole.iloc[0], color=MUTED, linewidth=0.9, linestyle=_DASHED)
+                ends.append(("all examples", float(whole.iloc[0]), MUTED))
+            for order, (label, colour, marker) in _ORDERS.items():
+                for part, dashes in (
+                    (acted[acted["order"] == f"balanced_{order}"], _DOTTED),
+                    (acted[acted["order"] == order], "-"),
+                ):
+                    errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
+                    panel.errorbar(part["fraction"], part["mean"], errors, color=colour, linestyle=dashes,
+                                   marker=marker, markersize=3, linewidth=1.3, elinewidth=0.8)  # fmt: skip
+                    if dashes == "-" and len(part):
+                        ends.append((label, float(part["mean"].iloc[-1]), colour))
             panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             panel.set_title(f"scenario {scenario}, " + ("without these" if action == "remove" else "with only these"))
             end_labels(panel, ends, 0.1)
@@ -171,9 +185,10 @@ def draw_removal(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
                 panel.set_xlabel(
                     "share of the examples removed" if action == "remove" else "share of the examples kept"
                 )
-        axes[row][0].set_ylabel("held-out accuracy")
-    note(figure, f"ordinary networks, retrained; {_band(settings, inputs, 'bars', table['seeds'].min())}")
-    save(figure, folder, "removal", settings.dpi, table)
+        axes[row][0].set_ylabel(words)
+    balanced = "dotted: as many of every class"
+    note(figure, f"ordinary networks, retrained; {balanced}; {_band(settings, inputs, 'bars', table['seeds'].min())}")
+    save(figure, folder, name, settings.dpi, table)
 
 
 def draw_cleansing(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:

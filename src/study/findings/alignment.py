@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,98 +53,110 @@ def pair_means(cosines: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nd
 
 
 def compare_alignment(study: Study, setting: Setting) -> Iterator[Comparison]:
-    """Easy pairs against pairs of shuffled groups, mean over the recorded epochs after the untrained network."""
+    """Easy pairs against pairs of shuffled groups, mean over the recorded epochs after the untrained network.
+
+    The groups of all seeds are shuffled in the same way: seeds share their examples, and largely their groups, so that
+    separate shuffles would make the null of their mean too narrow.
+    """
+    sample = _sample(study, setting)
     for definition in setting.groups:
         for easy, difficult, kind in ((REAL_EASY, REAL_DIFFICULT, "real"), (RANDOM_EASY, RANDOM_DIFFICULT, "random")):
-            parts = [_seed(study, setting, definition, row, easy, difficult) for row in range(len(study.seeds))]
-            if any(part is None for part in parts):
+            pool = sample.of(kind)
+            groups = [_groups_of(setting, definition, row, sample.ids[pool]) for row in range(len(study.seeds))]
+            if any(min((group == easy).sum(), (group == difficult).sum()) < 2 for group in groups):
                 continue
-            effects = np.array([part[0] for part in parts if part])
-            null = np.mean([part[1] for part in parts if part], axis=0)
-            found = effects.mean()
+            orders = permuted_within(sample.labels[pool], DRAWS, np.random.default_rng(0))
+            found, null = [], []
+            for run, group in zip(study.runs(setting.scenario, setting.placement), groups, strict=True):
+                pairs = _over_epochs(study.similarity[run])[pool][:, pool]
+                members = (group == easy).astype(np.float64)
+                shuffled = members[orders]
+                size = members.sum()
+                null.append(np.einsum("bi,bi->b", shuffled @ pairs, shuffled) / (size * (size - 1)))
+                found.append(float(members @ pairs @ members) / (size * (size - 1)))
+            centres = np.mean(null, axis=1)
+            effects = np.array(found) - centres
+            of_mean = np.mean(null, axis=0) - centres.mean()
             yield Comparison(
                 f"aligned_{kind}", setting.scenario, setting.placement, definition,
                 f"mean cosine of the exposed gradients within {easy} minus that of shuffled groups", "cosine",
-                tuple(float(e) for e in effects), parts[0][2] if parts[0] else 0, PERMUTATION,
-                float((1 + (null >= found).sum()) / (1 + len(null))),
-                float((1 + (null <= found).sum()) / (1 + len(null))),
+                tuple(float(e) for e in effects), len(pool), PERMUTATION,
+                float((1 + (of_mean >= effects.mean()).sum()) / (1 + len(of_mean))),
+                float((1 + (of_mean <= effects.mean()).sum()) / (1 + len(of_mean))),
             )  # fmt: skip
 
 
-def _seed(
-    study: Study, setting: Setting, definition: str, row: int, easy: str, difficult: str
-) -> tuple[float, np.ndarray, int] | None:
-    """The effect in one seed, the effects of shuffled groups, and how many examples; None without enough pairs."""
-    run = study.runs(setting.scenario, setting.placement)[row]
-    similarity = study.similarity[run]
-    group = _groups_of(setting, definition, row, similarity.ids)
-    pool = np.flatnonzero((group == easy) | (group == difficult))
-    size = int((group == easy).sum())
-    if size < 2 or size == len(pool):
-        return None
-    cosines = matrices(similarity, "exposed")[similarity.epochs > 0][:, pool][:, :, pool]
-    members = (group[pool] == easy).astype(np.float64)
-    # Mean over the epochs of each pair; one without a direction at some epoch counts with the epochs where it has.
-    there = np.isfinite(cosines)
-    pairs = np.where(there, cosines, 0.0).sum(0) / np.maximum(there.sum(0), 1)
-    labels = study.scenarios[setting.scenario].examples.set_index("id")["given"].loc[similarity.ids[pool]].to_numpy()
-    rng = np.random.default_rng(row)
-    shuffled = members[permuted_within(labels, DRAWS, rng)]
-    null = np.einsum("bi,bi->b", shuffled @ pairs, shuffled) / (size * (size - 1))
-    found = float(members @ pairs @ members) / (size * (size - 1))
-    centre = float(null.mean())
-    return found - centre, null - centre, len(pool)
-
-
 def alignment_table(study: Study, settings: list[Setting], confidence: float) -> pd.DataFrame:
-    """Mean cosine of every pair of groups at every recorded epoch, over the seeds, with the band of shuffled groups."""
-    rows = []
-    for setting in settings:
-        for definition in setting.groups:
-            for row, run in enumerate(study.runs(setting.scenario, setting.placement)):
-                similarity = study.similarity[run]
-                group = _groups_of(setting, definition, row, similarity.ids)
-                examples = study.scenarios[setting.scenario].examples.set_index("id").loc[similarity.ids]
-                is_random, labels = examples["is_random"].to_numpy(bool), examples["given"].to_numpy()
-                for kind in similarity.cosines:
-                    cosines = matrices(similarity, kind)
-                    for one, other in PAIRS:
-                        values = _pair(cosines, one, other, group, is_random, labels)
-                        if values is None:
-                            continue
-                        rows += [
-                            (setting.scenario, setting.placement, definition, kind, f"{one} / {other}", int(epoch), *of)
-                            for epoch, *of in zip(similarity.epochs, *values, strict=True)
-                        ]
+    """Mean cosine of every pair of groups at every recorded epoch, over the seeds, and where that of shuffled groups
+    lies (95 %), all seeds shuffled in the same way."""
     keys = ["scenario", "placement", "definition", "network", "pair", "epoch"]
-    frame = pd.DataFrame(rows, columns=[*keys, "value", "null_low", "null_high"])
-    found = over_seeds(frame, keys, confidence)
-    band = frame.groupby(keys, sort=False)[["null_low", "null_high"]].mean().reset_index()
-    return found.merge(band, on=keys, how="left", validate="1:1")
+    rows, bands = [], []
+    for setting in settings:
+        sample = _sample(study, setting)
+        runs = study.runs(setting.scenario, setting.placement)
+        for network in study.similarity[runs[0]].cosines:
+            cosines = [matrices(study.similarity[run], network) for run in runs]
+            for definition in setting.groups:
+                groups = [_groups_of(setting, definition, row, sample.ids) for row in range(len(runs))]
+                for one, other in PAIRS:
+                    means = _pair(cosines, one, other, groups, sample)
+                    if means is None:
+                        continue
+                    for at, epoch in enumerate(study.similarity[runs[0]].epochs):
+                        key = (setting.scenario, setting.placement, definition, network, f"{one} / {other}", int(epoch))
+                        rows += [(*key, float(value)) for value in means[:, 0, at]]
+                        bands.append((*key, *np.quantile(means[:, 1:, at].mean(0), [0.025, 0.975])))
+    found = over_seeds(pd.DataFrame(rows, columns=[*keys, "value"]), keys, confidence)
+    return found.merge(pd.DataFrame(bands, columns=[*keys, "null_low", "null_high"]), on=keys, validate="1:1")
+
+
+class _Sample(NamedTuple):
+    """The examples whose gradients are compared, the same in all runs of a scenario."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    is_random: np.ndarray
+
+    def of(self, kind: str) -> np.ndarray:
+        """Rows of those whose labels are ``"real"`` or ``"random"``; every row for ``"all"``."""
+        chosen = {"real": ~self.is_random, "random": self.is_random, "all": np.full(len(self.ids), True)}[kind]
+        return np.flatnonzero(chosen)
+
+
+def _sample(study: Study, setting: Setting) -> _Sample:
+    ids = study.similarity[study.runs(setting.scenario, setting.placement)[0]].ids
+    examples = study.scenarios[setting.scenario].examples.set_index("id").loc[ids]
+    return _Sample(ids, examples["given"].to_numpy(), examples["is_random"].to_numpy(bool))
+
+
+def _over_epochs(similarity: Similarity) -> np.ndarray:
+    """Mean exposed cosine [n, n] over the epochs after the untrained network; 0 on the diagonal.
+
+    A pair that has no direction at some epoch counts with the epochs where it has one.
+    """
+    cosines = matrices(similarity, "exposed")[similarity.epochs > 0]
+    there = np.isfinite(cosines)
+    mean: np.ndarray = np.where(there, cosines, 0.0).sum(0) / np.maximum(there.sum(0), 1)
+    return mean
 
 
 def _pair(
-    cosines: np.ndarray, one: str, other: str, group: np.ndarray, is_random: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Mean cosine [epochs] of a pair of groups, and where 95 % of those of shuffled groups lie."""
-    named = {REAL: ~is_random, RANDOM: is_random}
-    first, second = named.get(one, group == one), named.get(other, group == other)
-    if min(first.sum(), second.sum()) < 2 or first.all():
+    cosines: list[np.ndarray], one: str, other: str, groups: list[np.ndarray], sample: _Sample
+) -> np.ndarray | None:
+    """Mean cosine of a pair of groups [seeds, 1 + shuffles, epochs], the true groups first; None with too few."""
+    named = {REAL: ~sample.is_random, RANDOM: sample.is_random}
+    members = [(named.get(one, group == one), named.get(other, group == other)) for group in groups]
+    if any(min(first.sum(), second.sum()) < 2 or first.all() for first, second in members):
         return None
-    rng = np.random.default_rng(0)
-    pool = np.flatnonzero(first | second) if one != other else _pool(group, one, is_random)
-    orders = np.tile(np.arange(len(labels)), (_BAND + 1, 1))
-    orders[1:, pool] = pool[permuted_within(labels[pool], _BAND, rng)]
-    means = pair_means(cosines, first[orders].astype(np.float64), second[orders].astype(np.float64))
-    low, high = np.quantile(means[1:], [0.025, 0.975], axis=0)
-    return means[0], low, high
-
-
-def _pool(group: np.ndarray, name: str, is_random: np.ndarray) -> np.ndarray:
-    """Among whom a group's members are shuffled: the sampled examples of its kind; all, if it is a whole kind."""
-    if name in (REAL, RANDOM):
-        return np.arange(len(group))
-    return np.flatnonzero(is_random if name in (RANDOM_EASY, RANDOM_DIFFICULT) else ~is_random)
+    pool = sample.of("all" if one in named else "random" if one in (RANDOM_EASY, RANDOM_DIFFICULT) else "real")
+    orders = np.tile(np.arange(len(sample.ids)), (_BAND + 1, 1))
+    orders[1:, pool] = pool[permuted_within(sample.labels[pool], _BAND, np.random.default_rng(0))]
+    return np.stack(
+        [
+            pair_means(of, first[orders].astype(np.float64), second[orders].astype(np.float64))
+            for of, (first, second) in zip(cosines, members, strict=True)
+        ]
+    )
 
 
 def _groups_of(setting: Setting, definition: str, row: int, ids: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from study.context import Run, Stage
 from study.figures.inputs import read_parquet
@@ -80,7 +82,7 @@ def read_study(stage: Stage) -> Study:
         totals=tables("scores/{run}/influence/totals.parquet"),
         placebo=tables("scores/{run}/influence/placebo.parquet"),
         targets={run: len(table) for run, table in targets.items()},
-        similarity={run: _similarity(stage.dep(f"gradients/{run.name}.npz")) for run in runs},
+        similarity={run: _similarity(stage.dep(f"gradients/{run.name}.safetensors")) for run in runs},
         removal=read_removal(stage.dep(REMOVAL)) if REMOVAL in stage.declared.deps else None,
     )
 
@@ -103,7 +105,7 @@ def read_removal(path: Path) -> pd.DataFrame:
 
 def _similarity(path: Path) -> Similarity:
     try:
-        with np.load(path, allow_pickle=False) as held:
-            return Similarity(held["ids"], held["epochs"], {kind: held[kind] for kind in ("exposed", "full")})
-    except (OSError, ValueError, KeyError) as error:
+        held = load_file(path)
+        return Similarity(held["ids"], held["epochs"], {kind: held[kind] for kind in ("exposed", "full")})
+    except (OSError, KeyError, SafetensorError) as error:
         raise UserError(f"{path.name} is corrupt ({error}): delete it and run `dvc repro`") from error

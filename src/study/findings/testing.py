@@ -17,7 +17,7 @@ from study.figures.intervals import interval
 
 DRAWS = 2000  # bootstrap samples, and permutations
 BOOTSTRAP = "bootstrap over examples (each drawn with all its seeds)"
-PERMUTATION = "permutation of the groups among examples with the same given label"
+PERMUTATION = "permutation of the groups among examples with the same given label, the same in all seeds"
 T_TEST = "paired t-test over seeds"
 
 
@@ -79,12 +79,9 @@ def draw_effects(
     return found
 
 
-def tails(draws: np.ndarray, null: float = 0.0) -> tuple[float, float]:
-    """One-sided p-values from bootstrap draws: for an effect above `null`, and below it."""
-    return (
-        float((1 + (draws <= null).sum()) / (1 + len(draws))),
-        float((1 + (draws >= null).sum()) / (1 + len(draws))),
-    )
+def tails(draws: np.ndarray) -> tuple[float, float]:
+    """One-sided p-values from bootstrap draws: for an effect above 0, and below it."""
+    return float((1 + (draws <= 0).sum()) / (1 + len(draws))), float((1 + (draws >= 0).sum()) / (1 + len(draws)))
 
 
 def t_test(effects: Sequence[float]) -> tuple[float | None, float | None]:

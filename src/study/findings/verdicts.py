@@ -1,9 +1,12 @@
 """From comparisons to verdicts: what `findings.json` says about each claim.
 
 A claim is a statement about several settings (scenario, placement, definition of difficulty), and holds only if it
-holds in each of them. So its p-value is the largest of theirs (an intersection-union test), and Holm's correction is
-over the claims. A comparison holds if its corrected p-value is below 1 - confidence and its interval over the seeds
-lies above 0. All hold: supported. None: not supported. Some: mixed. One seed: undecided.
+holds in each of them. So its p-value is the largest of theirs (an intersection-union test), corrected by Holm over the
+claims: it is supported if that is below 1 - confidence and every interval over the seeds lies above 0.
+
+A comparison of a claim that is not supported stands alone: it holds if its own p-value, times the number of claims
+(Bonferroni), is below 1 - confidence and its interval lies above 0. None holds: not supported. Some: mixed. With one
+seed everything is undecided.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("together_real", 1, "Difficult real examples are optimized from the first epoch on, like the easy ones"),
+    Claim("together_real", 1, "Difficult real examples are optimized from the first epoch on"),
     Claim("together_random", 1, "Randomly labelled examples, too, are optimized from the first epoch on"),
     Claim("memorized_real", 1, "Difficult real examples are memorized from the first epoch on"),
     Claim("memorized_random", 1, "Randomly labelled examples are memorized from the first epoch on"),
@@ -36,9 +39,25 @@ CLAIMS = (
     Claim("aligned_random", 1, "Gradients of easy randomly labelled examples agree more than those of shuffled groups"),
     Claim("tell_more", 2, "By estimated influence, a correct difficult example tells more than an easy one"),
     Claim("removal", 2, "Without the difficult examples accuracy falls more than without easy ones or random ones"),
-    Claim("keeping", 2, "Kept alone, the difficult examples teach more than the easy ones or random ones"),
-    Claim("turns_round", 2, "With wrong labels it turns round: removing the most memorized helps"),
-    Claim("cleansing", 2, "Dropping what the estimates flag as mislabelled helps more than dropping at random"),
+    Claim("removal_loss", 2, "Without the difficult examples the loss rises more than without easy or random ones"),
+    Claim("keeping", 2, "Kept alone, the difficult examples teach more than easy or random ones, by accuracy"),
+    Claim("keeping_loss", 2, "Kept alone, the difficult examples teach more than easy or random ones, by loss"),
+    Claim(
+        "turns_round",
+        2,
+        "With wrong labels it turns round: removing the most memorized costs less accuracy than others",
+    ),
+    Claim(
+        "turns_round_loss",
+        2,
+        "With wrong labels it turns round: removing the most memorized leaves a lower loss than others",
+    ),
+    Claim("cleansing", 2, "Dropping what the estimates flag as mislabelled gains accuracy over dropping at random"),
+    Claim(
+        "cleansing_loss",
+        2,
+        "Dropping what the estimates flag as mislabelled lowers the loss against dropping at random",
+    ),
     Claim("random_harm", 2, "A randomly labelled example harms, by its estimated influence"),
 )
 
@@ -56,8 +75,7 @@ def judge(comparisons: Sequence[Comparison], confidence: float) -> list[dict[str
         running = max(running, min(1.0, p * factors[claim.key]))  # Holm: never below the ones before
         adjusted[claim.key] = running
     return [
-        _entry(claim, parts[claim.key], factors.get(claim.key, len(tested) or 1), adjusted.get(claim.key), confidence)
-        for claim in found
+        _entry(claim, parts[claim.key], adjusted.get(claim.key), max(1, len(tested)), confidence) for claim in found
     ]
 
 
@@ -71,18 +89,19 @@ def overall(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 
 def _entry(
-    claim: Claim, parts: list[Comparison], factor: int, adjusted: float | None, confidence: float
+    claim: Claim, parts: list[Comparison], adjusted: float | None, claims: int, confidence: float
 ) -> dict[str, Any]:
-    alpha = 1.0 - confidence
-    entries = [_part(part, factor, confidence) for part in parts]
+    significant = adjusted is not None and adjusted < 1.0 - confidence
+    supported = significant and all(excludes_zero(part.effects, confidence) for part in parts)
+    # A supported claim is a closed test: with it every part of it is supported, at the claim's own corrected p.
+    entries = [_part(part, adjusted if supported else None, claims, confidence) for part in parts]
     verdicts = [entry["verdict"] for entry in entries]
     if "undecided" in verdicts:
         verdict = "undecided"
-    elif all(of == "supported" for of in verdicts):
-        verdict = "supported" if adjusted is not None and adjusted < alpha else "not supported"
+    elif supported:
+        verdict = "supported"
     else:
         verdict = "mixed" if "supported" in verdicts else "not supported"
-    main = entries[0]
     return {
         "claim": claim.number,
         "key": claim.key,
@@ -95,21 +114,24 @@ def _entry(
         "p_holm": adjusted,
         "seeds": min(len(part.effects) for part in parts),
         "tests": list(dict.fromkeys(part.test for part in parts)),
-        "main": main,
+        "main": entries[0],
         "comparisons": entries,
     }
 
 
-def _part(part: Comparison, factor: int, confidence: float) -> dict[str, Any]:
-    alpha = 1.0 - confidence
+def _part(part: Comparison, of_claim: float | None, claims: int, confidence: float) -> dict[str, Any]:
+    """An entry for a comparison; `of_claim`: the corrected p of its claim, if that is supported."""
     found = interval(part.effects, confidence)
+    corrected = of_claim
 
     def holds(p: float | None, below: bool) -> bool:
-        return p is not None and p * factor < alpha and excludes_zero(part.effects, confidence, below=below)
+        return p is not None and p * claims < 1.0 - confidence and excludes_zero(part.effects, confidence, below=below)
 
+    if corrected is None and part.p is not None:
+        corrected = min(1.0, part.p * claims)
     if found.half_width is None:
         verdict = "undecided"
-    elif holds(part.p, False):
+    elif of_claim is not None or holds(part.p, False):
         verdict = "supported"
     else:
         verdict = "contradicted" if holds(part.p_below, True) else "not supported"
@@ -126,6 +148,6 @@ def _part(part: Comparison, factor: int, confidence: float) -> dict[str, Any]:
         "examples": part.examples,
         "test": part.test,
         "p": part.p,
-        "p_holm": None if part.p is None else min(1.0, part.p * factor),
+        "p_corrected": corrected,
         "verdict": verdict,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable
@@ -65,8 +66,10 @@ def _prepare() -> None:
 
 def main() -> None:
     """Entry point; the argument is the JSON text that `study.tracking.live` made."""
+    parser = argparse.ArgumentParser(prog="python -m study.tracking.recorder", description=__doc__)
+    parser.add_argument("job", type=json.loads, help="JSON text that study.tracking.live makes: not for people")
+    job: dict[str, Any] = parser.parse_args().job
     silence()
-    job = json.loads(sys.argv[1])
     try:
         record(sys.stdin, Stage(Path(job["root"]), job["stage"], job["item"]), Run.parse(job["run"]))
     except Exception as error:

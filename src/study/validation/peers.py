@@ -19,7 +19,7 @@ from turnover.data.batches import Examples
 from turnover.outputs import loss_and_margin
 
 EARLY = 5  # the epoch of EL2N, within the first third as in its paper
-# The best of those tried on a ground truth of this kind with other examples (docs/validation.md).
+# The best of those tried on a ground truth of this kind, from another draw of examples (docs/validation.md).
 DAMPING, COMPONENTS, NEIGHBOURS, DIMENSION, RIDGE = 1e-2, 128, 10, 512, 0.1
 
 Influence = Callable[[Sequence[TrainedNetwork], Examples, Examples], Tensor]

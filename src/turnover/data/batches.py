@@ -18,8 +18,8 @@ class Examples:
 
     Args:
         images: [n, channels, height, width], uint8 (or float, in 0..255).
-        labels: int64 [n].
-        ids: int64 [n]; the id decides an example's mask, whatever its place here.
+        labels: int64 [n] (`train` converts other integers).
+        ids: int64 [n]; the id decides an example's mask, whatever its place here. `train` wants each once.
 
     Raises:
         UserError: lengths differ, or there is no example.

@@ -1,4 +1,4 @@
-"""A labelled image dataset on disk: four arrays and a `dataset.json` that vouches for their bytes."""
+"""A labelled image dataset on disk: four arrays, perhaps names, and a `dataset.json` that vouches for their bytes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from turnover.errors import UserError
 
 MANIFEST = "dataset.json"
 ARRAYS = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
+NAMES_FILE = "names.json"  # only where the examples have names: {"train": [...], "test": [...]}
 
 
 class DataError(UserError):
@@ -30,11 +31,13 @@ class DataError(UserError):
 class LabelledImages:
     """Images, uint8 `[n, channels, height, width]` with values 0..255, and labels, int64 `[n]`.
 
+    `names`, one an example, tell where it comes from (the file's relative path); most datasets have none.
     Raises `DataError` where shape or dtype is another.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -46,6 +49,8 @@ class LabelledImages:
                 f"labels must be int64 [{len(self.images)}], one an image, "
                 f"not {self.labels.dtype} {list(self.labels.shape)}"
             )
+        if self.names is not None and len(self.names) != len(self.labels):
+            raise DataError(f"names must be {len(self.labels)}, one an image, not {len(self.names)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,7 +60,7 @@ class LabelledImages:
 class Dataset:
     """A training part and a test part whose labels index `classes`.
 
-    Raises `DataError` where a part is empty, or a label lies outside `0..len(classes)-1`.
+    Raises `DataError` where a part is empty, a label lies outside `0..len(classes)-1`, or only one part has names.
     """
 
     name: str
@@ -73,10 +78,12 @@ class Dataset:
                     f"dataset {self.name}: {part} labels run from {low} to {high}, "
                     f"allowed is 0 to {len(self.classes) - 1}"
                 )
+        if (self.train.names is None) != (self.test.names is None):
+            raise DataError(f"dataset {self.name}: only one of its parts has names; give both or none")
 
 
 def load(folder: Path) -> Dataset:
-    """The dataset that `fetch` wrote into `folder`, every array verified by its sha256.
+    """The dataset that `fetch` wrote into `folder`, every file verified by its sha256.
 
     Images are memory-mapped copy-on-write: they cost no memory until touched, and the files never change.
     Raises `DataError` where a file is missing, unreadable or not the bytes that were written.
@@ -87,22 +94,24 @@ def load(folder: Path) -> Dataset:
         train_images, train_labels, test_images, test_labels = (
             np.load(folder / name, mmap_mode="c" if name.endswith("_images.npy") else None) for name in ARRAYS
         )
-    except (OSError, ValueError) as error:
+        train_names, test_names = _read_names(folder) if NAMES_FILE in manifest["files"] else (None, None)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"the dataset in {folder} is corrupt ({error}); fetch it again") from error
     return Dataset(
         manifest["name"],
-        LabelledImages(train_images, train_labels),
-        LabelledImages(test_images, test_labels),
+        LabelledImages(train_images, train_labels, train_names),
+        LabelledImages(test_images, test_labels, test_names),
         tuple(manifest["classes"]),
     )
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of the dataset in `folder`, once every array's sha256 agrees with it; else `DataError`."""
+    """The manifest of the dataset in `folder`, once the sha256 of every file in it agrees; else `DataError`."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        sums = {name: str(manifest["files"][name]["sha256"]) for name in ARRAYS}
+        names = (NAMES_FILE,) if NAMES_FILE in manifest["files"] else ()
+        sums = {name: str(manifest["files"][name]["sha256"]) for name in (*ARRAYS, *names)}
         if not isinstance(manifest["name"], str) or not all(isinstance(c, str) for c in manifest["classes"]):
             raise TypeError("name or classes are not text")
     except FileNotFoundError as error:
@@ -134,8 +143,12 @@ def write(dataset: Dataset, folder: Path) -> Path:
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
             file.write(array.data)
         files[name] = {"shape": list(array.shape), "sha256": _sha256(folder / name)}
+    if dataset.train.names is not None and dataset.test.names is not None:
+        names = {"train": dataset.train.names, "test": dataset.test.names}
+        _write_json(folder / NAMES_FILE, names)
+        files[NAMES_FILE] = {"sha256": _sha256(folder / NAMES_FILE)}
     manifest = {"name": dataset.name, "classes": list(dataset.classes), "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_json(folder / MANIFEST, manifest)
     return folder
 
 
@@ -188,6 +201,15 @@ def reason(error: BaseException) -> str:
         return reason(inner)
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())[:400]
+
+
+def _read_names(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
+    return tuple(names["train"]), tuple(names["test"])
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _sha256(path: Path) -> str:

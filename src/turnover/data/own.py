@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def own_dataset(name: str) -> Dataset:
 
     Grey images give one channel; if any is coloured, all become RGB. Where no split is given, about 10 % of
     the examples are the test part, chosen by a hash of their name: adding images moves no other image.
+    Both parts have names: the files' paths relative to the folder, or as the table has them.
     Raises `DataError` that names the file or column at fault.
     """
     kind, _, place = name.partition(":")
@@ -53,7 +55,7 @@ def own_dataset(name: str) -> Dataset:
         raise DataError(f"{path} holds no image; {_LAYOUT[kind]}")
     classes = tuple(sorted({row.label for row in rows}, key=_by_number(row.label for row in rows)))
     if len(classes) < 2:
-        raise DataError(f"{path} holds one class only, {classes[0]!r}, not two or more. {_LAYOUT[kind]}")
+        raise DataError(f"{path} holds one class only, {classes[0]!r}, not two or more; {_LAYOUT[kind]}")
     test = _is_test(rows)
     for label in classes:
         if not any(row.label == label and not out for row, out in zip(rows, test, strict=True)):
@@ -63,28 +65,35 @@ def own_dataset(name: str) -> Dataset:
     images = _read(rows)
     index = {label: number for number, label in enumerate(classes)}
     labels = np.array([index[row.label] for row in rows], dtype=np.int64)
-    train_part = LabelledImages(images[~test], labels[~test])
-    return Dataset(name, train_part, LabelledImages(images[test], labels[test]), classes)
+    # A name that is no valid UTF-8 could be written neither to json nor to parquet.
+    names = [row.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for row in rows]
+    train_part, test_part = (
+        LabelledImages(images[part], labels[part], tuple(itertools.compress(names, part))) for part in (~test, test)
+    )
+    return Dataset(name, train_part, test_part, classes)
 
 
 _LAYOUT = {
-    "folder": "A folder holds class/name.png, or train/class/name.png and test/class/name.png.",
-    "table": "A table has the columns path, label and, if wanted, split.",
+    "folder": "a folder holds class/name.png, or train/class/name.png and test/class/name.png",
+    "table": "a table has the columns path, label and, if wanted, split",
+}
+
+
+# What folders of a split are called, in lower case, and the part that they are.
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
 }
 
 
 def _folder(root: Path) -> list[Row]:
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; {_LAYOUT['folder']}")
-    splits: tuple[str | None, ...] = (None,)
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        splits = ("train", "test")
     rows: list[Row] = []
     others: list[Path] = []
-    for split in splits:
-        top = root / split if split else root
-        folders = [path for path in top.iterdir() if path.is_dir() and not path.name.startswith(".")]
-        for folder in sorted(folders):
+    for top, split in _tops(root):
+        for folder in _folders(top):
             files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
             found = [path for path in files if path.suffix.lower() in SUFFIXES]
             others += [path for path in files if path.suffix.lower() not in SUFFIXES]
@@ -96,17 +105,57 @@ def _folder(root: Path) -> list[Row]:
     return rows
 
 
+def _tops(root: Path) -> list[tuple[Path, str | None]]:
+    """The folders that hold class folders, each with its split: `root` alone, unless it holds folders of splits."""
+    folders = _folders(root)
+    named = [(folder, _SPLITS[folder.name.lower()]) for folder in folders if folder.name.lower() in _SPLITS]
+    if not named:
+        return [(root, None)]
+    if len(named) == 1 < len(folders) and _holds_images(named[0][0]):  # a class among others: CIFAR-100 has trains
+        return [(root, None)]
+    parts: dict[str, Path] = {}
+    for folder, part in named:
+        if part in parts:
+            raise DataError(f"{parts[part]} and {folder} are both the {part} part; merge them")
+        parts[part] = folder
+    if "train" not in parts:
+        raise DataError(f"{root} holds the split {named[0][0].name}, but no train; {_LAYOUT['folder']}")
+    if "validation" in parts:
+        name, train = parts["validation"].name, parts["train"].name
+        cure = (
+            f"merge it into {train} or remove it" if "test" in parts else f"rename it to test or merge it with {train}"
+        )
+        raise DataError(f"{root} holds the split {name}, but there are two parts only, train and test; {cure}")
+    if "test" not in parts:
+        raise DataError(
+            f"{root} holds the split {parts['train'].name}, but no test; add test, or name the folder "
+            f"{parts['train']} itself, of which about {TEST_SHARE:.0%} become the test part"
+        )
+    passed = [folder for folder in folders if folder not in parts.values()]
+    if passed:
+        log.warning("%s: passed over %s, which is neither train nor test", root, ", ".join(map(str, passed)))
+    return [(parts["train"], "train"), (parts["test"], "test")]
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.is_file() and path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+
+
+def _folders(top: Path) -> list[Path]:
+    return sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _table(path: Path) -> list[Row]:
     if not path.is_file():
         raise DataError(f"there is no table {path}; {_LAYOUT['table']}")
     columns, records = _records(path)
     for column in ("path", "label"):
         if column not in columns:
-            raise DataError(f"{path} has no column {column!r}, only {', '.join(columns) or 'none'}. {_LAYOUT['table']}")
+            raise DataError(f"{path} has no column {column!r}, only {', '.join(columns) or 'none'}; {_LAYOUT['table']}")
     for column in columns:
         if column not in ("path", "label", "split"):
             # Not passed over: a mistyped "split" would quietly get a split by hash.
-            raise DataError(f"{path} has an unknown column {column!r}; remove it. {_LAYOUT['table']}")
+            raise DataError(f"{path} has an unknown column {column!r}; remove it, as {_LAYOUT['table']}")
     rows: dict[str, Row] = {}
     for number, record in enumerate(records, 1):
         for column in columns:

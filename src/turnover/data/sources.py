@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from turnover.data import fashion, own, standard
 from turnover.data.dataset import (
     ARRAYS,
     MANIFEST,
+    NAMES_FILE,
     DataError,
     Dataset,
     LabelledImages,
@@ -54,12 +56,18 @@ def fetch(name: str, folder: Path, *, local: Path | None = None, progress: bool 
     return folder
 
 
+def local_files() -> Path | None:
+    """`local` of `fetch` as the environment variable TURNOVER_DATA has it; None where it is empty or not set."""
+    place = os.environ.get("TURNOVER_DATA")
+    return Path(place) if place else None
+
+
 def _stands(name: str, folder: Path) -> bool:
     """Whether `folder` holds the verified dataset `name`; `DataError` where it holds something else."""
     try:
         if not folder.exists():
             return False
-        strangers = sorted({path.name for path in folder.iterdir()} - {MANIFEST, *ARRAYS})
+        strangers = sorted({path.name for path in folder.iterdir()} - {MANIFEST, NAMES_FILE, *ARRAYS})
     except OSError as error:
         raise cannot_write(folder, error) from error
     if strangers:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from turnover.checks import check_inputs
 from turnover.influence.features import Features, features_of, spectrum
 from turnover.influence.scorer import device_of
 from turnover.influence.store import Inputs
@@ -86,9 +87,15 @@ def similarity(model: nn.Module, train: int, localized: Localized | Inputs) -> S
     """The factors that the argument `localized` of `influence` and `summarize` asks for.
 
     Raises:
+        TypeError: `localized` holds no inputs.
         ValueError: there are not as many inputs as training examples, `train`.
     """
+    if isinstance(localized, bool):
+        raise TypeError(f"localized={localized}: pass the inputs of the training examples, or None for raw scores")
     settings = localized if isinstance(localized, Localized) else Localized(localized)
+    check_inputs(settings.x_train, "localized" if settings is not localized else "x_train")
+    if settings.reference is not None:
+        check_inputs(settings.reference, "reference")
     if len(settings.x_train) != train:
         raise ValueError(f"{train} training examples but {len(settings.x_train)} inputs to localize: pass one for each")
     return Similarity(model, settings)
@@ -122,6 +129,8 @@ def localize(
     Raises:
         ValueError: shapes do not fit, a setting is out of range, or the model has no features to compare.
     """
+    check_inputs(x_train, "x_train")
+    check_inputs(x_target, "x_target")
     if influence.shape != (len(x_train), len(x_target)):
         raise ValueError(
             f"influence has shape {tuple(influence.shape)}, but there are {len(x_train)} training examples and "

@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from turnover.checks import check_inputs, check_labels
 from turnover.influence.features import Features, features_of, spectrum
 from turnover.influence.localization import RIDGE
 from turnover.influence.store import Inputs
@@ -50,7 +51,10 @@ def neighbourhood(
 
     Raises:
         ValueError: lengths differ, a setting is not positive, or the model has no features to compare.
+        TypeError: `x_train` is no tensor, or labels are not an integer tensor.
     """
+    check_inputs(x_train, "x_train")
+    y_train = check_labels(y_train, name="y_train")
     if len(x_train) != len(y_train):
         raise ValueError(f"{len(x_train)} training examples but {len(y_train)} labels: pass one for each")
     for name, value in (("ridge", ridge), ("sharpness", sharpness), ("leverage_ridge", leverage_ridge)):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from turnover.dropout import masked_layers
+from turnover.checks import check_example_ids, check_inputs, check_labels
+from turnover.dropout import masked_layers, subnetwork
+from turnover.errors import UserError
 from turnover.influence.chain import read_chain
 from turnover.influence.fused import pays
 from turnover.influence.general import GeneralScorer
@@ -14,8 +16,7 @@ from turnover.influence.localization import Localized, similarity
 from turnover.influence.scorer import DTYPES, Measure, Precision, Scorer, device_of, evaluating
 from turnover.influence.slim import SlimScorer
 from turnover.influence.store import Inputs
-from turnover.masks import check_ids
-from turnover.outputs import features_and_logits, masked_head
+from turnover.outputs import features_and_logits, masked_head, refuse_unreached
 
 DEFAULT_MEMORY = 1 << 30
 # Below so many targets, cutting a network out for every training example costs more than it saves.
@@ -38,9 +39,9 @@ def influence(
 
     Args:
         model: a network with turn-over dropout.
-        train_ids: ids [train] of training examples, in any order.
+        train_ids: ids [train] of training examples, in any order, each once.
         x: inputs of the targets [target, ...], as the model takes them.
-        y: labels of the targets, integers [target].
+        y: labels of the targets, integers [target] of any type.
         measure: "loss": L(~m(i), t) - L(m(i), t) in nats. "margin": margin(m(i), t) - margin(~m(i), t).
         precision: of the matrix products.
         memory: bytes of scratch, beside the result.
@@ -52,10 +53,12 @@ def influence(
         float32 [train, target], on the CPU. Positive: the training example helps.
 
     Raises:
-        ValueError: an argument is out of range or shapes do not fit; the model has no turn-over dropout.
-        TypeError: ids or labels are not integers.
+        ValueError: an argument is out of range, an id is repeated or shapes do not fit; the model has no turn-over
+            dropout, or its forward pass reaches none of it; its output for a target is NaN or infinite.
+        TypeError: inputs are no tensors, or ids or labels are not integer tensors.
     """
     scorer = make_scorer(model, train_ids, x, y, measure, precision, fused)
+    y = y.long()
     out = torch.empty(len(train_ids), len(y))
     near = None if localized is None else similarity(model, len(train_ids), localized)
     height, width = scorer.block(len(y), memory)
@@ -67,6 +70,8 @@ def influence(
         for top in range(0, len(train_ids), height):
             rows = slice(top, min(top + height, len(train_ids)))
             tile = scorer.tile(rows, prepared)
+            if top == 0:
+                refuse_not_finite(tile[0], left)
             if near is not None and targets is not None:
                 tile *= near.factor(rows, targets)
             out[rows, columns] = tile.cpu()
@@ -89,16 +94,16 @@ def make_scorer(
     if fused is None:
         fused = pays(len(train_ids) * len(y))
     device = device_of(model)
-    masked = masked_head(model)
+    masked, features = masked_head(model), None
     with evaluating(model):
         if masked is not None:
             features, logits = features_and_logits(model, masked.linear, x[:1].to(device))
-        else:
-            features, logits = None, model(x[:1].to(device))
+        if features is None:
+            with subnetwork(model, train_ids[:1]):
+                logits = model(x[:1].to(device))
+            refuse_unreached(model)
     classes = logits.shape[-1]
-    low, high = int(y.min()), int(y.max())
-    if low < 0 or high >= classes:
-        raise ValueError(f"labels run from {low} to {high}, but the model has {classes} classes")
+    y = check_labels(y, classes, "y")
     if masked is not None and features is not None:
         return HeadScorer(model, masked, train_ids, measure, precision, fused)
     general = GeneralScorer(model, train_ids, classes, measure, precision)
@@ -121,14 +126,40 @@ def _agree(one: Scorer, other: Scorer, x: Tensor, y: Tensor) -> bool:
 
 def check_arguments(train_ids: Tensor, x: Inputs, y: Tensor, measure: str, precision: str) -> None:
     """Raise what `influence` documents."""
-    check_ids(train_ids)
-    if y.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8) or y.dim() != 1:
-        raise TypeError(f"labels must be one-dimensional integers, got {y.dtype} of shape {tuple(y.shape)}")
+    check_example_ids(train_ids, "train_ids")
+    check_inputs(x)
+    check_labels(y, name="y")
     if len(x) != len(y):
         raise ValueError(f"{len(x)} targets but {len(y)} labels: pass one label for each target")
     if not len(y) or not len(train_ids):
         raise ValueError(f"{len(train_ids)} training examples and {len(y)} targets: there must be some of both")
+    if not isinstance(measure, str):
+        raise ValueError(
+            f'measure must be "loss" or "margin", got a {type(measure).__name__}: inputs of the training examples are '
+            "the argument localized"
+        )
     if measure not in ("loss", "margin"):
         raise ValueError(f'measure={measure!r}: use "loss" or "margin"')
     if precision not in DTYPES:
         raise ValueError(f'precision={precision!r}: use "float32" or "bfloat16"')
+
+
+def refuse_not_finite(scores: Tensor, first: int) -> None:
+    """Raise where scores are NaN or infinite.
+
+    A target whose output is not finite spoils every score of it, as exposed and flipped units together are all units:
+    so the scores of a single training example tell, at no cost.
+
+    Args:
+        scores: of one training example [target].
+        first: the place of the first of these targets in `x`.
+
+    Raises:
+        UserError: names the first such target.
+    """
+    wrong = ~scores.isfinite()
+    if bool(wrong.any()):
+        raise UserError(
+            f"the network's output for target {first + int(wrong.nonzero()[0])} is NaN or infinite: did the training "
+            "diverge, or does x hold NaN or huge values there?"
+        )

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.checks import check_labels
 from turnover.influence import sharding
 from turnover.influence.localization import Localized, Similarity, similarity
-from turnover.influence.pairs import DEFAULT_MEMORY, make_scorer
+from turnover.influence.pairs import DEFAULT_MEMORY, make_scorer, refuse_not_finite
 from turnover.influence.reductions import TopK, Totals
 from turnover.influence.scorer import Measure, Precision, Scorer, device_of
 from turnover.influence.store import Grid, Inputs, ScoreStore, fingerprint
@@ -74,8 +75,8 @@ def summarize(
     Args:
         models: a network with turn-over dropout, or several (seeds, checkpoints): their scores are averaged
             pair by pair.
-        train_ids: ids [train] of training examples, in any order; results keep it.
-        train_labels: labels [train] that the examples were trained with.
+        train_ids: ids [train] of training examples, in any order, each once; results keep it.
+        train_labels: labels [train] that the examples were trained with, integers of any type.
         x: inputs of the targets [target, ...], as the models take them; see `Inputs`.
         y: labels of the targets [target].
         measure: "loss" (nats) or "margin" (logits); see `influence`.
@@ -102,12 +103,14 @@ def summarize(
     networks = [models] if isinstance(models, nn.Module) else list(models)
     if not networks:
         raise ValueError("no model was given")
-    if train_labels.shape != train_ids.shape:
+    train_labels = check_labels(train_labels, name="train_labels")
+    if len(train_labels) != len(train_ids):
         raise ValueError(f"{len(train_ids)} training ids but {len(train_labels)} training labels")
     scorers = [make_scorer(m, train_ids, x, y, measure, precision, fused) for m in networks]
     classes = scorers[0].classes
     if any(s.classes != classes for s in scorers):
         raise ValueError(f"the models have different numbers of classes: {[s.classes for s in scorers]}")
+    y, train_labels = y.long(), check_labels(train_labels, classes)
     near = [] if localized is None else [similarity(m, len(train_ids), localized) for m in networks]
     device, shard = device_of(networks[0]), sharding.shard()
     train, targets = len(train_ids), len(y)
@@ -144,6 +147,8 @@ def summarize(
                 for number, tile in enumerate(tiles):
                     totals.update(number, row, tile, one_hot)
                 mean, error = _mean_and_error(tiles)
+                if row.start == 0:
+                    refuse_not_finite(mean[0], columns.start)
                 helpful.update(columns, row.start, mean, error)
                 harmful.update(columns, row.start, mean, error)
                 if top_targets:

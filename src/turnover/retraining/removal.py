@@ -29,24 +29,24 @@ def removal_orders(score: np.ndarray, labels: np.ndarray, seed: int) -> dict[str
 
     Args:
         score: [n], such as memorization. Of equal ones, the earlier example comes first.
-        labels: [n]; ``balanced_random`` takes from every class in proportion to its size, to within one example.
+        labels: [n], for the balanced orders.
         seed: of the random orders.
 
     Returns:
-        For ``most_memorized``, ``least_memorized``, ``random`` and ``balanced_random``: a permutation of the n rows.
+        For ``most_memorized``, ``least_memorized``, ``random``, and the same three ``balanced_...``, which take from
+        every class in proportion to its size, to within one example: a permutation of the n rows. Memorization differs
+        between classes, so that without balance the most and the least memorized are also other classes.
     """
     rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(score))
-    again = rng.permutation(len(score))
-    place = np.empty(len(score))
-    for label in np.unique(labels):
-        rows = again[labels[again] == label]
-        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)  # evenly spread from 0 to 1, in every class
+    shuffled, shuffled_again = rng.permutation(len(score)), rng.permutation(len(score))
+    most, least = np.argsort(-score, kind="stable"), np.argsort(score, kind="stable")
     return {
-        "most_memorized": np.argsort(-score, kind="stable"),
-        "least_memorized": np.argsort(score, kind="stable"),
+        "most_memorized": most,
+        "least_memorized": least,
         "random": shuffled,
-        "balanced_random": again[np.argsort(place[again], kind="stable")],
+        "balanced_most_memorized": _balanced(most, labels),
+        "balanced_least_memorized": _balanced(least, labels),
+        "balanced_random": _balanced(shuffled_again, labels),
     }
 
 
@@ -72,6 +72,15 @@ def cleansings(wrong: np.ndarray, suspicion: np.ndarray, orders: Mapping[str, np
     yield Removal("flagged", "remove", fraction, ~_chosen(np.argsort(-suspicion, kind="stable"), count))
     yield Removal("oracle", "remove", fraction, ~wrong)
     yield Removal("random", "remove", fraction, ~_chosen(orders["random"], count))
+
+
+def _balanced(order: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """`order` rearranged so that every class is spread evenly over it; within a class it stays."""
+    place = np.empty(len(order))
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return order[np.argsort(place[order], kind="stable")]
 
 
 def _chosen(order: np.ndarray, count: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
+from safetensors.numpy import save_file
 
 from study.scenario import Scenario, save_scenario
 
@@ -43,6 +44,7 @@ def make_repository(
     params = yaml.load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     params["scenarios"], params["placements"], params["seeds"] = list(scenarios), list(placements), list(seeds)
     params["labels"]["noise"] = dict(scenarios)
+    params["removal"]["scenarios"] = list(scenarios)
     params["data"].update(train=TRAIN, placebo=PLACEBO, heldout=HELDOUT)
     params["training"].update(epochs=EPOCHS[-1], batch_size=20)
     params["estimate"]["influence"].update(targets=HELDOUT, targets_all_layers=FEW)
@@ -67,7 +69,8 @@ def make_repository(
 
 def _removals(name: str, noise: float, seed: int) -> Iterator[tuple[object, ...]]:
     """Accuracy falls with what is removed, most with the most memorized; with noise it rises instead."""
-    worth = {"most_memorized": -0.5 if noise else 1.0, "least_memorized": 0.1, "random": 0.4, "balanced_random": 0.4}
+    worth = {"most_memorized": -0.5 if noise else 1.0, "least_memorized": 0.1, "random": 0.4}
+    worth |= {f"balanced_{order}": of for order, of in worth.items()}
     yield name, seed, "none", "remove", 0.0, TRAIN, 0.85 + 0.01 * seed, 0.5
     for fraction in (0.1, 0.4):
         for place, (order, of) in enumerate(worth.items()):
@@ -139,8 +142,9 @@ def _run(root: Path, scenario: Scenario, name: str, rng: np.random.Generator) ->
     _influence(root / f"scores/{name}/influence", scenario, hard, rng)
     sample = np.arange(0, TRAIN, 2)
     cosines = {of: rng.uniform(-0.1, 0.3, (3, len(sample) * (len(sample) - 1) // 2)) for of in ("exposed", "full")}
-    held = {of: values.astype(np.float16) for of, values in cosines.items()}
-    np.savez(_made(root / f"gradients/{name}.npz"), ids=sample, epochs=np.array([0, 2, 5]), **held)
+    held: dict[str, np.ndarray] = {of: values.astype(np.float16) for of, values in cosines.items()}
+    held |= {"ids": sample, "epochs": np.array([0, 2, 5])}
+    save_file(held, _made(root / f"gradients/{name}.safetensors"))
     _metrics(root, name, int(name[-1]), examples, last)
 
 

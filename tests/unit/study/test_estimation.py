@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from study.context import Run
 from study.estimation import influence_on_heldout, metrics_of, over_training, score_examples
 from study.networks import Architecture, make_network
-from study.params import InfluenceParams, ModelParams
+from study.params import SCORES, InfluenceParams, ModelParams
 from study.scenario import Scenario
 from turnover import influence, localize, neighbourhood
 from turnover.data.batches import Examples
@@ -146,6 +146,7 @@ def test_the_whole_training_beside_the_last_checkpoint() -> None:
     scores = score_examples(model, made, CPU)
     found = over_training(scores, dynamics.frame().sample(frac=1.0, random_state=0), model, made, CPU)
     pd.testing.assert_frame_equal(found[scores.columns], scores)
+    assert set(found.columns) == {"id", "split", "given", "original", "is_random", *SCORES}
     recorded = dynamics.frame()
     for row in (0, 5, 16):
         at = recorded[(recorded["id"] == row) & (recorded["epoch"] > 0)]

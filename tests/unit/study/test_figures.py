@@ -48,7 +48,7 @@ def test_second_run_writes_the_same_bytes_and_leaves_nothing_beside(repository: 
 
 def test_figures_come_as_svg_and_png_with_their_data(repository: Path) -> None:
     folder = repository / "reports/figures"
-    claims = ("learning-time", "speed", "gradients", "removal", "cleansing", "influence-by-decile")
+    claims = ("learning-time", "speed", "gradients", "removal", "removal-loss", "cleansing", "influence-by-decile")
     others = ("curves-mixed-head", "memorization-real", "memorization-over-training", "detection-mixed", "cost")
     for name in (*claims, *others):
         assert (folder / f"{name}.svg").stat().st_size < 150_000
@@ -223,15 +223,20 @@ def test_a_missing_table_is_one_clear_sentence(tmp_path: Path, capsys: pytest.Ca
     assert not (root / "reports/figures").exists()
     table = pd.read_csv(root / "reports/metrics/removal.csv")
     table.drop(columns="order").to_csv(root / "reports/metrics/removal.csv", index=False)
-    (root / "gradients/real-head-0.npz").write_bytes(b"not really")
+    (root / "gradients/real-head-0.safetensors").write_bytes(b"not really")
     (root / "scores/mixed-all-1/influence/totals.parquet").unlink()
     for says, path in (
         ("dynamics/real-head-0.parquet is missing", "dynamics/real-head-0.parquet"),
         ("totals.parquet is missing", "scores/mixed-all-1/influence/totals.parquet"),
-        ("real-head-0.npz is corrupt", "gradients/real-head-0.npz"),
+        ("real-head-0.safetensors is corrupt", "gradients/real-head-0.safetensors"),
     ):
         assert run_stage(findings.run, "findings", {}, root=root) == 1
         assert says in capsys.readouterr().err
         (root / path).write_bytes((root / path.replace("-0.", "-1.").replace("all-1", "all-0")).read_bytes())
     assert run_stage(findings.run, "findings", {}, root=root) == 1
     assert "removal.csv lacks the column 'order'" in capsys.readouterr().err
+    similar = root / "gradients/mixed-all-1.safetensors"
+    for cut in (similar.read_bytes()[:-100], b""):  # what a full disk leaves
+        similar.write_bytes(cut)
+        assert run_stage(findings.run, "findings", {}, root=root) == 1
+        assert "mixed-all-1.safetensors is corrupt" in capsys.readouterr().err

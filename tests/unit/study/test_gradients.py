@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from study.gradients import sample_ids, save_similarity, watch_gradients
 from study.params import GradientsParams
@@ -43,11 +44,12 @@ def test_the_file_says_whose_similarities_it_holds(tmp_path: Path) -> None:
     model = insert(build("mlp", (1, 8, 8), 2, hidden=16, layers=2), "head")
     for epoch in range(4):
         recorder.record(epoch, model)
-    save_similarity(tmp_path / "run.npz", recorder)
-    with np.load(tmp_path / "run.npz") as held:
-        assert held["epochs"].tolist() == [0, 1, 2, 3]
-        assert sorted(held["ids"]) == sample_ids(scenario, 10).tolist()
-        assert held["exposed"].shape == held["full"].shape == (4, 45)
-    before = (tmp_path / "run.npz").read_bytes()
-    save_similarity(tmp_path / "run.npz", recorder)
-    assert (tmp_path / "run.npz").read_bytes() == before
+    path = tmp_path / "run.safetensors"
+    save_similarity(path, recorder)
+    held = load_file(path)
+    assert held["epochs"].tolist() == [0, 1, 2, 3]
+    assert sorted(held["ids"]) == sample_ids(scenario, 10).tolist()
+    assert held["exposed"].shape == held["full"].shape == (4, 45)
+    before = path.read_bytes()
+    save_similarity(path, recorder)
+    assert path.read_bytes() == before

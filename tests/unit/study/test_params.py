@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.context import read_yaml
+from study.findings.learning import EARLY
 from study.networks import check_networks
-from study.params import ParamsError, check_params, placement_after
+from study.params import EARLY_EPOCHS, ParamsError, check_params, placement_after
 
-RAW = read_yaml(Path(__file__).resolve().parents[3] / "params.yaml")
+ROOT = Path(__file__).resolve().parents[3]
+RAW = read_yaml(ROOT / "params.yaml")
 
 
 def with_value(path: str, value: Any) -> Any:
@@ -36,7 +40,35 @@ def with_value(path: str, value: Any) -> Any:
         ("training.epochs", "ten", "training.epochs: 'ten' is not allowed: it should be a valid integer"),
         ("training.epochs", True, "training.epochs: True is not allowed"),
         ("training.batch_size", 10**6, "training.batch_size: 1000000 is more than data.train="),
-        ("training.device", "gpu", "training.device: 'gpu' is not allowed"),
+        (
+            "training.device", "gpu",
+            "training.device: 'gpu' is not allowed: it should be auto, cpu, cuda, cuda:N or mps",
+        ),
+        ("retrain.device", "auto", "retrain.device: 'auto' is not allowed: it should be cpu, cuda or cuda:N"),
+        ("scenarios", ["A"], "scenarios.0: 'A' is not allowed: it should be lower-case letters, digits and _ only"),
+        (
+            "training.dynamics_epochs", [1, 2, 5, 15],
+            "training.dynamics_epochs: [1, 2, 5, 15] is not allowed: it lacks 0, 3, and the findings measure",
+        ),
+        ("training.dynamics_epochs", [0, 2, 3], "it lacks 1, and the findings measure"),
+        (
+            "training.dynamics_epochs", [0, 1, 3, 99],
+            "training.dynamics_epochs: 99 is not allowed: epochs run from 0 to 15",
+        ),
+        ("training.dynamics_epochs", [0, 1, 3, -1], "it should be greater than or equal to 0"),
+        (
+            "removal.scenarios", ["real", "mixd"],
+            "removal.scenarios: 'mixd' is not allowed: it should be a scenario of labels.noise, real, mixed, random: "
+            "did you mean 'mixed'?",
+        ),
+        ("removal.score", "probabilty", "removal.score: 'probabilty' is not allowed: it should be one of loss, "),
+        ("removal.score", "probabilty", "did you mean 'probability'?"),
+        ("removal.score", "split", "removal.score: 'split' is not allowed: it should be one of loss, probability,"),
+        (
+            "validation.validation_digits.dataset", "digit",
+            "validation.validation_digits.dataset: 'digit' is not allowed: it should be one of fashion-mnist",
+        ),
+        ("validation.validation_digits.dataset", "digit", "did you mean 'digits'?"),
         ("training.keep_checkpoints", [99], "training.keep_checkpoints: 99 is more than training.epochs="),
         ("training.augmentation", {"crop": -1}, "training.augmentation.crop: -1 is not allowed: it should be greater"),
         ("training.augmentation", {"flop": True}, "training.augmentation.flop is not a setting: did you mean 'flip'?"),
@@ -47,18 +79,65 @@ def with_value(path: str, value: Any) -> Any:
         ("seeds", [], "seeds: [] is not allowed"),
         ("seeds", 3, "seeds: 3 is not allowed: it should be a valid list"),
         ("placements", ["dropout"], "placements: 'dropout' is the control's name"),
-        ("placements", ["a b"], "placements.0: 'a b' is not allowed"),
+        ("placements", ["a b"], "placements.0: 'a b' is not allowed: it should be head, all, or module names joined"),
         ("data.dataset", "imagenet", "data.dataset: 'imagenet' is not allowed: it should be one of fashion-mnist"),
         ("validation_sets", ["mixed"], "validation_sets: 'mixed' is the name of something else under data/"),
         ("validation_sets", ["kmnist"], "validation: there is no set 'kmnist'; it has ['validation',"),
         ("retrain.networks", 1, "retrain.networks: 1 is not allowed: it should be greater than or equal to 4"),
         ("estimate.influence.targets", 9999, "estimate.influence.targets: 9999 is more than data.heldout="),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_setting_names_key_value_and_what_is_allowed(path: str, value: Any, message: str) -> None:
     with pytest.raises(ParamsError) as caught:
         check_params(with_value(path, value))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("training.dynamics_epochs", [0, 1, 3]),
+        ("training.dynamics_epochs", [0, 1, 2, 3, 5, 15]),
+        ("training.dynamics_epochs", "all"),
+        ("training.device", "cuda:1"),
+        ("removal.scenarios", ["random"]),
+        ("removal.score", "sharpened"),
+        ("validation.validation.dataset", "folder:somewhere"),
+        ("data.dataset", "table:images.csv"),
+    ],
+)
+def test_what_is_allowed_passes(path: str, value: Any) -> None:
+    check_params(with_value(path, value))
+
+
+@pytest.mark.parametrize(("epochs", "listed"), [(3, [0, 1]), (2, [0, 1]), (1, [0]), (5, [0, 1, 3])])
+def test_the_last_epoch_is_recorded_without_being_asked_for(epochs: int, listed: list[int]) -> None:
+    raw = with_value("training.epochs", epochs)
+    raw["training"]["dynamics_epochs"] = listed
+    check_params(raw)
+
+
+@pytest.mark.parametrize(("epochs", "listed"), [(2, [1]), (2, [0]), (1, []), (9, [0, 1, 9])])
+def test_the_epochs_that_the_findings_measure_must_be_recorded(epochs: int, listed: list[int]) -> None:
+    raw = with_value("training.epochs", epochs)
+    raw["training"]["dynamics_epochs"] = listed
+    with pytest.raises(ParamsError, match="training.dynamics_epochs: .* it lacks"):
+        check_params(raw)
+
+
+def test_removals_need_a_scenario_that_runs() -> None:
+    raw = with_value("scenarios", ["random"])
+    with pytest.raises(ParamsError, match="removal.scenarios: none of real, mixed is in scenarios, random"):
+        check_params(raw)
+
+
+def test_the_epochs_that_must_be_recorded_are_those_of_the_findings() -> None:
+    assert EARLY_EPOCHS == (0, 1, EARLY)
+
+
+def test_settings_are_checked_without_torch() -> None:
+    code = "import sys; from study.context import load_params; from pathlib import Path; load_params(Path('.')); "
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], cwd=ROOT, check=True)
 
 
 def test_a_missing_setting_is_named() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from study import prepare as prepare_module
 from study.context import load_params
 from study.params import ParamsError
 from study.prepare import leftovers, prepare
@@ -49,6 +51,23 @@ def test_preparing_removes_them_and_says_so(root: Path, capsys: pytest.CaptureFi
     assert all(f"removing {name}:" in said for name in EXPECTED)
     assert not leftovers(root, load_params(root))
     assert (root / "models/mixed-head-0/x").exists()
+
+
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--dry", 2), ("data", 2)])
+def test_asking_for_help_or_for_what_there_is_not_removes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, status: int
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(sys, "argv", ["prepare", argument])
+    with pytest.raises(SystemExit) as ended:
+        prepare_module.main()
+    assert ended.value.code == status
+    said = capsys.readouterr()
+    assert "python -m study.prepare" in said.out + said.err
+    assert (root / "data/gone").exists()
+    monkeypatch.setattr(sys, "argv", ["prepare"])
+    assert prepare_module.main() == 0
+    assert not (root / "data/gone").exists()
 
 
 def test_a_wrong_setting_removes_nothing(root: Path) -> None:

@@ -84,7 +84,7 @@ def test_removal_follows_the_mean_score_and_leaves_one_table(root: Path) -> None
         "scenario", "seed", "order", "action", "fraction", "train", "heldout_accuracy", "heldout_loss",
     ]  # fmt: skip
     sizes = table.groupby(["scenario", "seed"]).size()
-    assert sizes.loc["real"].tolist() == [17, 17] and sizes.loc["mixed"].tolist() == [20, 20]
+    assert sizes.loc["real"].tolist() == [25, 25] and sizes.loc["mixed"].tolist() == [28, 28]
     assert (table[table["order"] == "none"]["train"] == TRAIN).all()
     kept = table[(table["action"] == "keep") & (table["fraction"] == 0.2)]
     assert (kept["train"] == 12).all()
@@ -118,10 +118,10 @@ def test_the_plan_takes_the_highest_mean_scores_first(root: Path) -> None:
 
 
 def test_a_score_that_is_not_there_is_one_sentence(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = (root / "params.yaml").read_text().replace("score: probability", "score: gain")
+    text = (root / "params.yaml").read_text().replace("score: probability", "score: accuracy")
     (root / "params.yaml").write_text(text)
     assert run_stage(removal, "removal", {}, root) == 1
-    assert "removal.score: 'gain' is no column of the scores; there are ['id'" in capsys.readouterr().err
+    assert "removal.score: 'accuracy' is no column of the scores; there are ['id'" in capsys.readouterr().err
 
 
 def test_retrain_writes_what_networks_on_halves_say(root: Path) -> None:

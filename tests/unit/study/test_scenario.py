@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
+from study import validation_data
+from study.context import Stage
 from study.corruption import make_scenario
 from study.params import DataParams
 from study.scenario import load_scenario, save_scenario
-from turnover.data.dataset import Dataset, LabelledImages
+from turnover.data.dataset import Dataset, LabelledImages, write
 from turnover.errors import UserError
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 DATA = DataParams(dataset="digits", train=100, placebo=40, heldout=30, seed=1)
 
 
@@ -60,6 +64,55 @@ def test_scenarios_differ_in_labels_only() -> None:
     assert np.array_equal(clean.images, noisy.images)
     assert clean.examples["original"].equals(noisy.examples["original"])
     assert not clean.examples["given"].equals(noisy.examples["given"])
+
+
+def test_names_of_the_data_set_go_with_its_examples_and_come_back(tmp_path: Path) -> None:
+    bare, names = dataset(), {part: tuple(f"{part}/{i}.png" for i in range(200)) for part in ("train", "test")}
+    named = Dataset(
+        "own",
+        LabelledImages(bare.train.images, bare.train.labels, names["train"]),
+        LabelledImages(bare.test.images, bare.test.labels, names["test"][:50]),
+        bare.classes,
+    )
+    made = make_scenario("mixed", named, DATA, fraction=0.2, kind="uniform", label_seed=0)
+    save_scenario(made, tmp_path / "mixed")
+    again = load_scenario(tmp_path / "mixed").examples
+    assert again["name"].tolist() == [f"{row.source_part}/{row.source_index}.png" for row in again.itertuples()]
+    assert again.drop(columns="name").equals(scenario(0.2).examples)
+
+
+def test_without_names_there_is_no_column_of_them() -> None:
+    assert list(scenario(0.2).examples) == [
+        "id", "split", "given", "original", "is_random", "source_part", "source_index",
+    ]  # fmt: skip
+
+
+def validation_stage(root: Path, own: str) -> Stage:
+    """A stage `validation_data` whose data set is not the study's."""
+    yaml = YAML()
+    params = yaml.load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    params["validation"]["validation"].update(dataset=own, train=10, placebo=0, heldout=10)
+    params["data"]["dataset"] = "digits"
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+    (root / "dvc.yaml").write_bytes((REPOSITORY / "dvc.yaml").read_bytes())
+    return Stage(root, "validation_data", {"validation_set": "validation"})
+
+
+def test_a_validation_set_of_another_data_set_is_looked_for_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fetched(name: str, folder: Path, *, local: Path | None = None) -> Path:
+        asked.append((name, local))
+        return write(dataset(), folder)
+
+    monkeypatch.setattr(validation_data, "fetch", fetched)
+    monkeypatch.setenv("TURNOVER_DATA", str(tmp_path / "files"))
+    validation_data.make_validation_data(validation_stage(tmp_path, "kmnist"), "validation")
+    assert asked == [("kmnist", tmp_path / "files")]
+    assert len(load_scenario(tmp_path / "data/validation").examples) == 20
 
 
 @pytest.mark.parametrize(

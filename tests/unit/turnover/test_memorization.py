@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover import combine, ensemble_memorization, insert, memorization, memorization_over_training, subnetwork
+from turnover import (
+    combine,
+    ensemble_memorization,
+    insert,
+    memorization,
+    memorization_over_training,
+    remove,
+    subnetwork,
+)
 from turnover.memorization import evaluating
 from turnover.outputs import loss_and_margin, masked_head, outputs
 
@@ -37,6 +46,10 @@ def examples() -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(9)
     x = torch.randn(ROWS, 10, generator=generator)
     return x, torch.randint(0, CLASSES, (ROWS,), generator=generator), torch.arange(ROWS) + 2**33
+
+
+X, Y, ALL = examples()
+WITH_NAN = X.clone().index_fill_(0, torch.tensor([5, 80]), torch.nan)
 
 
 def trained(seed: int = 0, steps: int = 150, rows: int = 60) -> nn.Sequential:
@@ -129,6 +142,70 @@ class TestMemorization:
             memorization(model, x, y, ids[1:])
         with pytest.raises(ValueError, match=r"no turn-over dropout: call insert"):
             memorization(nn.Linear(10, 4), x, y, ids)
+
+    @pytest.mark.parametrize(
+        ("wrong", "error", "message"),
+        [
+            (
+                {"y": Y.float()},
+                TypeError,
+                r"y must be integers, classes counted from 0, got torch\.float32: pass y\.lo",
+            ),
+            ({"y": Y > 1}, TypeError, r"y must be integers.*got torch\.bool"),
+            (
+                {"y": F.one_hot(Y)},
+                ValueError,
+                r"one label a row.*got shape \(90, 4\): of one-hot .*pass y\.argmax\(1\)",
+            ),
+            ({"y": Y.numpy()}, TypeError, r"y must be a tensor, got a numpy array: pass torch\.from_numpy\(y\)"),
+            ({"y": Y.tolist()}, TypeError, "y must be a tensor of numbers, got a list: pass torch.tensor"),
+            ({"y": Y - 1}, ValueError, r"labels run from -1 to 2, but the network has classes 0 to 3 \(4 classes\)"),
+            ({"y": Y + 1}, ValueError, "labels run from 1 to 4, but the network has classes 0 to 3"),
+            ({"x": X.numpy()}, TypeError, r"x must be a tensor, got a numpy array: pass torch\.from_numpy\(x\)"),
+            ({"x": X.tolist()}, TypeError, "x must be a tensor, or give one when sliced, got list"),
+            (
+                {"ids": ALL.numpy()},
+                TypeError,
+                r"ids must be a tensor, got a numpy array: pass torch\.from_numpy\(ids\)",
+            ),
+            ({"ids": [f"a{n}" for n in range(90)]}, TypeError, "ids must be a tensor of numbers, got a list"),
+            ({"ids": np.array(["a"] * 90)}, TypeError, "got a numpy array of <U1: pass .* numbers instead of names"),
+            ({"x": X[:0], "y": Y[:0], "ids": ALL[:0]}, ValueError, "x, y and ids are empty: pass at least one example"),
+            ({"x": WITH_NAN}, ValueError, r"row 5 \(id 8589934597\) is NaN or infinite, as for 2 of 90 rows: did the"),
+            ({"x": WITH_NAN.nan_to_num(torch.inf)}, ValueError, r"row 5 \(id 8589934597\) is NaN or infinite"),
+        ],
+    )
+    @pytest.mark.parametrize("after", ["head", "all"])
+    def test_wrong_examples(self, wrong: dict[str, Any], error: type[Exception], message: str, after: str) -> None:
+        with pytest.raises(error, match=message):
+            memorization(network(after), **{"x": X, "y": Y, "ids": ALL, **wrong})
+
+    @pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+    @pytest.mark.parametrize("after", ["head", "all"])
+    def test_labels_may_be_integers_of_any_type(self, dtype: torch.dtype, after: str) -> None:
+        model = network(after)
+        pd.testing.assert_frame_equal(memorization(model, X, Y.to(dtype), ALL), memorization(model, X, Y, ALL))
+
+    @pytest.mark.parametrize("after", ["head", ["unused"]])
+    def test_masks_that_the_forward_pass_never_reaches_are_an_error(self, after: str | list[str]) -> None:
+        model = insert(WithUnusedHead(), after)
+        with pytest.raises(
+            ValueError, match=r"never reaches the turn-over dropout inserted at 'unused', .* call remove"
+        ):
+            memorization(model, X, Y, ALL)
+        insert(remove(model), ["unused", "hidden"])  # one that counts is enough
+        assert memorization(model, X, Y, ALL)["loss"].abs().min() > 0.0
+
+
+class WithUnusedHead(nn.Module):
+    """The linear layer that is registered last is not part of the forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.classify, self.unused = nn.Linear(10, 32), nn.Linear(32, CLASSES), nn.Linear(32, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.hidden(x).relu())  # type: ignore[no-any-return]
 
 
 class TestOverTraining:

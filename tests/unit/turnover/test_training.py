@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tests.unit.turnover.small import examples, network, weights
 from turnover.data.augmentation import Augmentation
 from turnover.data.batches import Examples
-from turnover.dropout import masked_layers
+from turnover.dropout import insert, masked_layers, remove
 from turnover.dynamics import Dynamics, schedule
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
@@ -193,6 +195,53 @@ def test_a_label_outside_the_classes_is_refused() -> None:
         train(network(), bad, CONFIG)
 
 
+def test_views_of_one_example_share_its_id_and_whoever_repeats_ids_is_warned() -> None:
+    twice = replace(examples(), ids=examples().ids // 2)
+    with pytest.warns(UserWarning, match=r"ids repeat: id 500 stands there 2 times, 25 of 50 are different"):
+        train(network(), twice, replace(CONFIG, epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"labels": lambda labels: labels.float()}, TypeError, r"labels must be integers.*float32: pass labels\.long"),
+        ({"labels": lambda labels: labels > 0}, TypeError, r"labels must be integers.*got torch\.bool"),
+        ({"labels": F.one_hot}, UserError, r"got shape \(50, 3\): of one-hot .* pass labels\.argmax\(1\)"),
+        ({"labels": lambda labels: labels.numpy()}, TypeError, r"pass torch\.from_numpy\(labels\)"),
+        ({"images": lambda images: images.numpy()}, TypeError, r"pass torch\.from_numpy\(images\)"),
+        ({"ids": lambda ids: ids.numpy()}, TypeError, r"pass torch\.from_numpy\(ids\)"),
+        ({"labels": lambda labels: labels - 1}, UserError, "labels run from -1 to 1, but the network has classes 0 to"),
+    ],
+)
+def test_wrong_examples_are_refused(
+    change: dict[str, Callable[[Any], Any]], error: type[Exception], message: str
+) -> None:
+    wrong = replace(examples(), **{name: make(getattr(examples(), name)) for name, make in change.items()})
+    with pytest.raises(error, match=message):
+        train(network(), wrong, CONFIG)
+
+
+def test_ids_may_repeat_where_they_decide_no_mask() -> None:
+    data = examples()
+    assert len(train(remove(network()), replace(data, ids=data.ids // 3), CONFIG, turn_over=False)) == CONFIG.epochs
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_may_be_integers_of_any_type(dtype: torch.dtype) -> None:
+    data, models = examples(), [network(), network()]
+    for model, labels in zip(models, (data.labels, data.labels.to(dtype)), strict=True):
+        train(model, replace(data, labels=labels), CONFIG)
+    assert torch.equal(*map(weights, models))
+
+
+def test_masks_that_the_forward_pass_never_reaches_are_refused() -> None:
+    model = remove(network())
+    model.unused = nn.Linear(32, 3)
+    with pytest.raises(UserError, match="the forward pass never reaches the turn-over dropout inserted at 'unused'"):
+        train(insert(model), examples(), CONFIG)
+    train(model, examples(), CONFIG, turn_over=False)
+
+
 def test_nan_in_the_images_is_refused() -> None:
     data = examples()
     images = data.images.float()
@@ -215,6 +264,9 @@ def test_fewer_examples_than_a_batch_still_train() -> None:
         ({"batch_size": 0}, "training.batch_size=0: it must be at least 1"),
         ({"ema": 1.0}, "training.ema=1.0: it must be at least 0 and below 1"),
         ({"clip_norm": -1.0}, "training.clip_norm=-1.0: it must be positive"),
+        ({"learning_rate": 0.0}, "training.learning_rate=0.0: it must be a positive number"),
+        ({"learning_rate": float("nan")}, "training.learning_rate=nan: it must be a positive number"),
+        ({"weight_decay": -0.1}, "training.weight_decay=-0.1: it must be a number that is not negative"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(settings: dict[str, Any], message: str) -> None:

@@ -11,6 +11,7 @@ from study.context import Run
 from study.findings.inputs import Similarity, Study
 from study.params import FiguresParams
 from study.scenario import Scenario
+from turnover.retraining.removal import removal_orders
 
 SETTINGS = FiguresParams(difficulty_quantile=0.3, confidence=0.95, dpi=50, gallery=1, mistakes=1, neighbours=1)
 SEEDS = [0, 1, 2]
@@ -134,25 +135,25 @@ def _removals(seed: int, noise: float) -> Iterator[tuple[object, ...]]:
     of = rng.choice(cluster, 1000)
     targets, expected = centres[of] + rng.normal(0, 1, (1000, 12)), np.where(of < CLASSES, of, of % CLASSES)
 
-    def accuracy(kept: np.ndarray) -> float:
+    def judged(kept: np.ndarray) -> tuple[float, float]:
+        """Held-out accuracy, and loss if the neighbour's label is given a probability of .9."""
         distances = ((targets[:, None] - x[kept][None]) ** 2).sum(2)
-        nearest = np.argsort(distances, axis=1)[:, :1]
-        return float((given[kept][nearest[:, 0]] == expected).mean())
+        right = given[kept][distances.argmin(1)] == expected
+        return float(right.mean()), float(-np.log(np.where(right, 0.9, 0.1 / (CLASSES - 1))).mean())
 
     between = ((x[:, None] - x[None]) ** 2).sum(2)
     np.fill_diagonal(between, np.inf)
     others = np.argsort(between, axis=1)[:, :7]
     memorized = (given[others] != given[:, None]).mean(1) + rng.uniform(0, 1e-3, TRAIN)
-    most = np.argsort(-memorized, kind="stable")
-    orders = {"most_memorized": most, "least_memorized": most[::-1], "random": rng.permutation(TRAIN)}
+    orders = removal_orders(memorized, given, seed)
     name = "mixed" if noise else "real"
-    yield name, seed, "none", "remove", 0.0, TRAIN, accuracy(np.arange(TRAIN)), 0.0
+    yield name, seed, "none", "remove", 0.0, TRAIN, *judged(np.arange(TRAIN))
     for fraction in (0.05, 0.1, 0.2):
         count = round(fraction * TRAIN)
         for order, ids in orders.items():
-            yield name, seed, order, "remove", fraction, TRAIN - count, accuracy(ids[count:]), 0.0
-            yield name, seed, order, "keep", fraction, count, accuracy(ids[:count]), 0.0
+            yield name, seed, order, "remove", fraction, TRAIN - count, *judged(ids[count:])
+            yield name, seed, order, "keep", fraction, count, *judged(ids[:count])
     if noise:
         left = np.setdiff1d(np.arange(TRAIN), wrong)
         for order in ("flagged", "oracle"):
-            yield name, seed, order, "remove", noise, len(left), accuracy(left), 0.0
+            yield name, seed, order, "remove", noise, len(left), *judged(left)

@@ -61,6 +61,13 @@ def test_uniquely_informative_examples_are_found_by_removing_them() -> None:
     expected = (by_hand["least_memorized"] - by_hand["most_memorized"]).mean()
     assert effect["mean"] == pytest.approx(expected, abs=1e-5)
     assert effect["mean"] > 0.05
+    assert claims["removal_loss"]["verdict"] == "supported"
+    losses = removal[removal["action"] == "remove"].pivot_table(index="seed", columns="order", values="heldout_loss")
+    for of, easier in enumerate(("least_memorized", "random", "balanced_least_memorized", "balanced_random")):
+        part = claims["removal_loss"]["comparisons"][of]
+        harder = "balanced_most_memorized" if easier.startswith("balanced") else "most_memorized"
+        assert part["effect"]["mean"] == pytest.approx((losses[harder] - losses[easier]).mean(), rel=1e-5)
+        assert part["unit"] == "nats"
     assert "turns_round" not in claims
 
 
@@ -68,10 +75,11 @@ def test_with_wrong_labels_the_effect_turns_round_and_cleansing_helps() -> None:
     _, study = neighbour_world(noise=0.15)
     found, tables = find(study, SETTINGS)
     claims = {claim["key"]: claim for claim in found["claims"]}
-    assert claims["cleansing"]["verdict"] == "supported"
+    assert claims["cleansing"]["verdict"] == claims["cleansing_loss"]["verdict"] == "supported"
     assert claims["turns_round"]["main"]["effect"]["mean"] > 0
     assert "removal" not in claims
-    flagged = tables["removal"].set_index("order").loc[["flagged", "oracle"], "mean"]
+    accuracy = tables["removal"][tables["removal"]["measure"] == "heldout_accuracy"]
+    flagged = accuracy.set_index("order").loc[["flagged", "oracle"], "mean"]
     assert flagged["flagged"] == flagged["oracle"]
 
 
@@ -79,8 +87,10 @@ def test_removals_in_shuffled_order_support_nothing() -> None:
     """The accuracies are given to orders at random: what is planted is gone."""
     removal, study = neighbour_world(noise=0.0)
     swapped = removal["seed"] == 1
+    most, least = "most_memorized", "least_memorized"
     removal.loc[swapped, "order"] = removal.loc[swapped, "order"].replace(
-        {"most_memorized": "least_memorized", "least_memorized": "most_memorized"}
+        {most: least, least: most, f"balanced_{most}": f"balanced_{least}", f"balanced_{least}": f"balanced_{most}"}
     )
     claims = _claims(study)
-    assert (claims["removal"]["verdict"], claims["removal"]["holds"]) == ("not supported", 0)
+    for key in ("removal", "removal_loss"):
+        assert (claims[key]["verdict"], claims[key]["holds"]) == ("not supported", 0)

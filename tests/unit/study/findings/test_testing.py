@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from study.findings.alignment import compare_alignment
 from study.findings.groups import finally_learned, first_learned
-from study.findings.removal import difference_table, over_random, turning_point
+from study.findings.inputs import Similarity
+from study.findings.learning import read_setting
+from study.findings.removal import ACCURACY, difference_table, over_random, turning_point
 from study.findings.testing import Comparison, draw_effects, holm, permuted_within, t_test, tails
 from study.findings.verdicts import judge
+from tests.unit.study.findings.planted import SAMPLE, planted_study
 
 
 def test_bootstrap_spreads_as_the_mean_does() -> None:
@@ -94,6 +100,42 @@ def test_definitions_that_differ_make_a_claim_mixed() -> None:
     assert (claim["verdict"], claim["holds"], claim["of"]) == ("mixed", 1, 2)
 
 
+def test_a_comparison_is_judged_by_its_own_p_whatever_its_siblings() -> None:
+    """Else the worse a claim fails, the smaller Holm's factor, and the sooner one of its parts would hold."""
+
+    def verdicts(sibling: float) -> list[str]:
+        one = Comparison("removal", "real", "head", "", "x", "nats", (1.0, 1.1, 0.9), 5, "t", 0.03, 0.97)
+        other = dataclasses.replace(one, p=sibling, p_below=1 - sibling)
+        strong = [dataclasses.replace(one, claim=key, p=1e-4) for key in ("tell_more", "random_harm")]
+        found = {claim["key"]: claim for claim in judge([one, other, *strong], 0.95)}
+        assert found["tell_more"]["verdict"] == found["random_harm"]["verdict"] == "supported"
+        return [part["verdict"] for part in found["removal"]["comparisons"]]
+
+    assert verdicts(0.9) == ["not supported", "not supported"]
+    assert verdicts(0.06) == ["not supported", "not supported"]
+    assert verdicts(0.04) == ["supported", "supported"], "the claim as a whole holds: .04, last in Holm's order"
+
+
+def test_seeds_that_agree_are_no_more_evidence_than_one() -> None:
+    """Three times the same run gives the p-value of one, whatever the gradients are."""
+    study = planted_study(effect=False)
+    runs = study.runs("real", "head")
+    for trial in range(5):
+        pairs = np.random.default_rng(trial).normal(0, 0.1, (2, SAMPLE * (SAMPLE - 1) // 2)).astype(np.float16)
+        same = dataclasses.replace(
+            study,
+            memorization=dict.fromkeys(runs, study.memorization[runs[0]]),
+            similarity=dict.fromkeys(
+                runs, Similarity(np.arange(SAMPLE), np.array([0, 2]), {"exposed": pairs, "full": pairs})
+            ),
+        )
+        p_values = []
+        for of in (same, dataclasses.replace(same, seeds=[0])):
+            parts = compare_alignment(of, read_setting(of, "real", "head", 0.3))
+            p_values.append(next(part.p for part in parts if part.definition == "memorization"))
+        assert p_values[0] == p_values[1]
+
+
 def test_permutations_stay_within_their_stratum() -> None:
     strata = np.array([0, 1, 0, 1, 1, 2])
     orders = permuted_within(strata, 50, np.random.default_rng(0))
@@ -122,7 +164,7 @@ def test_flagged_examples_stand_against_as_many_at_random() -> None:
     rows = [(0, "none", 0.0, 0.8), (0, "random", 0.1, 0.7), (0, "random", 0.3, 0.6), (0, "flagged", 0.2, 0.75)]
     rows += [(1, "none", 0.0, 0.8), (1, "random", 0.1, 0.7), (1, "random", 0.3, 0.6), (1, "flagged", 0.05, 0.75)]
     rows += [(2, "random", 0.1, 0.7), (2, "flagged", 0.3, 0.9)]  # nothing to compare with
-    found = over_random(_removal(rows), "mixed", "flagged")
+    found = over_random(_removal(rows), ACCURACY, "mixed", "flagged")
     assert found.columns.to_list() == [0.125]
     assert found[0.125].to_dict() == pytest.approx({0: 0.10, 1: 0.0})
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from turnover.data import DataError, fetch, load
-from turnover.data.dataset import ARRAYS
+from turnover.data.dataset import ARRAYS, NAMES_FILE
 
 
 def save(path: Path, value: int = 0, mode: str = "L", size: tuple[int, int] = (4, 3)) -> None:
@@ -147,7 +147,7 @@ def test_folder_errors_name_what_is_wrong(pictures: Path, tmp_path: Path) -> Non
     assert "names no place" in refusal("folder:", tmp_path)
     assert str(tmp_path / "nowhere") in refusal(f"folder:{tmp_path / 'nowhere'}", tmp_path)
     (tmp_path / "empty").mkdir()
-    assert "holds no image" in refusal(f"folder:{tmp_path / 'empty'}", tmp_path)
+    assert "holds no image; a folder holds class/name.png" in refusal(f"folder:{tmp_path / 'empty'}", tmp_path)
     save(tmp_path / "lone/cat/1.png")
     assert "one class only, 'cat'" in refusal(f"folder:{tmp_path / 'lone'}", tmp_path)
     (pictures / "owl").mkdir()
@@ -181,6 +181,82 @@ def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:
     for name in ("train/a/1", "train/b/1", "test/a/2", "test/c/2"):
         save(tmp_path / f"split/{name}.png")
     assert "class 'c' has no training image" in refusal(f"folder:{tmp_path / 'split'}", tmp_path)
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "test"), ("training", "testing")])
+def test_folders_of_splits_are_known_in_any_letter_case(tmp_path: Path, train: str, test: str, caplog) -> None:
+    for i, name in enumerate((f"{train}/a", f"{train}/b", f"{test}/a", f"{test}/b", "notes/a")):
+        save(tmp_path / f"split/{name}/1.png", i)
+    dataset = load(fetch(f"folder:{tmp_path / 'split'}", tmp_path / "set"))
+    assert dataset.classes == ("a", "b")
+    assert dataset.train.images[:, 0, 0, 0].tolist() == [0, 1]
+    assert dataset.test.images[:, 0, 0, 0].tolist() == [2, 3]
+    assert "split/notes, which is neither train nor test" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        ("train val", "holds the split val, but there are two parts only, train and test; rename it to test or merge"),
+        ("Train Validation", "holds the split Validation, but there are two parts only, train and test; rename it"),
+        ("train dev cats", "holds the split dev, but there are two parts only, train and test; rename it to test"),
+        (
+            "train test valid",
+            "holds the split valid, but there are two parts only, train and test; merge it into train",
+        ),
+        ("train", "holds the split train, but no test; add test, or name the folder"),
+        ("train holdout", "holds the split train, but no test; add test, or name the folder"),
+        ("val test", "but no train; a folder holds class/name.png"),
+        ("train training test", "are both the train part; merge them"),
+    ],
+)
+def test_folders_of_splits_are_never_taken_for_classes(tmp_path: Path, folders: str, words: str) -> None:
+    for folder in folders.split():
+        for name in ("a/1", "b/1"):
+            save(tmp_path / f"split/{folder}/{name}.png")
+    assert words in refusal(f"folder:{tmp_path / 'split'}", tmp_path)
+
+
+def test_one_class_among_others_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("train/1", "train/2", "bus/1", "bus/2", "tram/1", "tram/2"):
+        save(tmp_path / f"vehicles/{name}.png")
+    assert load(fetch(f"folder:{tmp_path / 'vehicles'}", tmp_path / "set")).classes == ("bus", "train", "tram")
+
+
+@pytest.mark.parametrize("kind", ["folder", "table"])
+def test_every_image_keeps_the_name_of_its_file(pictures: Path, tmp_path: Path, kind: str) -> None:
+    rows = [{"path": f"{label}/{i}.png", "label": label} for i in range(30) for label in ("cat", "dog")]
+    name = f"folder:{pictures}" if kind == "folder" else table(pictures / "all.csv", rows)
+    folder = fetch(name, tmp_path / "set")
+    fetch(name, folder)  # a names file is no stranger there
+    for part in (load(folder).train, load(folder).test):
+        assert part.names is not None and len(part.names) == len(part)
+        for image, file in zip(part.images, part.names, strict=True):
+            assert (np.asarray(Image.open(pictures / file)) == image[0]).all()
+
+
+def test_a_name_that_is_no_utf8_is_kept_readable(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "cat/0.png").rename(os.fsdecode(os.fsencode(pictures) + b"/cat/caf\xe9.png"))
+    dataset = load(fetch(f"folder:{pictures}", tmp_path / "set"))
+    assert dataset.train.names is not None and dataset.test.names is not None
+    assert "cat/caf\\xe9.png" in dataset.train.names + dataset.test.names
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_damaged_or_missing_names_are_refused(pictures: Path, tmp_path: Path, harm: str) -> None:
+    folder = fetch(f"folder:{pictures}", tmp_path / "set")
+    path = folder / NAMES_FILE
+    whole = path.read_bytes()
+    if harm == "flip":
+        path.write_bytes(whole.replace(b"cat/1.png", b"cat/2.png"))
+    elif harm == "cut":
+        path.write_bytes(whole[:-5])
+    else:
+        path.unlink()
+    with pytest.raises(DataError, match=r"corrupt \(names\.json .*fetch it again|corrupt \(names\.json: No such file"):
+        load(folder)
+    load(fetch(f"folder:{pictures}", folder))
+    assert path.read_bytes() == whole
 
 
 GOOD = {"path": "cat/1.png", "label": "cat", "split": "train"}

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ from PIL import Image
 
 from turnover.data import NAMES, DataError, Dataset, LabelledImages, dataset, fetch, load
 from turnover.data.dataset import ARRAYS, MANIFEST
+from turnover.data.sources import local_files
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -196,6 +198,55 @@ def test_datasets_that_contradict_themselves_are_refused() -> None:
         Dataset("x", part, part, ("a", "b"))
     with pytest.raises(DataError, match="test part is empty"):
         Dataset("x", part, LabelledImages(images[:0], labels[:0]), ("a", "b", "c"))
+
+
+def plain(train_names: tuple[str, ...] | None = None, test_names: tuple[str, ...] | None = None) -> Dataset:
+    def part(n: int, names: tuple[str, ...] | None) -> LabelledImages:
+        return LabelledImages(np.arange(n * 6, dtype=np.uint8).reshape(n, 1, 2, 3), np.arange(n) % 2, names)
+
+    return Dataset("plain", part(5, train_names), part(3, test_names), ("é", "b"))
+
+
+# Of version 0.1.0: whoever fetched a standard data set then has these bytes, and dvc.lock knows them.
+WRITTEN = {
+    "dataset.json": "f4ca5ce4d3f15b81cd7371d84a4a8cefd6af963524347320855b60adb7c7e283",
+    "test_images.npy": "e21417a2e31f0a65c5322edcaa3c9f759c1fa16c31cf61174f91820e073edaf0",
+    "test_labels.npy": "4302b74c1518b5b47b650953956444df821e0616c963dc426ece2f89536f5ffe",
+    "train_images.npy": "6cfc47c9ce8ec0fe5e7b82b91c665ed9d3d4632101465fc13629a23d16a568bd",
+    "train_labels.npy": "fb25dad5d8f9281301b35ac18cf418a1653cd133969df7b86c816ac899d428e1",
+}
+
+
+def test_a_dataset_without_names_is_written_as_ever(tmp_path: Path) -> None:
+    folder = dataset.write(plain(), tmp_path / "set")
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in everything(folder).items()} == WRITTEN
+    assert load(folder).train.names is None and load(folder).test.names is None
+
+
+def test_names_come_back_and_change_no_array(tmp_path: Path) -> None:
+    folder = dataset.write(plain(("a/ä.png", "a/2", "a/3", "b/1", "b/2"), ("a/4", "a/5", "b/3")), tmp_path / "set")
+    again = load(folder)
+    assert again.train.names == ("a/ä.png", "a/2", "a/3", "b/1", "b/2")
+    assert again.test.names == ("a/4", "a/5", "b/3")
+    assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == WRITTEN[name] for name in ARRAYS)
+
+
+def test_names_must_be_one_an_image_in_both_parts() -> None:
+    with pytest.raises(DataError, match="names must be 5, one an image, not 2"):
+        plain(("a", "b"), ("a", "b", "c"))
+    with pytest.raises(DataError, match="only one of its parts has names"):
+        plain(None, ("a", "b", "c"))
+
+
+def test_the_folder_of_the_environment_is_where_files_are_looked_for(
+    files, world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNOVER_DATA", str(files.put(tmp_path / "local", packed=False)))
+    load(fetch("fashion-mnist", tmp_path / "set", local=local_files()))
+    assert world.asked == []
+    for nothing in (lambda: monkeypatch.setenv("TURNOVER_DATA", ""), lambda: monkeypatch.delenv("TURNOVER_DATA")):
+        nothing()
+        assert local_files() is None
 
 
 def test_own_images_too_leave_nothing_half_written(tmp_path: Path) -> None:

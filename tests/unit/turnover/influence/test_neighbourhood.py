@@ -57,3 +57,10 @@ def test_wrong_arguments_are_refused() -> None:
         neighbourhood(linear(6), x, y)
     with pytest.raises(ValueError, match="leverage_ridge=-1: it must be a positive number"):
         neighbourhood(linear(6), x[:4], y, leverage_ridge=-1)
+    for labels, message in ((y.float(), "y_train must be integers"), (y.numpy(), r"pass torch\.from_numpy\(y_train\)")):
+        with pytest.raises(TypeError, match=message):
+            neighbourhood(linear(6), x[:4], labels)
+    with pytest.raises(TypeError, match=r"pass torch\.from_numpy\(x_train\)"):
+        neighbourhood(linear(6), x[:4].numpy(), y)
+    with pytest.raises(ValueError, match=r"got shape \(4, 3\): of one-hot"):
+        neighbourhood(linear(6), x[:4], torch.eye(3)[y])

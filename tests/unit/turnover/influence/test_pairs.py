@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from tests.unit.turnover.influence.networks import brute_force, examples, network
-from turnover.influence import general, head, influence, slim
+from turnover import insert, remove
+from turnover.influence import general, head, influence, slim, summarize
 from turnover.influence.pairs import DEFAULT_MEMORY, make_scorer
 
 IDS = torch.tensor([3, 999, 0, 41, 40, 7_000_000_000, 12, -5, 8, 100, 101])
@@ -84,6 +87,56 @@ def test_user_mistakes_are_named() -> None:
         influence(model, IDS.float(), x, y)
     with pytest.raises(ValueError, match="insert"):
         influence(torch.nn.Linear(3, 2), IDS, x, y)
+
+
+X, Y = examples(40)
+WITH_NAN = X.clone().index_fill_(0, torch.tensor([5, 30]), torch.nan)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("summary", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"y": Y.float()}, TypeError, r"y must be integers, classes counted from 0, got torch\.float32"),
+        ({"y": Y > 1}, TypeError, r"y must be integers.*got torch\.bool"),
+        ({"y": torch.eye(5)[Y]}, ValueError, r"got shape \(40, 5\): of one-hot .* pass y\.argmax\(1\)"),
+        ({"y": Y.numpy()}, TypeError, r"pass torch\.from_numpy\(y\)"),
+        ({"y": Y - 1}, ValueError, r"labels run from -1 to 3, but the network has classes 0 to 4"),
+        ({"x": X.numpy()}, TypeError, r"pass torch\.from_numpy\(x\)"),
+        ({"train_ids": IDS.numpy()}, TypeError, r"pass torch\.from_numpy\(train_ids\)"),
+        ({"train_ids": ["a"] * 11}, TypeError, "train_ids must be a tensor of numbers, got a list"),
+        ({"x": WITH_NAN}, ValueError, "output for target 5 is NaN or infinite: did the training diverge"),
+        ({"x": WITH_NAN.nan_to_num(torch.inf), "measure": "margin"}, ValueError, "output for target 5 is NaN or inf"),
+        ({"measure": X}, ValueError, 'measure must be "loss" or "margin", got a Tensor: inputs of the training'),
+        ({"localized": True}, TypeError, "localized=True: pass the inputs of the training examples, or None"),
+        ({"localized": X[:11].numpy()}, TypeError, r"pass torch\.from_numpy\(localized\)"),
+        ({"localized": 3}, TypeError, "localized must be a tensor, or give one when sliced, got int"),
+    ],
+)
+def test_wrong_arguments(kind: str, summary: bool, wrong: dict[str, Any], error: type[Exception], message: str) -> None:
+    arguments: dict[str, Any] = {"train_ids": IDS, "x": X, "y": Y, **wrong}
+    if summary:
+        arguments["train_labels"] = torch.zeros(len(IDS), dtype=torch.int32)
+    with pytest.raises(error, match=message):
+        (summarize if summary else influence)(network(kind), **arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_labels_may_be_integers_of_any_type(kind: str, dtype: torch.dtype) -> None:
+    model = network(kind)
+    assert torch.equal(influence(model, IDS, X, Y.to(dtype)), influence(model, IDS, X, Y))
+    found, expected = (summarize(model, IDS, (IDS % 5).to(t), X, Y.to(t)) for t in (dtype, torch.int64))
+    assert torch.equal(found.total_same_class, expected.total_same_class)
+
+
+def test_masks_that_the_forward_pass_never_reaches_are_refused() -> None:
+    model = remove(network("head"))
+    model.unused = torch.nn.Linear(32, 5)
+    model.forward = lambda x: torch.nn.Sequential(*list(model)[:-1])(x)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="never reaches the turn-over dropout inserted at 'unused'"):
+        influence(insert(model), IDS, X, Y)
 
 
 @pytest.mark.parametrize("kind", ["head", "all", "residual"])

@@ -51,3 +51,19 @@ def test_several_models_are_averaged_with_standard_errors() -> None:
     torch.testing.assert_close(found.total, mean.sum(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.total_error, each.sum(2).std(0) / 3**0.5, rtol=1e-4, atol=1e-5)
     assert found.total_error.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (LABELS.float(), TypeError, "train_labels must be integers"),
+        (LABELS.numpy(), TypeError, r"pass torch\.from_numpy\(train_labels\)"),
+        (torch.eye(CLASSES)[LABELS], ValueError, r"pass train_labels\.argmax\(1\)"),
+        (LABELS + 1, ValueError, "labels run from 1 to 5, but the network has classes 0 to 4"),
+        (LABELS[:-1], ValueError, "150 training ids but 149 training labels"),
+    ],
+)
+def test_wrong_training_labels(labels: Tensor, error: type[Exception], message: str) -> None:
+    x, y = examples(6)
+    with pytest.raises(error, match=message):
+        summarize(network("head"), IDS, labels, x, y)

@@ -16,7 +16,8 @@ LABELS = RNG.choice(4, 200, p=[0.5, 0.3, 0.15, 0.05])
 
 def test_orders_are_permutations_led_by_the_extremes() -> None:
     orders = removal_orders(SCORE, LABELS, seed=1)
-    assert list(orders) == ["most_memorized", "least_memorized", "random", "balanced_random"]
+    kinds = ["most_memorized", "least_memorized", "random"]
+    assert list(orders) == [*kinds, *(f"balanced_{kind}" for kind in kinds)]
     assert all(np.array_equal(np.sort(order), np.arange(200)) for order in orders.values())
     assert np.array_equal(SCORE[orders["most_memorized"]], np.sort(SCORE)[::-1])
     assert np.array_equal(SCORE[orders["least_memorized"]], np.sort(SCORE))
@@ -35,19 +36,33 @@ def test_equal_scores_keep_their_order() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.floats(0.0, 1.0), st.integers(0, 99))
-def test_balanced_takes_every_class_in_proportion(labels: list[int], fraction: float, seed: int) -> None:
+def test_balanced_orders_take_every_class_in_proportion(labels: list[int], fraction: float, seed: int) -> None:
     given_labels = np.array(labels)
-    order = removal_orders(np.zeros(len(labels)), given_labels, seed)["balanced_random"]
-    taken = given_labels[order[: round(fraction * len(labels))]]
-    for label in np.unique(given_labels):
-        size = (given_labels == label).sum()
-        assert abs((taken == label).sum() - len(taken) * size / len(labels)) < 2
+    score = np.random.default_rng(seed).standard_normal(len(labels))
+    orders = removal_orders(score, given_labels, seed)
+    for name in ("balanced_most_memorized", "balanced_least_memorized", "balanced_random"):
+        first = orders[name][: round(fraction * len(labels))]
+        for label in np.unique(given_labels):
+            size = (given_labels == label).sum()
+            assert abs((given_labels[first] == label).sum() - len(first) * size / len(labels)) < 2
+
+
+def test_balanced_extremes_are_the_extremes_of_each_class() -> None:
+    orders = removal_orders(SCORE, LABELS, seed=0)
+    for label in range(4):
+        of_class = SCORE[label == LABELS]
+        for name, expected in (
+            ("balanced_most_memorized", -np.sort(-of_class)),
+            ("balanced_least_memorized", np.sort(of_class)),
+        ):
+            order = orders[name]
+            assert np.array_equal(SCORE[order[LABELS[order] == label]], expected)
 
 
 def test_removing_and_keeping_are_complements_of_the_size_asked_for() -> None:
     orders = removal_orders(SCORE, LABELS, seed=0)
     found = list(removals(orders, [0.05, 0.4]))
-    assert len(found) == 4 * 2 * 2
+    assert len(found) == 6 * 2 * 2
     for remove, keep in zip(found[::2], found[1::2], strict=True):
         assert (remove.order, remove.fraction) == (keep.order, keep.fraction)
         assert (remove.action, keep.action) == ("remove", "keep")
