@@ -25,19 +25,19 @@ $(STAMP): requirements.lock pyproject.toml
 	@rm -f .venv/.installed-* && touch $@
 
 repro: setup  ## the whole pipeline, MLflow backfill, report
-	@python -m study.prepare
+	@python -m study.commands.prepare
 	@dvc repro
-	@python -m study.backfill
+	@python -m study.commands.backfill
 	@echo "The report: reports/index.html    The runs: make ui"
 
 full: setup  ## the whole data set, beside the default results: see configs/full.yaml
-	@python -m study.full
+	@python -m study.commands.full
 
 test: setup  ## all tests
 	@pytest
 
 check: setup  ## does the pipeline give the committed results again? (runs it in a fresh clone)
-	@python -m study.reproduction
+	@python -m study.commands.reproduction
 
 lint: setup  ## style and types
 	@ruff check . && ruff format --check . && mypy

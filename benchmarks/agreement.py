@@ -24,12 +24,18 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
+from study.data.scenarios.labels import randomize
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.named import build
+from study.networks.zoo.small import Normalized, image_statistics
+from study.retraining.loop import Recipe
+from study.retraining.many import train_many
+from study.retraining.subsets import SubsetOutputs, draw_subsets
 from turnover import insert, memorization
-from turnover.data import fetch, load, randomize
-from turnover.data.batches import Examples
-from turnover.models import Normalized, build, image_statistics
-from turnover.retraining import Recipe, SubsetOutputs, draw_subsets, train_many
-from turnover.training import TrainingConfig, train
+from turnover.reading.examples import Examples
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
 
 
 def network(seed: int, width: int, mean: list[float], std: list[float]) -> Normalized:

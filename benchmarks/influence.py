@@ -28,11 +28,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its t
 import torch
 from torch import Tensor, nn
 
+from study.networks.zoo.small import CNN, MLP
 from turnover import data, insert, subnetwork, summarize
-from turnover.influence import influence
-from turnover.influence.pairs import make_scorer
-from turnover.models import CNN, MLP
-from turnover.outputs import loss_and_margin
+from turnover.attribution.influence import influence, make_scorer
+from turnover.reading.outputs import loss_and_margin
 
 THREADS = 2
 CLASSES = 10

@@ -25,13 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnover.allocator import keep_freed_memory
-from turnover.data import fetch, load
-from turnover.data.batches import Examples
-from turnover.retraining import Recipe, draw_subsets, train_many
-from turnover.retraining.loop import label_log_odds
-from turnover.training import TrainingConfig, train
-from turnover.zoo import Normalized, build_own, image_statistics
+from study.context.allocator import keep_freed_memory
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.zoo.small import Normalized, build_own, image_statistics
+from study.retraining.loop import Recipe, label_log_odds
+from study.retraining.many import train_many
+from study.retraining.subsets import draw_subsets
+from turnover.reading.examples import Examples
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
 
 
 def network(seed: int, hidden: int, mean: list[float], std: list[float]) -> Normalized:

@@ -27,14 +27,13 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from study.scenario import Scenario, load_scenario
+from study.data.scenarios.scenario import Scenario, load_scenario
 from turnover import average_over_training, influence, insert, memorization, neighbourhood, sharpen
-from turnover.data.batches import Examples
-from turnover.dynamics import Dynamics, schedule
-from turnover.influence import Localized
-from turnover.influence.features import features_of
-from turnover.influence.localization import Similarity
-from turnover.training import train
+from turnover.attribution.localization import Localized, Similarity
+from turnover.reading.examples import Examples
+from turnover.reading.features import features_of
+from turnover.training.dynamics import Dynamics, schedule
+from turnover.training.loop import train
 
 RIDGES = (1e-5, 1e-4, 3.5e-4, 1e-3, 1e-2)
 SHARPNESS = (1.0, 2.0, 3.0, 4.0, 8.0)

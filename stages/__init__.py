@@ -14,6 +14,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 
-from turnover.allocator import keep_freed_memory
+from study.context.allocator import keep_freed_memory
 
 keep_freed_memory()

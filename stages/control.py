@@ -1,7 +1,8 @@
 """Train the same network with ordinary dropout: what turn-over dropout costs in accuracy is measured against it."""
 
-from study.context import CONTROL, Run, Stage, main
-from study.training_run import train_run
+from stages.train import train_run
+from study.context.runs import CONTROL, Run
+from study.context.stage import Stage, main
 
 
 def run(stage: Stage) -> None:

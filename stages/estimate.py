@@ -1,7 +1,219 @@
 """Estimate memorization, and influence on the held-out examples, of one trained run."""
 
-from study.context import Run, Stage, main
-from study.estimation import estimate_run
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from study.artefacts.files import write_json, write_parquet, writing
+from study.context.params import InfluenceParams
+from study.context.runs import Run
+from study.context.stage import Stage, main
+from study.data.scenarios.scenario import Scenario, load_scenario
+from study.networks.devices import resolve_device
+from study.networks.masked import load_network
+from turnover.attribution.influence import influence
+from turnover.attribution.localization import Localized
+from turnover.attribution.summary import InfluenceSummary, summarize
+from turnover.reading.outputs import loss_and_margin
+from turnover.scoring.memorization import evaluating, memorization
+from turnover.scoring.neighbourhood import neighbourhood
+from turnover.scoring.sharpening import average_over_training, sharpen
+
+MEASURES = ("loss", "probability", "accuracy")
+TOTALS = ("total", "total_same_class", "total_raw", "total_raw_same_class")
+# Scores that may find wrong labels: their columns, and 1 where the higher is the more suspect, -1 where the lower is.
+DETECTORS = {
+    "low_support": ("support", -1),
+    "cumulative_loss": ("mean_loss_full", 1),
+    "loss_flipped": ("loss_flipped", 1),
+    "memorization_loss": ("loss", 1),
+    "memorization_probability": ("probability", 1),
+    "memorization_sharpened": ("sharpened", 1),
+    "loss_full": ("loss_full", 1),
+}
+
+
+def estimate_run(stage: Stage, run: Run) -> None:
+    """The body of stage `estimate`."""
+    torch.set_num_threads(stage.param("training.threads"))
+    device = resolve_device(stage.param("training.device"))
+    scenario = load_scenario(stage.dep(f"data/{run.scenario}"))
+    network, _ = load_network(stage.dep(f"models/{run.name}"))
+    network.to(device)
+    with writing(stage.out(f"scores/{run.name}")) as folder:
+        folder.mkdir(parents=True)
+        scores = score_examples(network, scenario, device)
+        dynamics = pd.read_parquet(stage.dep(f"dynamics/{run.name}.parquet"))
+        scores = over_training(scores, dynamics, network, scenario, device)
+        write_parquet(folder / "memorization.parquet", scores)
+        influence_on_heldout(network, run, scenario, stage.param("estimate.influence"), device, folder / "influence")
+    write_json(stage.out(f"reports/metrics/estimate/{run.name}.json"), metrics_of(scores))
+
+
+def score_examples(network: nn.Module, scenario: Scenario, device: torch.device) -> pd.DataFrame:
+    """Memorization of every training example and placebo, beside what is known about its label."""
+    rows = scenario.of("train", "placebo")
+    ids = torch.tensor(rows["id"].to_numpy())
+    images = torch.from_numpy(scenario.images)[ids]
+    given = torch.tensor(rows["given"].to_numpy())
+    frame = memorization(network, images.to(device), given.to(device), ids.to(device))
+    return rows[["id", "split", "given", "original", "is_random"]].merge(frame, on="id", validate="1:1")
+
+
+def over_training(
+    scores: pd.DataFrame, dynamics: pd.DataFrame, network: nn.Module, scenario: Scenario, device: torch.device
+) -> pd.DataFrame:
+    """Scores with what the whole training and the neighbourhood say beside them.
+
+    Adds `average_over_training`, in columns ``mean_...`` (``mean_probability`` beside ``probability``), and for
+    training examples ``leverage``, ``support`` and ``sharpened`` (see `turnover.sharpen`); placebos, which are
+    nobody's neighbours, have none of these three.
+    """
+    averaged = average_over_training(dynamics)
+    rows = scenario.of("train")
+    x = torch.from_numpy(scenario.images)[torch.tensor(rows["id"].to_numpy())]
+    near = neighbourhood(network, x, torch.tensor(rows["given"].to_numpy()).to(device))
+    sharpened = sharpen(rows[["id"]].merge(averaged, on="id", validate="1:1"), near)
+    averaged = averaged.rename(columns={column: f"mean_{column}" for column in averaged.columns if column != "id"})
+    scores = scores.merge(averaged, on="id", how="left", validate="1:1")
+    return scores.merge(sharpened[["id", "leverage", "support", "sharpened"]], on="id", how="left", validate="1:1")
+
+
+def influence_on_heldout(
+    network: nn.Module, run: Run, scenario: Scenario, settings: InfluenceParams, device: torch.device, folder: Path
+) -> None:
+    """Write targets, top, totals and placebo (`.parquet`), and `matrix.npy` where it is asked for.
+
+    All are of the localized scores, unless the settings say otherwise; ``total_raw...`` are of the raw ones either way.
+    """
+    trained, placebo = scenario.of("train"), scenario.of("placebo")
+    count = settings.targets if run.placement == "head" else settings.targets_all_layers
+    targets = scenario.of("heldout").head(count)
+    x = images_of(scenario, targets).to(device)
+    y = torch.tensor(targets["given"].to_numpy()).to(device)
+
+    def localized(rows: pd.DataFrame) -> Localized | None:
+        if not settings.localized:
+            return None
+        reference = images_of(scenario, trained)
+        return Localized(images_of(scenario, rows), sharpness=settings.sharpness, reference=reference)
+
+    def summary_of(rows: pd.DataFrame) -> InfluenceSummary:
+        ids, labels = (torch.tensor(rows[column].to_numpy()).to(device) for column in ("id", "given"))
+        # Not fused: so few pairs do not pay for a compiler run, and the bits must not depend on there being a compiler.
+        top = min(settings.top, len(ids))
+        near = localized(rows)
+        return summarize(network, ids, labels, x, y, measure=settings.measure, top=top, fused=False, localized=near)
+
+    folder.mkdir(parents=True)
+    summary = summary_of(trained)
+    write_parquet(folder / "targets.parquet", predictions(network, x, y, targets))
+    write_parquet(folder / "top.parquet", top_frame(summary, targets["id"].to_numpy()))
+    write_parquet(folder / "totals.parquet", totals_frame(trained, summary))
+    # Placebos were never trained on: the null distribution of the totals.
+    write_parquet(folder / "placebo.parquet", totals_frame(placebo, summary_of(placebo) if len(placebo) else None))
+    if settings.matrix:
+        ids = torch.tensor(trained["id"].to_numpy()).to(device)
+        matrix = influence(network, ids, x, y, settings.measure, localized=localized(trained))
+        with writing(folder / "matrix.npy") as beside, beside.open("wb") as file:
+            np.save(file, matrix.cpu().numpy().astype(np.float32), allow_pickle=False)
+
+
+def images_of(scenario: Scenario, rows: pd.DataFrame) -> Tensor:
+    """uint8 images [rows, channels, height, width] of some rows of `scenario.examples`."""
+    return torch.from_numpy(scenario.images)[torch.tensor(rows["id"].to_numpy())]
+
+
+def totals_frame(rows: pd.DataFrame, summary: InfluenceSummary | None) -> pd.DataFrame:
+    """Total influence of each example on all targets and on those of its class, localized and raw; empty without rows.
+
+    Where nothing is localized, both are the raw one.
+    """
+    found: list[Tensor | None] = [torch.empty(0)] * len(TOTALS)
+    if summary is not None:
+        raw, raw_same_class = summary.total_raw, summary.total_raw_same_class
+        found = [summary.total, summary.total_same_class, raw, raw_same_class]
+        if raw is None:
+            found[2:] = found[:2]
+    columns = {name: of.cpu().numpy() for name, of in zip(TOTALS, found, strict=True) if of is not None}
+    return pd.DataFrame({"id": rows["id"].to_numpy(), **columns})
+
+
+def predictions(network: nn.Module, x: Tensor, y: Tensor, targets: pd.DataFrame) -> pd.DataFrame:
+    """What the full network says about the targets."""
+    with evaluating(network), torch.no_grad():
+        logits = torch.cat([network(x[start : start + 512]) for start in range(0, len(x), 512)])
+    loss, _ = loss_and_margin(logits, y)
+    return pd.DataFrame(
+        {
+            "id": targets["id"].to_numpy(),
+            "given": targets["given"].to_numpy(),
+            "predicted": logits.argmax(1).cpu().numpy(),
+            "loss": loss.cpu().numpy(),
+        }
+    )
+
+
+def top_frame(summary: InfluenceSummary, target_ids: np.ndarray) -> pd.DataFrame:
+    """The most helpful and most harmful training examples of every target, one row each, the strongest first.
+
+    Examples without any influence (localized, many have none) are neither: which of them came last is chance.
+    """
+    pieces = []
+    for kind, ids, values in (
+        ("helpful", summary.helpful_ids, summary.helpful),
+        ("harmful", summary.harmful_ids, summary.harmful),
+    ):
+        count, k = ids.shape
+        pieces.append(
+            pd.DataFrame(
+                {
+                    "target": np.repeat(target_ids, k),
+                    "kind": kind,
+                    "rank": np.tile(np.arange(k), count),
+                    "example": ids.cpu().numpy().ravel(),
+                    "influence": values.cpu().numpy().ravel(),
+                }
+            )
+        )
+    found = pd.concat(pieces, ignore_index=True)
+    return found[found["influence"] != 0.0].reset_index(drop=True)
+
+
+def metrics_of(scores: pd.DataFrame) -> dict[str, Any]:
+    """Means by group, the placebo's spread, and mislabel detection where there are wrong labels."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    trained, placebo = scores[scores["split"] == "train"], scores[scores["split"] == "placebo"]
+    groups = {"real": trained[~trained["is_random"]], "random": trained[trained["is_random"]], "placebo": placebo}
+    metrics: dict[str, Any] = {
+        "memorization": {
+            name: {measure: _round(group[measure].mean()) for measure in MEASURES}
+            for name, group in groups.items()
+            if len(group)
+        },
+        "placebo_std": {measure: _round(placebo[measure].std()) for measure in MEASURES if len(placebo) > 1},
+    }
+    wrong = trained["given"] != trained["original"]
+    if wrong.any() and not wrong.all():
+        metrics["wrong_labels"] = int(wrong.sum())
+        for name, score in (("auroc", roc_auc_score), ("average_precision", average_precision_score)):
+            metrics[f"mislabel_{name}"] = {
+                key: _round(score(wrong, sign * trained[column]))
+                for key, (column, sign) in DETECTORS.items()
+                if column in trained
+            }
+    return metrics
+
+
+def _round(value: float) -> float:
+    return round(float(value), 6)
 
 
 def run(stage: Stage) -> None:

@@ -1,8 +1,8 @@
 """Fetch the data set, verified by checksum, from the first source that answers."""
 
-from study.context import Stage, main
-from study.networks import check_networks
-from turnover.data.sources import fetch, local_files
+from study.context.stage import Stage, main
+from study.data.sources.fetching import fetch, local_files
+from study.networks.masked import check_networks
 
 
 def run(stage: Stage) -> None:

@@ -42,7 +42,9 @@ class Project:
 
     def backfill(self, **env: str) -> str:
         """The last step of `make repro`."""
-        return self.run(sys.executable, "-m", "study.backfill", PYTHONPATH=str(self.root / "src"), **env).stdout
+        return self.run(
+            sys.executable, "-m", "study.commands.backfill", PYTHONPATH=str(self.root / "src"), **env
+        ).stdout
 
     def repro(self, **env: str) -> set[str]:
         """`dvc repro`; returns the stages that ran."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stages import figures, findings, report
-from study.context import run_stage
+from study.context.stage import run_stage
 from study.report.render import SECTIONS
 from tests.support import required
 from tests.unit.study.fake_runs import REPOSITORY, make_repository

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from study.context import read_yaml
+from study.context.declaration import read_yaml
 from tests.support import Project
 
 pytestmark = pytest.mark.pipeline
@@ -126,7 +126,7 @@ def test_mlflow_has_every_training_and_restores_it(project: Project) -> None:
 
 
 def test_make_check_runs_the_committed_pipeline_from_nothing_and_compares(project: Project) -> None:
-    command = (sys.executable, "-m", "study.reproduction")
+    command = (sys.executable, "-m", "study.commands.reproduction")
     done = project.run(*command, PYTHONPATH=str(project.root / "src"))
     assert "Running stage 'train@mixed-head-0'" in done.stdout
     assert "Running stage 'validation_data@validation'" in done.stdout

@@ -16,14 +16,15 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from study import backfill as backfill_module
-from study.backfill import backfill
-from study.context import Run, Stage
-from study.files import write_csv, write_json
-from study.fingerprint import fingerprint
-from study.networks import Architecture, load_network, make_network, save_network
-from study.params import ModelParams
-from study.scenario import Scenario, save_scenario
+from study.artefacts.files import write_csv, write_json
+from study.commands import backfill as backfill_module
+from study.commands.backfill import backfill
+from study.context.fingerprint import fingerprint
+from study.context.params import ModelParams
+from study.context.runs import Run
+from study.context.stage import Stage
+from study.data.scenarios.scenario import Scenario, save_scenario
+from study.networks.masked import Architecture, load_network, make_network, save_network
 from study.tracking import Tracker, track
 from study.tracking import recorder as recorder_module
 from study.tracking.recorder import record

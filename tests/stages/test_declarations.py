@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from study.context import declaration, load_params, read_yaml, run_stage
-from study.lifetime import leave_on_sigterm
-from study.params import Params
+from study.context.declaration import declaration, read_yaml
+from study.context.lifetime import leave_on_sigterm
+from study.context.params import Params
+from study.context.runs import load_params
+from study.context.stage import run_stage
 from turnover.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

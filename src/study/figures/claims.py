@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from study.figures.groups import GROUPS
-from study.figures.inputs import Inputs
+from study.analysis.groups import GROUPS
+from study.analysis.inputs import Inputs
+from study.context.params import FiguresParams
 from study.figures.scores import dots
 from study.figures.style import (
     BLUE,
@@ -27,7 +28,6 @@ from study.figures.style import (
     note,
     save,
 )
-from study.params import FiguresParams
 
 _EARLY = 5  # epochs of the figure of speeds
 _DASHED, _DOTTED = (0, (4, 1.5)), (0, (1, 1.2))

@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from study.context import Run
-from study.figures.groups import GROUPS, assign_groups
-from study.figures.inputs import MEASURES, NETWORKS, Inputs
-from study.figures.intervals import over_seeds
+from study.analysis.groups import GROUPS, assign_groups
+from study.analysis.inputs import MEASURES, NETWORKS, Inputs
+from study.analysis.intervals import over_seeds
+from study.context.params import FiguresParams
+from study.context.runs import Run
 from study.figures.style import COLOURS, LINES, canvas, end_labels, note, save
-from study.params import FiguresParams
 
 _COLUMNS = {"loss": "loss", "margin": "margin", "correct": "accuracy"}  # of the dynamics, and what they measure
 _FLOOR = 1e-3  # nats: smaller mean losses are not drawn

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from study.figures.groups import PLACEBO, RANDOM, REAL, label_kind
-from study.figures.inputs import MEASURES, Inputs
+from study.analysis.groups import PLACEBO, RANDOM, REAL, label_kind
+from study.analysis.inputs import MEASURES, Inputs
+from study.context.params import FiguresParams
 from study.figures.style import COLOURS, INK, canvas, note, save
-from study.params import FiguresParams
 
 _BINS = 60
 _TITLES = {

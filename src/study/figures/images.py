@@ -15,12 +15,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from study.context import Run
-from study.figures.inputs import Inputs, first_run
+from study.analysis.inputs import Inputs, first_run
+from study.artefacts.files import write_csv
+from study.context.params import FiguresParams
+from study.context.runs import Run
+from study.data.scenarios.scenario import Scenario
 from study.figures.style import INK, MUTED, VERMILLION, WIDTH, save_png
-from study.files import write_csv
-from study.params import FiguresParams
-from study.scenario import Scenario
 
 _LARGEST = 64  # pixels: larger images are shrunk
 _COLUMNS = 8

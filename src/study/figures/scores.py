@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from study.context import CONTROL, Run
-from study.figures.groups import PLACEBO, RANDOM, REAL, deciles, label_kind
-from study.figures.inputs import Inputs
-from study.figures.intervals import interval, over_seeds
+from study.analysis.groups import PLACEBO, RANDOM, REAL, deciles, label_kind
+from study.analysis.inputs import Inputs
+from study.analysis.intervals import interval, over_seeds
+from study.context.params import FiguresParams
+from study.context.runs import CONTROL, Run
 from study.figures.style import COLOURS, GREEN, INK, canvas, end_labels, note, save
-from study.params import FiguresParams
 
 _TOTALS = {"total": "all held-out", "total_same_class": "its own class"}
 _PLACEBO_AT = -1.5  # where the placebos stand beside the deciles

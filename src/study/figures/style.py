@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-import study.figures.groups as groups
-from study.files import write_csv
+import study.analysis.groups as groups
+from study.artefacts.files import write_csv
 
 # The palette of Okabe and Ito (2008). The report swaps ink, paper and grid for its own, in light and in dark.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.figures.groups import RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL, REAL_DIFFICULT, REAL_EASY
-from study.figures.intervals import over_seeds
+from study.analysis.groups import RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL, REAL_DIFFICULT, REAL_EASY
+from study.analysis.intervals import over_seeds
 from study.findings.inputs import Similarity, Study
 from study.findings.learning import Setting
 from study.findings.testing import DRAWS, PERMUTATION, Comparison, permuted_within

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from study.context import Run
-from study.figures.groups import assign_groups, difficulty
+from study.analysis.groups import assign_groups, difficulty
+from study.context.runs import Run
 from study.findings.inputs import Study
 
 MEMORIZATION, FIRST_LEARNED = "memorization", "first-learned epoch"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.context import Run
-from study.figures.groups import RANDOM, REAL_DIFFICULT, REAL_EASY
-from study.figures.intervals import entry, interval
+from study.analysis.groups import RANDOM, REAL_DIFFICULT, REAL_EASY
+from study.analysis.intervals import entry, interval
+from study.context.runs import Run
 from study.findings.inputs import Study
 from study.findings.learning import Setting
 from study.findings.testing import BOOTSTRAP, Comparison, draw_effects, tails

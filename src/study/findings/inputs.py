@@ -10,9 +10,10 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from study.context import Run, Stage
-from study.figures.inputs import read_parquet
-from study.scenario import Scenario, load_scenario
+from study.analysis.inputs import read_parquet
+from study.context.runs import Run
+from study.context.stage import Stage
+from study.data.scenarios.scenario import Scenario, load_scenario
 from turnover.errors import UserError
 
 REMOVAL = "reports/metrics/removal.csv"

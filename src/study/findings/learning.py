@@ -8,16 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from study.context import Run
-from study.figures.groups import (
-    GROUPS,
-    RANDOM,
-    RANDOM_DIFFICULT,
-    RANDOM_EASY,
-    REAL_DIFFICULT,
-    REAL_EASY,
-)
-from study.figures.intervals import over_seeds
+from study.analysis.groups import GROUPS, RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL_DIFFICULT, REAL_EASY
+from study.analysis.intervals import over_seeds
+from study.context.runs import Run
 from study.findings.groups import DEFINITIONS, difficulties, finally_learned, first_learned, group_of
 from study.findings.inputs import Study
 from study.findings.testing import BOOTSTRAP, Comparison, draw_effects, tails

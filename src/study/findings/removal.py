@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.figures.intervals import over_seeds
+from study.analysis.intervals import over_seeds
 from study.findings.testing import T_TEST, Comparison, t_test
 
 NONE, FLAGGED, ORACLE = "none", "flagged", "oracle"

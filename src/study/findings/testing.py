@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from study.figures.intervals import interval
+from study.analysis.intervals import interval
 
 DRAWS = 2000  # bootstrap samples, and permutations
 BOOTSTRAP = "bootstrap over examples (each drawn with all its seeds)"

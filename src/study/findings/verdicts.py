@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from study.figures.intervals import entry, interval
+from study.analysis.intervals import entry, interval
 from study.findings.testing import Comparison, excludes_zero, holm
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import BaseModel
 
-from study.context import Stage
+from study.context.stage import Stage
 from study.report.validation import Validation, read_validations
 from turnover.errors import UserError
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from study.context import Stage
+from study.context.stage import Stage
 from turnover.errors import UserError
 
 _COST = re.compile(r"reports/metrics/(.+)-cost\.csv")

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from study.context import Run, Stage
-from study.fingerprint import content_hash
+from study.context.fingerprint import content_hash
+from study.context.runs import Run
+from study.context.stage import Stage
 from study.tracking.store import KEY, Store, Value, flat
 
 # What decides how results come about; the pipeline's own results change with every run and make no tree dirty.
@@ -102,7 +103,7 @@ def log_model(store: Store, run_id: str, folder: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from study.networks import load_network
+    from study.networks.masked import load_network
 
     network, architecture = load_network(folder)
     # Without names, so that `mlflow.pyfunc` takes the array itself and no dictionary of one.

@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from study.context import Run, Stage
+from study.context.runs import Run
+from study.context.stage import Stage
 
 # How long a finished training waits for the recorder: enough for the start of MLflow after a very short training.
 PATIENCE = 60.0

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from study.context import Run, Stage
-from study.fingerprint import fingerprint
+from study.context.fingerprint import fingerprint
+from study.context.runs import Run
+from study.context.stage import Stage
 from study.tracking.content import log_dataset, log_training, run_tags, training_params
 from study.tracking.live import warn
 from study.tracking.store import Store, Value, reason, silence

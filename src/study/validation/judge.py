@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from study.retraining.lds import lds
+from study.retraining.subsets import SubsetOutputs
 from study.validation.ours import MEASURES, memorization
 from study.validation.pieces import Piece
 from study.validation.resampling import (
@@ -22,8 +24,6 @@ from study.validation.resampling import (
 )
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.settings import Problem
-from turnover.retraining.lds import lds
-from turnover.retraining.subsets import SubsetOutputs
 
 FIGURES = ("memorization", "given_csl", "heldout", "lds", "auroc", "average_precision")
 

@@ -11,7 +11,8 @@ from study.validation.pieces import Piece
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.runs import trained_network
 from study.validation.settings import Problem, softmax, timed
-from turnover.influence import localize, neighbourhood
+from turnover.attribution.localization import localize
+from turnover.scoring.neighbourhood import neighbourhood
 
 MEASURES = ("loss", "probability", "accuracy")
 # Subset retraining as a contestant: so many networks.

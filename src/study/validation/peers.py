@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from study.peers import dynamics, with_captum, with_cleanlab, with_dattri
+from study.peers.inputs import TrainedNetwork
+from study.peers.knn_shapley import knn_shapley
 from study.validation.pieces import Arrays, Piece, Pieces
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.runs import trained_network
 from study.validation.settings import Problem
-from turnover.baselines import dynamics, with_captum, with_cleanlab, with_dattri
-from turnover.baselines.inputs import TrainedNetwork
-from turnover.baselines.knn_shapley import knn_shapley
-from turnover.data.batches import Examples
-from turnover.outputs import loss_and_margin
+from turnover.reading.examples import Examples
+from turnover.reading.outputs import loss_and_margin
 
 EARLY = 5  # the epoch of EL2N, within the first third as in its paper
 # The best of those tried on a ground truth of this kind, from another draw of examples (docs/validation.md).

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.files import writing
+from study.artefacts.files import writing
 from turnover.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]

@@ -11,7 +11,7 @@ from study.validation.ours import values
 from study.validation.pieces import Piece
 from study.validation.rows import doublings, mean
 from study.validation.settings import Problem
-from turnover.calibration import empirical_p_values
+from turnover.scoring.calibration import empirical_p_values
 
 LEVELS = (0.01, 0.05, 0.1)
 MEASURES = ("loss", "probability")

@@ -9,17 +9,20 @@ import pandas as pd
 import torch
 from torch import nn
 
+from study.peers.inputs import TrainedNetwork
 from study.validation.pieces import Arrays, Piece
 from study.validation.settings import Problem, softmax, state_arrays, state_of, timed
-from turnover.baselines.inputs import TrainedNetwork
-from turnover.data.batches import Examples
-from turnover.dropout import insert
-from turnover.dynamics import Dynamics
-from turnover.influence import influence, localize, neighbourhood
-from turnover.memorization import evaluating
-from turnover.pooling import pool_within_classes
-from turnover.training import schedule_factor, train
-from turnover.trajectories import average_over_training, sharpen
+from turnover.attribution.influence import influence
+from turnover.attribution.localization import localize
+from turnover.attribution.pooling import pool_within_classes
+from turnover.masking.insertion import insert
+from turnover.reading.examples import Examples
+from turnover.scoring.memorization import evaluating
+from turnover.scoring.neighbourhood import neighbourhood
+from turnover.scoring.sharpening import average_over_training, sharpen
+from turnover.training.dynamics import Dynamics
+from turnover.training.loop import train
+from turnover.training.optimization import schedule_factor
 
 # Weights of the ordinary networks must not be those of the turn-over runs, nor of the subset networks.
 ORDINARY, FOLD, HALF = 10_000, 20_000, 30_000

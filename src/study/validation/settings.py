@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.examples import examples_of
-from study.params import ComparisonParams, ParamsError, RecipeParams, ValidationParams
-from study.scenario import Scenario
-from turnover.data.batches import Examples
+from study.context.params import ComparisonParams, ParamsError, RecipeParams, ValidationParams
+from study.data.scenarios.examples import examples_of
+from study.data.scenarios.scenario import Scenario
+from study.networks.named import build
+from study.networks.zoo.small import Normalized, image_statistics
+from study.retraining.subsets import SubsetOutputs
 from turnover.errors import UserError
-from turnover.models import Normalized, build, image_statistics
-from turnover.retraining.subsets import SubsetOutputs
-from turnover.training import TrainingConfig
+from turnover.reading.examples import Examples
+from turnover.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)

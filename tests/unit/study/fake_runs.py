@@ -11,9 +11,9 @@ import pandas as pd
 from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 
-from study.scenario import Scenario, save_scenario
+from study.data.scenarios.scenario import Scenario, save_scenario
+from tests.support import ROOT as REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 SCENARIOS = {"real": 0.0, "mixed": 0.25}
 PLACEMENTS = ("head", "all")
 SEEDS = (0, 1)

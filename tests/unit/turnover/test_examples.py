@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+from tests.support import ROOT
+
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.fixture(autouse=True)

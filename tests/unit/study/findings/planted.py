@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from study.context import Run
+from study.context.params import FiguresParams
+from study.context.runs import Run
+from study.data.scenarios.scenario import Scenario
 from study.findings.inputs import Similarity, Study
-from study.params import FiguresParams
-from study.scenario import Scenario
-from turnover.retraining.removal import removal_orders
+from study.retraining.orders import removal_orders
 
 SETTINGS = FiguresParams(difficulty_quantile=0.3, confidence=0.95, dpi=50, gallery=1, mistakes=1, neighbours=1)
 SEEDS = [0, 1, 2]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from study.findings import find
+from stages.findings import find
 from tests.unit.study.findings.planted import SETTINGS, neighbour_world, planted_study
 
 

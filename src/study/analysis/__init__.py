@@ -1,0 +1,1 @@
+"""From the tables of the runs to groups, intervals and summaries; nothing here draws."""

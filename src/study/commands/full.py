@@ -1,0 +1,124 @@
+"""The same pipeline at another size, beside the default results: `python -m study.commands.full`, or `make full`.
+
+The committed code is cloned into a folder that git ignores, the settings of a file are put over its params.yaml, the
+pipeline runs there, and its small results are copied to `reports/<name of the file>/`. Whoever interrupts it goes on
+with the same command: the clone keeps its DVC state and checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from study.artefacts.files import writing
+from study.commands.clone import run_in
+from study.context.declaration import read_yaml
+from study.context.params import ParamsError
+from turnover.errors import UserError
+
+LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
+_RESULTS = ("index.html", "report.md", "figures", "metrics", "validation", "validation_digits")
+
+
+def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], source: str, path: str = "") -> None:
+    """Put `changes` over `params` in place, namespace by namespace; lists and values are replaced.
+
+    Raises:
+        ParamsError: a setting that params.yaml does not have.
+    """
+    for key, value in changes.items():
+        name = f"{path}{key}"
+        if key not in params:
+            raise ParamsError(f"{source}: {name} is no setting of params.yaml; there are {', '.join(map(str, params))}")
+        # A network's options belong together: those of another kind of network would not go with the new ones.
+        if isinstance(value, Mapping) and isinstance(params[key], MutableMapping) and key != "options":
+            overlay(params[key], value, source, f"{name}.")
+        else:
+            params[key] = value
+
+
+def make_copy(root: Path, folder: Path, config: Path) -> None:
+    """A clone of the committed code of `root` in `folder`, with the settings of `config`; an earlier one is updated.
+
+    Raises:
+        UserError: the config is wrong, or `root` is no git repository.
+    """
+    changes = read_yaml(config)
+    if not isinstance(changes, dict):
+        raise ParamsError(f"{config.name}: it should hold settings as params.yaml does")
+    commit = run_in(root, ["git", "rev-parse", "HEAD"], capture=True).strip()
+    lock = folder / "dvc.lock"
+    state = lock.read_bytes() if lock.exists() else None
+    if not (folder / ".git").exists():
+        run_in(root, ["git", "clone", "--quiet", "--no-checkout", str(root), str(folder)])
+    run_in(folder, ["git", "fetch", "--quiet", "origin"])
+    run_in(folder, ["git", "checkout", "--quiet", "--force", "--detach", commit])
+    if state is not None:
+        lock.write_bytes(state)  # what this copy has done already, not what the default settings did
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    params = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
+    overlay(params, changes, config.name)
+    with writing(folder / "params.yaml") as beside, beside.open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+
+
+def collect(folder: Path, target: Path) -> list[str]:
+    """Copy the report, its figures and metrics from a copy to `target`. Returns the files too large for git."""
+    left = []
+    with writing(target) as beside:
+        for name in _RESULTS:
+            found = folder / "reports" / name
+            for path in sorted(found.rglob("*")) if found.is_dir() else [found]:
+                if not path.is_file() or path.name == ".gitignore":
+                    continue
+                if path.stat().st_size > LARGEST:
+                    left.append(path.relative_to(folder).as_posix())
+                    continue
+                to = beside / path.relative_to(folder / "reports")
+                to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, to)
+    return left
+
+
+def run(root: Path, folder: Path, config: Path) -> Path:
+    """Copy, run, collect. Returns the folder of the results."""
+    if run_in(root, ["git", "status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml"], capture=True):
+        print("warning: uncommitted changes are not part of this run", file=sys.stderr)
+    make_copy(root, folder, config)
+    # Data that are here already need not be fetched again.
+    run_in(folder, ["dvc", "config", "--local", "cache.dir", str(root / ".dvc" / "cache")])
+    run_in(folder, [sys.executable, "-m", "study.commands.prepare"])
+    run_in(folder, ["dvc", "repro"])
+    target = root / "reports" / config.stem
+    for path in collect(folder, target):
+        print(f"{path} is larger than {LARGEST / 1e6:.0f} MB and stays in {folder}")
+    return target
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.commands.full", description=__doc__)
+    parser.add_argument("config", nargs="?", type=Path, default=Path("configs/full.yaml"), help="settings to change")
+    parser.add_argument("--folder", type=Path, help="where the copy stands (default: build/<name of the config>)")
+    arguments = parser.parse_args()
+    root = Path.cwd()
+    folder = arguments.folder or root / "build" / arguments.config.stem
+    try:
+        print(f"The report: {run(root, folder.absolute(), arguments.config.absolute()) / 'index.html'}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"error: {' '.join(map(str, error.cmd))} failed with status {error.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

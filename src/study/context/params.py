@@ -1,0 +1,358 @@
+"""Every setting of the study, typed and checked; `params.yaml` holds the values.
+
+A wrong file gives one sentence a mistake: the key, the value, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from turnover.errors import UserError
+
+
+class ParamsError(UserError):
+    """`params.yaml` is wrong; the message is meant for its author."""
+
+
+class _Namespace(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+_NAME = r"^[a-z0-9_]+$"
+_PLACEMENT = r"^[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$"
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
+_RECIPE_DEVICE = r"^(cpu|cuda(:\d+)?)$"
+# What a pattern allows, in words.
+_ALLOWED = {
+    _NAME: "lower-case letters, digits and _ only",
+    _PLACEMENT: "head, all, or module names joined by '+'",
+    _DEVICE: "auto, cpu, cuda, cuda:N or mps",
+    _RECIPE_DEVICE: "cpu, cuda or cuda:N",
+}
+
+# Columns of memorization.parquet that order examples (study/estimation.py, which imports torch, makes them).
+SCORES = (
+    *("loss", "probability", "accuracy", "loss_exposed", "loss_flipped", "loss_full"),
+    *("mean_loss", "mean_probability", "mean_accuracy", "mean_loss_exposed", "mean_loss_flipped", "mean_loss_full"),
+    *("mean_probability_exposed", "mean_probability_flipped", "mean_probability_full", "mean_contrast"),
+    *("leverage", "support", "sharpened"),
+)
+# Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
+EARLY_EPOCHS = (0, 1, 3)
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Placement = Annotated[str, Field(pattern=_PLACEMENT)]
+Seed = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
+Positive = Annotated[float, Field(gt=0.0, strict=False)]
+NonNegative = Annotated[float, Field(ge=0.0, strict=False)]
+
+
+class DataParams(_Namespace):
+    """Which data set, and how much of it."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    train: Annotated[int, Field(ge=10)]
+    placebo: Annotated[int, Field(ge=0)]
+    heldout: Annotated[int, Field(ge=10)]
+    seed: Seed
+
+
+class LabelsParams(_Namespace):
+    """Label randomization: the fraction of random labels in every scenario."""
+
+    kind: Literal["uniform", "other", "pair"]
+    seed: Seed
+    noise: dict[Name, Fraction]
+
+
+class ModelParams(_Namespace):
+    """The network: a name of `study.networks.named`, its settings, and the turn-over dropout in it."""
+
+    name: Annotated[str, Field(min_length=1)]
+    options: dict[str, int | list[int]] = {}
+    keep: Annotated[float, Field(gt=0.0, lt=1.0)]
+    width: Annotated[int, Field(ge=2)] | None = None
+
+
+class AugmentationParams(_Namespace):
+    """What is done to training images: see `turnover.training.augmentation`."""
+
+    flip: bool = False
+    crop: Annotated[int, Field(ge=0)] = 0
+    translate: Annotated[int, Field(ge=0)] = 0
+
+
+class TrainingParams(_Namespace):
+    """The training loop."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    schedule: Literal["one-cycle", "cosine", "constant"]
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    clip_norm: NonNegative = 0.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0, strict=False)] = 0.0
+    augmentation: AugmentationParams = AugmentationParams()
+    precision: Literal["float32", "bfloat16", "float16", "auto"]
+    compile: bool = False
+    device: Annotated[str, Field(pattern=_DEVICE)]
+    threads: Annotated[int, Field(ge=1)]
+    dynamics_epochs: list[Annotated[int, Field(ge=0)]] | Literal["all", "auto"]
+    keep_checkpoints: list[Annotated[int, Field(ge=0)]] = []
+
+
+class GradientsParams(_Namespace):
+    """Cosine similarity of single examples' gradients, recorded in training."""
+
+    examples: Annotated[int, Field(ge=10, le=2000)]
+    layers: Annotated[int, Field(ge=1)]
+
+
+class InfluenceParams(_Namespace):
+    """Influence of the training examples on the held-out examples."""
+
+    measure: Literal["loss", "margin"]
+    targets: Annotated[int, Field(ge=1)]
+    targets_all_layers: Annotated[int, Field(ge=1)]
+    top: Annotated[int, Field(ge=1)]
+    localized: bool = True
+    sharpness: Positive = 2.0
+    matrix: bool
+
+
+class EstimateParams(_Namespace):
+    """Memorization and influence."""
+
+    influence: InfluenceParams
+
+
+class ValidationParams(_Namespace):
+    """Examples whose truth is known by retraining, and the ordinary network that is retrained."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    train: Annotated[int, Field(ge=10)]
+    placebo: Annotated[int, Field(ge=0)]
+    heldout: Annotated[int, Field(ge=10)]
+    noise: Fraction
+    seed: Seed
+    model: Literal["cnn", "mlp"]
+    options: dict[str, int | list[int]] = {}
+
+
+class RecipeParams(_Namespace):
+    """How ordinary networks are retrained."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    min_steps: Annotated[int, Field(ge=0)]
+    precision: Literal["float32", "bfloat16"]
+    device: Annotated[str, Field(pattern=_RECIPE_DEVICE)]
+
+
+class RetrainParams(RecipeParams):
+    """Subset retraining: the ground truth of the estimates."""
+
+    networks: Annotated[int, Field(ge=4)]
+    fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    seed: Seed
+
+
+class RemovalParams(RecipeParams):
+    """Removing examples by their scores, and retraining ordinary networks without them."""
+
+    scenarios: Annotated[list[Name], Field(min_length=1)]
+    score: Annotated[str, Field(min_length=1)]
+    fractions: Annotated[list[Annotated[float, Field(gt=0.0, lt=1.0)]], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1)]
+
+
+class ComparisonParams(_Namespace):
+    """The comparison of every estimate with subset retraining."""
+
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    networks: Annotated[int, Field(ge=1)]
+    folds: Annotated[int, Field(ge=2)]
+    targets: Annotated[int, Field(ge=2)]
+    resamples: Annotated[int, Field(ge=20)]
+    placebo_splits: Annotated[int, Field(ge=1)]
+    keep: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class FiguresParams(_Namespace):
+    """Figures and galleries."""
+
+    difficulty_quantile: Annotated[float, Field(gt=0.0, le=0.5)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    dpi: Annotated[int, Field(ge=50, le=600)]
+    gallery: Annotated[int, Field(ge=1, le=100)]
+    mistakes: Annotated[int, Field(ge=1, le=20)]
+    neighbours: Annotated[int, Field(ge=1, le=20)]
+
+
+class Params(_Namespace):
+    """The whole of `params.yaml`."""
+
+    scenarios: Annotated[list[Name], Field(min_length=1)]
+    placements: Annotated[list[Placement], Field(min_length=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    data: DataParams
+    labels: LabelsParams
+    model: ModelParams
+    training: TrainingParams
+    gradients: GradientsParams
+    estimate: EstimateParams
+    validation_sets: Annotated[list[Name], Field(min_length=1)]
+    validation: dict[Name, ValidationParams]
+    retrain: RetrainParams
+    removal: RemovalParams
+    comparison: ComparisonParams
+    figures: FiguresParams
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        _check_dataset("data.dataset", self.data.dataset)
+        for key in ("scenarios", "placements", "seeds", "validation_sets"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key}: {values} names something twice")
+        missing = [name for name in self.scenarios if name not in self.labels.noise]
+        if missing:
+            raise ValueError(
+                f"labels.noise: no fraction of random labels for scenario {missing[0]!r}; "
+                f"it has {sorted(self.labels.noise)}"
+            )
+        _check_validation_sets(self)
+        if self.estimate.influence.targets > self.data.heldout:
+            raise ValueError(
+                f"estimate.influence.targets: {self.estimate.influence.targets} "
+                f"is more than data.heldout={self.data.heldout}"
+            )
+        if self.training.batch_size > self.data.train:
+            raise ValueError(
+                f"training.batch_size: {self.training.batch_size} is more than data.train={self.data.train}"
+            )
+        beyond = [epoch for epoch in self.training.keep_checkpoints if epoch > self.training.epochs]
+        if beyond:
+            raise ValueError(
+                f"training.keep_checkpoints: {beyond[0]} is more than training.epochs={self.training.epochs}"
+            )
+        _check_dynamics_epochs(self.training)
+        _check_removal(self.removal, self.labels.noise, self.scenarios)
+        if "dropout" in self.placements:
+            raise ValueError("placements: 'dropout' is the control's name; use head, all, or modules joined by '+'")
+        return self
+
+
+def _check_validation_sets(params: Params) -> None:
+    for name in params.validation_sets:
+        if name in {"raw", *params.scenarios}:
+            raise ValueError(f"validation_sets: {name!r} is the name of something else under data/: use another")
+        if name not in params.validation:
+            raise ValueError(f"validation: there is no set {name!r}; it has {sorted(params.validation)}")
+    for name, settings in params.validation.items():
+        _check_dataset(f"validation.{name}.dataset", settings.dataset)
+
+
+def _check_dataset(key: str, name: str) -> None:
+    from study.data.sources.fetching import NAMES  # here, because it imports numpy and more
+
+    if name not in NAMES and not name.startswith(("folder:", "table:")):
+        raise ValueError(
+            f"{key}: {name!r} is not allowed: it should be one of {', '.join(NAMES)}, folder:PATH or table:PATH"
+            + _did_you_mean(name, NAMES)
+        )
+
+
+def _check_dynamics_epochs(training: TrainingParams) -> None:
+    listed, epochs = training.dynamics_epochs, training.epochs
+    if isinstance(listed, str):
+        return
+    beyond = [epoch for epoch in listed if epoch > epochs]
+    if beyond:
+        raise ValueError(f"training.dynamics_epochs: {beyond[0]} is not allowed: epochs run from 0 to {epochs}")
+    wanted = [epoch for epoch in EARLY_EPOCHS if epoch <= epochs]
+    lacking = [epoch for epoch in wanted if epoch not in (*listed, epochs)]  # the last one is always recorded
+    if lacking:
+        raise ValueError(
+            f"training.dynamics_epochs: {listed} is not allowed: it lacks {', '.join(map(str, lacking))}, and the "
+            "findings measure how far the loss falls in the first epoch and over the first "
+            f"{EARLY_EPOCHS[-1]}; it should hold {', '.join(map(str, wanted))}, or be auto or all"
+        )
+
+
+def _check_removal(removal: RemovalParams, noise: dict[str, float], scenarios: list[str]) -> None:
+    if not set(removal.scenarios) & set(scenarios):
+        raise ValueError(
+            f"removal.scenarios: none of {', '.join(removal.scenarios)} is in scenarios, {', '.join(scenarios)}: "
+            "name one of them"
+        )
+    for name in removal.scenarios:
+        if name not in noise:
+            raise ValueError(
+                f"removal.scenarios: {name!r} is not allowed: it should be a scenario of labels.noise, "
+                f"{', '.join(noise) or 'which has none'}{_did_you_mean(name, noise)}"
+            )
+    if removal.score not in SCORES:
+        raise ValueError(
+            f"removal.score: {removal.score!r} is not allowed: it should be one of {', '.join(SCORES)}"
+            + _did_you_mean(removal.score, SCORES)
+        )
+
+
+def _did_you_mean(value: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(value, list(names), n=1)
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def check_params(raw: Any, source: str = "params.yaml") -> Params:
+    """Typed params from the parsed `params.yaml`.
+
+    Raises:
+        ParamsError: one line for every mistake.
+    """
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
+
+
+def placement_after(placement: str) -> str | list[str]:
+    """The `after` argument of `turnover.insert` that a placement stands for."""
+    return placement if placement in ("head", "all") else placement.split("+")
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One mistake in words: key, value, what is allowed."""
+    key = ".".join(str(part) for part in error["loc"] if part != "int" and "[" not in str(part))
+    if error["type"] == "extra_forbidden":
+        return f"{key} is not a setting{_suggestion(error)}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "value_error":
+        return error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_pattern_mismatch":
+        return f"{key}: {error['input']!r} is not allowed: it should be {_ALLOWED[error['ctx']['pattern']]}"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{key}: {error['input']!r} is not allowed: {message.replace('input should', 'it should')}"
+
+
+def _suggestion(error: ErrorDetails) -> str:
+    model: Any = Params
+    for part in error["loc"][:-1]:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    if not hasattr(model, "model_fields"):
+        return ""
+    names = list(model.model_fields)
+    return _did_you_mean(str(error["loc"][-1]), names) or f"; there are {', '.join(names)}"

@@ -1,0 +1,115 @@
+"""Influence for any placement: every (training example, target) pair goes through the network.
+
+What comes before the first masked layer sees each target once: the first masked layer that a batch of targets
+reaches multiplies it out into a batch of pairs, exposed and flipped alike, and everything after it
+works on pairs.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from turnover.attribution.scorer import DTYPES, Measure, Precision, device_of, evaluating, gain
+from turnover.masking.layer import TurnOverDropout, masked_layers
+from turnover.masking.masks import InstanceMasks
+
+_PAIRS = 512  # that go through the network at once, exposed and again flipped
+
+
+class Targets(NamedTuple):
+    """Targets as they are: a tile needs the network anyway."""
+
+    x: Tensor
+    y: Tensor
+
+
+class GeneralScorer:
+    """Influence by running sub-networks on batches of pairs.
+
+    Args:
+        model: a network with turn-over dropout. It is copied: hooks never show on the original.
+        train_ids: ids [train] of the training examples.
+        classes: number of classes.
+        measure: "loss" or "margin".
+        precision: "bfloat16" runs the network under autocast; the loss difference stays in float32.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train_ids: Tensor,
+        classes: int,
+        measure: Measure,
+        precision: Precision,
+    ) -> None:
+        self.model = copy.deepcopy(getattr(model, "_orig_mod", model))
+        self.train_ids, self.classes, self.measure = train_ids, classes, measure
+        self.device, self.dtype = device_of(model), DTYPES[precision]
+        self._packed: dict[tuple[int, int], Tensor] = {}
+        self._rows, self._targets = slice(0, 0), 0
+        self._shared = True
+        for layer in masked_layers(self.model):
+            layer.register_forward_pre_hook(self._multiply_out)
+
+    def prepare(self, x: Tensor, y: Tensor) -> Targets:
+        return Targets(x, y)
+
+    def tile(self, rows: slice, prepared: Targets) -> Tensor:
+        out = torch.empty(rows.stop - rows.start, len(prepared.y), device=self.device)
+        columns = min(len(prepared.y), _PAIRS)
+        height = max(1, _PAIRS // columns)
+        for left in range(0, len(prepared.y), columns):
+            x, y = prepared.x[left : left + columns], prepared.y[left : left + columns]
+            for top in range(rows.start, rows.stop, height):
+                some = slice(top, min(top + height, rows.stop))
+                exposed, flipped = self._logits(some, x)
+                scores = gain(exposed, flipped, y, self.measure)
+                out[top - rows.start : some.stop - rows.start, left : left + columns] = scores
+        return out
+
+    def block(self, targets: int, memory: int) -> tuple[int, int]:
+        columns = min(targets, 4096)
+        return max(1, min(256, memory // (columns * 16))), columns
+
+    def _logits(self, rows: slice, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [train, target, classes] of the exposed and the flipped sub-networks."""
+        self._rows, self._targets = rows, len(x)
+        count = rows.stop - rows.start
+        try:
+            logits = self._run(x if self._shared else x.repeat(2 * count, *[1] * (x.dim() - 1)))
+        except RuntimeError:
+            if not self._shared:
+                raise
+            # Something from before the first masked layer is used after it again: multiply out the inputs.
+            self._shared = False
+            return self._logits(rows, x)
+        exposed, flipped = logits.view(2, count, len(x), self.classes)
+        return exposed, flipped
+
+    def _run(self, x: Tensor) -> Tensor:
+        half = self.dtype != torch.float32
+        with evaluating(self.model), torch.autocast(self.device.type, self.dtype, enabled=half):
+            return self.model(x)  # type: ignore[no-any-return]
+
+    def _multiply_out(self, layer: TurnOverDropout, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Forward pre-hook of a masked layer, which itself does nothing outside of a `subnetwork`."""
+        x: Tensor = args[0]
+        count, dim = self._rows.stop - self._rows.start, layer.unit_dim(x)
+        units = x.shape[dim]
+        masks = layer.masks(units)
+        mask = masks.unpack(self._packed_masks(layer.layer, masks)[self._rows], torch.bool)
+        scale = torch.cat([mask / layer.keep, ~mask / (1.0 - layer.keep)]).to(x.dtype)
+        shape = [1] * (x.dim() + 1)
+        shape[0], shape[dim + 1] = 2 * count, units
+        pairs = x.unsqueeze(0) if len(x) == self._targets else x.view(-1, self._targets, *x.shape[1:])
+        return ((pairs * scale.view(shape)).flatten(0, 1), *args[1:])
+
+    def _packed_masks(self, layer: int, masks: InstanceMasks) -> Tensor:
+        key = layer, masks.units
+        if key not in self._packed:
+            self._packed[key] = masks.packed(self.train_ids).to(self.device)
+        return self._packed[key]

@@ -1,0 +1,147 @@
+"""Influence of the near counts, influence from afar is noise: a factor for every pair, from the network's own features.
+
+The two halves of a network under m(i) differ in what all examples taught them; what i itself contributes to
+far targets drowns in that. Data assimilation has the same disease, sampled covariances that are noise at a distance,
+and cures it by an elementwise product with a function of distance (Houtekamer & Mitchell 2001; Hamill et al. 2001;
+shapes: Gaspari & Cohn 1999). Here the function is ``max(0, cos)^sharpness``, the cosine of two examples' features in
+the metric of `turnover.reading.features`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from turnover.attribution.scorer import device_of
+from turnover.attribution.store import Inputs
+from turnover.reading.checks import check_inputs
+from turnover.reading.features import Features, features_of, spectrum
+
+# Fixed, and not tuned to a data set: agreement with retraining is flat around them, see docs/method.md.
+RIDGE = 3.5e-4
+SHARPNESS = 2.0
+_DIRECTIONS = 256  # the strongest; weaker ones hold rounding and little else
+_ROWS, _COLUMNS = 1024, 4096  # of a block of `localize`
+
+
+@dataclass(frozen=True, eq=False)
+class Localized:
+    """Ask `influence` or `summarize` for localized scores, with settings of your own.
+
+    Args:
+        x_train: inputs of the training examples [train, ...], row for row those of `train_ids`.
+        features: see `turnover.reading.features.features_of`.
+        ridge: relative strength below which directions of the feature space count less.
+        sharpness: exponent of the cosine; the larger, the fewer neighbours count.
+        reference: inputs that mean and strength of the features are taken from; None: `x_train`. Give all training
+            examples here where `x_train` are others, such as placebos, whose scores are to be comparable.
+
+    Raises:
+        ValueError: `ridge` or `sharpness` is not positive.
+    """
+
+    x_train: Inputs
+    features: Features = None
+    ridge: float = RIDGE
+    sharpness: float = SHARPNESS
+    reference: Inputs | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("ridge", "sharpness"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)}: it must be a positive number")
+
+
+class Similarity:
+    """The factor of every pair for one network.
+
+    Args:
+        model: the network, which ends in a linear layer (or see `Localized.features`).
+        settings: the training examples, and how sharp.
+    """
+
+    def __init__(self, model: nn.Module, settings: Localized) -> None:
+        self.model, self.settings = model, settings
+        found = features_of(model, settings.x_train, settings.features)
+        reference = settings.reference
+        self.spectrum = spectrum(found if reference is None else features_of(model, reference, settings.features))
+        self.train = self._directions(found)
+
+    def targets(self, x: Tensor) -> Tensor:
+        """Directions [target, directions] of targets [target, ...]: what `factor` needs of them."""
+        return self._directions(features_of(self.model, x, self.settings.features))
+
+    def factor(self, rows: slice, targets: Tensor) -> Tensor:
+        """Factors in [0, 1], float32 [train, target], of the training examples at `rows`."""
+        cosine = self.train[rows] @ targets.T
+        return cosine.clamp_(0.0, 1.0).pow_(self.settings.sharpness)
+
+    def _directions(self, features: Tensor) -> Tensor:
+        whitened = self.spectrum.whitened(features, self.settings.ridge, _DIRECTIONS)
+        return torch.nn.functional.normalize(whitened, dim=1)
+
+
+def similarity(model: nn.Module, train: int, localized: Localized | Inputs) -> Similarity:
+    """The factors that the argument `localized` of `influence` and `summarize` asks for.
+
+    Raises:
+        TypeError: `localized` holds no inputs.
+        ValueError: there are not as many inputs as training examples, `train`.
+    """
+    if isinstance(localized, bool):
+        raise TypeError(f"localized={localized}: pass the inputs of the training examples, or None for raw scores")
+    settings = localized if isinstance(localized, Localized) else Localized(localized)
+    check_inputs(settings.x_train, "localized" if settings is not localized else "x_train")
+    if settings.reference is not None:
+        check_inputs(settings.reference, "reference")
+    if len(settings.x_train) != train:
+        raise ValueError(f"{train} training examples but {len(settings.x_train)} inputs to localize: pass one for each")
+    return Similarity(model, settings)
+
+
+def localize(
+    influence: Tensor,
+    model: nn.Module,
+    x_train: Inputs,
+    x_target: Inputs,
+    *,
+    features: Features = None,
+    ridge: float = RIDGE,
+    sharpness: float = SHARPNESS,
+) -> Tensor:
+    """Raw influence, damped where training example and target are unlike in the eyes of `model`.
+
+    ``influence[i, t] * max(0, cos(i, t)) ** sharpness``. Of several networks, localize the scores of each with its own
+    features, and average. `turnover.influence(..., localized=x_train)` comes to the same in one go.
+
+    Args:
+        influence: scores [train, target], as `turnover.influence` gives them.
+        model: the network that gave them.
+        x_train: inputs of the training examples [train, ...], all of them, in the order of the rows.
+        x_target: inputs of the targets [target, ...], in the order of the columns.
+        features, ridge, sharpness: see `Localized`.
+
+    Returns:
+        float32 [train, target], on the device of `influence`. No score is larger than the raw one.
+
+    Raises:
+        ValueError: shapes do not fit, a setting is out of range, or the model has no features to compare.
+    """
+    check_inputs(x_train, "x_train")
+    check_inputs(x_target, "x_target")
+    if influence.shape != (len(x_train), len(x_target)):
+        raise ValueError(
+            f"influence has shape {tuple(influence.shape)}, but there are {len(x_train)} training examples and "
+            f"{len(x_target)} targets"
+        )
+    found = similarity(model, len(x_train), Localized(x_train, features, ridge, sharpness))
+    out = torch.empty(influence.shape, device=influence.device)
+    for left in range(0, influence.shape[1], _COLUMNS):
+        columns = slice(left, min(left + _COLUMNS, influence.shape[1]))
+        targets = found.targets(x_target[columns].to(device_of(model)))
+        for top in range(0, influence.shape[0], _ROWS):
+            rows = slice(top, min(top + _ROWS, influence.shape[0]))
+            torch.mul(influence[rows, columns], found.factor(rows, targets).to(out.device), out=out[rows, columns])
+    return out

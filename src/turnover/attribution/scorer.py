@@ -1,0 +1,68 @@
+"""What every way of computing influence offers: targets prepared once, then tiles of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from turnover.reading.outputs import loss_and_margin
+
+Measure = Literal["loss", "margin"]
+Precision = Literal["float32", "bfloat16"]
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Scorer(Protocol):
+    """Scores of one network for one list of training examples."""
+
+    classes: int
+
+    def prepare(self, x: Tensor, y: Tensor) -> Any:
+        """What depends on the targets (inputs x [target, ...], labels y [target]) alone, computed once."""
+
+    def tile(self, rows: slice, prepared: Any) -> Tensor:
+        """Influence, float32 [train, target], of the training examples at `rows` on the prepared targets."""
+
+    def block(self, targets: int, memory: int) -> tuple[int, int]:
+        """Training examples and targets (out of `targets`) of a tile with at most `memory` bytes of scratch."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, without gradients; every module's mode is restored afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def gain(exposed: Tensor, flipped: Tensor, y: Tensor, measure: Measure) -> Tensor:
+    """Influence from logits: how much better the exposed sub-network does on each target than the flipped one.
+
+    Args:
+        exposed: logits [..., target, classes] under m(i).
+        flipped: logits [..., target, classes] under ~m(i).
+        y: labels [target].
+        measure: "loss": L(~m) - L(m) in nats; "margin": margin(m) - margin(~m).
+
+    Returns:
+        float32 [..., target]; positive: i helps.
+    """
+    labels = y.expand(exposed.shape[:-1])
+    which = 0 if measure == "loss" else 1
+    with_i, without_i = loss_and_margin(exposed, labels)[which], loss_and_margin(flipped, labels)[which]
+    return without_i - with_i if measure == "loss" else with_i - without_i

@@ -1,0 +1,193 @@
+"""Every score on disk: memory maps that outlive a kill, and say what they are.
+
+A store is a folder: `manifest.json` (shape, dtype, fingerprint, ids in their original order),
+`scores-<model>.npy` [train, target] for every model, and `done.npy`, one byte for every tile, written after the
+tile. While tiles are missing the folder's name ends in ``.part``, and the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor, nn
+
+from turnover.errors import UserError
+from turnover.masking.layer import masked_layers
+
+StoredType = Literal["float32", "float16"]
+
+
+class Inputs(Protocol):
+    """Inputs of the targets: a tensor, or anything with a length that makes the tensor of a slice when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Tensor: ...
+
+
+class Grid(NamedTuple):
+    """Height and width of a tile."""
+
+    height: int
+    width: int
+
+
+class StoredScores(NamedTuple):
+    """A finished store, read-only."""
+
+    scores: list[np.memmap[Any, Any]]  # one [train, target] for every model
+    train_ids: np.ndarray[Any, Any]  # [train]
+    manifest: dict[str, Any]
+
+
+class ScoreStore:
+    """Where `turnover.influence.summarize` keeps the scores, and finds those of an interrupted run.
+
+    Args:
+        folder: final place of the store.
+        dtype: "float32" or "float16" (rounded at 1/2048, and capped at 65504).
+    """
+
+    def __init__(self, folder: Path | str, dtype: StoredType = "float32") -> None:
+        if dtype not in ("float32", "float16"):
+            raise ValueError(f'dtype={dtype!r}: a score store holds "float32" or "float16"')
+        self.folder, self.dtype = Path(folder), dtype
+        self.grid = Grid(0, 0)
+        self._scores: list[np.memmap[Any, Any]] = []
+        self._done: np.memmap[Any, Any] | None = None
+
+    @property
+    def partial(self) -> Path:
+        """Where tiles go until all of them are there."""
+        return self.folder.with_name(self.folder.name + ".part")
+
+    def open(self, train_ids: Tensor, targets: int, models: int, grid: Grid, fingerprint: str, *, create: bool) -> Grid:
+        """Begin, or go on with what is there.
+
+        Args:
+            train_ids: ids [train] in their original order.
+            targets: number of targets.
+            models: number of models.
+            grid: size of the tiles of a new store.
+            fingerprint: of everything that the scores depend on.
+            create: make the store if there is none; of several processes only one may.
+
+        Returns:
+            The size of the store's tiles: of the run that began it.
+
+        Raises:
+            UserError: the folder holds scores of something else.
+        """
+        home = self.folder if self.folder.exists() else self.partial
+        if create and not (home / "manifest.json").exists():
+            self._create(train_ids, targets, models, grid, fingerprint)
+        manifest = json.loads((home / "manifest.json").read_text())
+        expected = {"dtype": self.dtype, "fingerprint": fingerprint}
+        for name, value in expected.items():
+            if manifest[name] != value:
+                raise UserError(
+                    f"{home} holds influence scores with {name} {manifest[name]}, but this run has {name} "
+                    f"{value}: delete the folder or choose another"
+                )
+        self.grid = Grid(*manifest["tile"])
+        self._scores = [np.load(home / f"scores-{n}.npy", mmap_mode="r+") for n in range(models)]
+        self._done = np.load(home / "done.npy", mmap_mode="r+")
+        return self.grid
+
+    def read(self, model: int, rows: slice, columns: slice) -> Tensor | None:
+        """The tile [train, target] as float32, None if it is missing."""
+        assert self._done is not None
+        if not self._done[self._tile(model, rows, columns)]:
+            return None
+        return torch.from_numpy(np.asarray(self._scores[model][rows, columns], dtype=np.float32))
+
+    def write(self, model: int, rows: slice, columns: slice, scores: Tensor) -> Tensor:
+        """Keep a tile; returns it as `read` will."""
+        assert self._done is not None
+        limit = np.finfo(self.dtype).max
+        tile = scores.cpu().clamp(-float(limit), float(limit)).numpy().astype(self.dtype)
+        self._scores[model][rows, columns] = tile
+        # The kernel keeps what a killed process wrote, in whatever order; so does the next line, last.
+        self._done[self._tile(model, rows, columns)] = 1
+        return torch.from_numpy(tile.astype(np.float32))
+
+    def finish(self) -> None:
+        """Give the store its final name.
+
+        Raises:
+            UserError: tiles are missing.
+        """
+        assert self._done is not None
+        missing = int((self._done == 0).sum())
+        if missing:
+            raise UserError(f"{self.partial}: {missing} of {self._done.size} tiles are missing; run it again")
+        if not self.folder.exists():
+            for scores in self._scores:
+                scores.flush()
+            self._done.flush()
+            self.partial.rename(self.folder)
+
+    @staticmethod
+    def load(folder: Path | str) -> StoredScores:
+        """A finished store.
+
+        Raises:
+            UserError: there is none.
+        """
+        folder = Path(folder)
+        if not (folder / "manifest.json").exists():
+            raise UserError(f"{folder} holds no finished influence scores")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        scores = [np.load(folder / f"scores-{n}.npy", mmap_mode="r") for n in range(manifest["models"])]
+        return StoredScores(scores, np.asarray(manifest["train_ids"], dtype=np.int64), manifest)
+
+    def _tile(self, model: int, rows: slice, columns: slice) -> tuple[int, int, int]:
+        return model, rows.start // self.grid.height, columns.start // self.grid.width
+
+    def _create(self, train_ids: Tensor, targets: int, models: int, grid: Grid, fingerprint: str) -> None:
+        self.partial.mkdir(parents=True, exist_ok=True)
+        shape = len(train_ids), targets
+        tiles = models, -(-shape[0] // grid.height), -(-shape[1] // grid.width)
+        for number in range(models):
+            open_memmap(self.partial / f"scores-{number}.npy", "w+", np.dtype(self.dtype), shape).flush()
+        open_memmap(self.partial / "done.npy", "w+", np.dtype(np.uint8), tiles).flush()
+        manifest = {
+            "shape": shape,
+            "dtype": self.dtype,
+            "models": models,
+            "tile": grid,
+            "fingerprint": fingerprint,
+            "train_ids": train_ids.tolist(),
+        }
+        beside = self.partial / "manifest.json.part"
+        beside.write_text(json.dumps(manifest))
+        beside.rename(self.partial / "manifest.json")  # last: a folder without a manifest is begun anew
+
+
+def fingerprint(models: Sequence[nn.Module], train_ids: Tensor, x: Inputs, y: Tensor, *settings: str) -> str:
+    """A hash (hex) of all that influence scores depend on: networks, masks, ids, targets and settings."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for model in models:
+        digest.update(repr(model).encode())
+        digest.update(repr([(m.layer, m.keep, m.seed, m.dim) for m in masked_layers(model)]).encode())
+        for name, value in model.state_dict().items():
+            digest.update(name.encode())
+            _add(digest, value)
+    _add(digest, train_ids)
+    _add(digest, y)
+    for start in range(0, len(y), 1024):
+        _add(digest, x[start : start + 1024])
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib._Hash, value: Tensor) -> None:
+    value = value.detach().cpu().contiguous()
+    digest.update(f"{tuple(value.shape)} {value.dtype}".encode())
+    digest.update(value.flatten().view(torch.uint8).numpy().tobytes() if value.numel() else b"")

@@ -1,0 +1,208 @@
+"""Memorization of training examples: the self-influence of an example under turn-over dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from turnover.errors import UserError
+from turnover.reading.checks import check_example_ids, check_inputs, check_labels
+from turnover.reading.outputs import loss_and_margin, outputs
+
+NETWORKS = ("exposed", "flipped", "full")
+MEASURES = ("loss", "probability", "accuracy")
+
+
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> dict[str, Tensor]:
+    """Loss, margin and probability of the given label of every example, in the exposed, flipped and full networks.
+
+    Args:
+        model: a network with turn-over dropout. Evaluated in evaluation mode, and left in the mode it was in.
+        x: inputs [n, ...].
+        y: labels [n], integers of any type.
+        ids: example ids [n].
+        batch_size: examples a forward pass; the results do not depend on it (beyond rounding).
+
+    Returns:
+        ``loss_exposed``, ``margin_exposed``, ... ``margin_full``: float32 [n] on the CPU. An example is classified
+        correctly where the margin is positive; the probability of its label is ``exp(-loss)``.
+
+    Raises:
+        TypeError: `x` is no tensor, or `y` or `ids` is not an integer tensor.
+        ValueError: lengths differ, there are no examples, labels are not [n] or outside of the network's classes, the
+            model has no turn-over dropout, or its forward pass reaches none of it.
+    """
+    check_inputs(x)
+    y = check_labels(y, name="y")
+    check_example_ids(ids, unique=False)
+    if not len(x) == len(y) == len(ids):
+        raise ValueError(f"x, y and ids must have one row an example, got {len(x)}, {len(y)} and {len(ids)}")
+    if not len(ids):
+        raise UserError("x, y and ids are empty: pass at least one example")
+    parts: dict[str, list[Tensor]] = {f"{kind}_{of}": [] for of in NETWORKS for kind in ("loss", "margin")}
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(ids), batch_size):
+            rows = slice(start, start + batch_size)
+            found = outputs(model, x[rows], ids[rows])
+            if start == 0:  # only now is the number of classes known
+                check_labels(y, found.full.shape[-1])
+            for of, logits in zip(NETWORKS, found, strict=True):
+                loss, margin = loss_and_margin(logits, y[rows])
+                parts[f"loss_{of}"].append(loss.cpu())
+                parts[f"margin_{of}"].append(margin.cpu())
+    return {key: torch.cat(pieces) for key, pieces in parts.items()}
+
+
+def memorization(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> pd.DataFrame:
+    """How much `model` memorized each example: what it says with the example's own sub-network, against the complement.
+
+    Three measures, all positive where the example was memorized:
+    ``loss`` = L(~m) - L(m) in nats, ``probability`` = p(m) - p(~m) of the given label, ``accuracy`` = 1[m right] -
+    1[~m right] (Kobayashi et al. 2020, arXiv 2012.04207; the measures after Feldman & Zhang 2020, arXiv 2008.03703).
+
+    For an example that the network never trained on (a placebo) the expected value is 0.
+
+    Args:
+        model: a network trained with turn-over dropout.
+        x: inputs [n, ...], as the model takes them.
+        y: given labels [n], integers of any type.
+        ids: example ids [n], the same as in training, each once.
+        batch_size: examples a forward pass.
+
+    Returns:
+        One row an example, in the order of `ids`: ``id``, ``loss``, ``probability``, ``accuracy``, and what they were
+        made of: ``loss_exposed``, ``loss_flipped``, ``loss_full`` (a good detector of wrong labels is ``loss_flipped``:
+        the loss of a network that never saw the label).
+
+    Raises:
+        TypeError, ValueError: as for `evaluate`; an id is repeated, or an output of the network is NaN or infinite.
+    """
+    check_example_ids(ids)
+    values = evaluate(model, x, y, ids, batch_size=batch_size)
+    _refuse_not_finite(values, ids)
+    columns: dict[str, Any] = {
+        "id": ids.cpu().numpy(),
+        "loss": (values["loss_flipped"] - values["loss_exposed"]).numpy(),
+        "probability": ((-values["loss_exposed"]).exp() - (-values["loss_flipped"]).exp()).numpy(),
+        "accuracy": ((values["margin_exposed"] > 0).int() - (values["margin_flipped"] > 0).int()).numpy(),
+    }
+    for of in NETWORKS:
+        columns[f"loss_{of}"] = values[f"loss_{of}"].numpy()
+    return pd.DataFrame(columns)
+
+
+def _refuse_not_finite(values: Mapping[str, Tensor], ids: Tensor) -> None:
+    """Raise where a loss of `evaluate` is NaN or infinite: so is the output it was made of."""
+    wrong = ~torch.stack([values[f"loss_{of}"] for of in NETWORKS]).isfinite().all(0)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise UserError(
+            f"the network's output for row {row} (id {int(ids[row])}) is NaN or infinite, as for {int(wrong.sum())} of "
+            f"{len(ids)} rows: did the training diverge, or does x hold NaN or huge values there?"
+        )
+
+
+def memorization_over_training(
+    model: nn.Module,
+    checkpoints: Iterable[Mapping[str, Tensor] | str | Path],
+    x: Tensor,
+    y: Tensor,
+    ids: Tensor,
+    *,
+    batch_size: int = 512,
+) -> pd.DataFrame:
+    """`memorization` at each of several checkpoints of one training.
+
+    Args:
+        model: the network, with turn-over dropout inserted as in training. Its own weights are put back at the end.
+        checkpoints: state dicts, or files of them as `torch.save` writes them; read one at a time.
+        x, y, ids, batch_size: as for `memorization`.
+
+    Returns:
+        The rows of `memorization` for each checkpoint in turn, after a first column ``checkpoint`` (from 0).
+
+    Raises:
+        ValueError: there are no checkpoints, or as for `memorization`.
+        RuntimeError: a checkpoint does not fit the network.
+    """
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    frames = []
+    try:
+        for number, checkpoint in enumerate(checkpoints):
+            if isinstance(checkpoint, (str, Path)):
+                checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            model.load_state_dict(checkpoint)
+            frame = memorization(model, x, y, ids, batch_size=batch_size)
+            frame.insert(0, "checkpoint", number)
+            frames.append(frame)
+    finally:
+        model.load_state_dict(before)
+    if not frames:
+        raise ValueError("there are no checkpoints: give at least one")
+    return pd.concat(frames, ignore_index=True)
+
+
+def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Mean memorization over independent runs, with its standard error.
+
+    The runs should differ in the seeds of weights, order and masks: the standard error then covers all three.
+
+    Args:
+        frames: results of `memorization`, one a run, for the same examples in the same order; at least two.
+
+    Returns:
+        One row an example: ``id``, ``runs``, and for each measure its mean and, in the column ``..._se``, the standard
+        error of the mean (sample standard deviation, n - 1, over the square root of the number of runs).
+
+    Raises:
+        ValueError: fewer than two runs, or the runs do not hold the same ids in the same order.
+    """
+    if len(frames) < 2:
+        raise ValueError(f"a standard error needs at least 2 runs, got {len(frames)}")
+    ids = frames[0]["id"].to_numpy()
+    for number, frame in enumerate(frames):
+        if not np.array_equal(frame["id"].to_numpy(), ids):
+            raise ValueError(f"run {number} holds other ids, or in another order, than run 0")
+    columns: dict[str, Any] = {"id": ids, "runs": len(frames)}
+    for measure in MEASURES:
+        values = np.stack([frame[measure].to_numpy(np.float64) for frame in frames])
+        columns[measure] = values.mean(0)
+        columns[f"{measure}_se"] = values.std(0, ddof=1) / np.sqrt(len(frames))
+    return pd.DataFrame(columns)
+
+
+def ensemble_memorization(
+    models: Iterable[nn.Module], x: Tensor, y: Tensor, ids: Tensor, *, batch_size: int = 512
+) -> pd.DataFrame:
+    """`memorization` averaged over networks trained with different seeds: `combine` of one `memorization` each.
+
+    Args:
+        models: at least two networks; a generator is asked for one at a time, so that they need not fit in memory.
+        x, y, ids, batch_size: as for `memorization`.
+
+    Returns:
+        See `combine`.
+
+    Raises:
+        ValueError: as for `memorization` and `combine`.
+    """
+    return combine([memorization(model, x, y, ids, batch_size=batch_size) for model in models])
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, then every module of it back in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

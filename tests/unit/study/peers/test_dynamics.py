@@ -1,0 +1,95 @@
+"""Scores from training dynamics: by hand, and their signs on a training with wrong labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+
+from study.networks.zoo.small import MLP
+from study.peers import dynamics
+from turnover.masking.insertion import insert
+from turnover.reading.examples import Examples
+from turnover.training.dynamics import Dynamics
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
+
+
+def test_by_hand() -> None:
+    loss = np.array([[2.0, 1.0], [1.0, 0.5], [0.5, 3.0]])
+    assert dynamics.final_loss(loss).tolist() == [0.5, 3.0]
+    assert dynamics.cumulative_loss(loss).tolist() == [3.5, 4.5]
+    assert dynamics.area_under_margin([[1.0, -2.0], [3.0, -4.0]]).tolist() == [-2.0, 3.0]
+
+
+def test_forgetting_is_right_then_wrong_and_never_learned_is_worst() -> None:
+    correct = np.array([[0, 1, 1, 0, 1], [1, 0, 1, 0, 1], [1, 1, 1, 0, 0], [1, 0, 1, 0, 0]], dtype=bool)
+    assert dynamics.forgetting_events(correct).tolist() == [0.0, 2.0, 0.0, 4.0, 1.0]
+
+
+def test_el2n_is_the_length_of_the_gradient_of_the_loss_at_the_logits() -> None:
+    rng = np.random.default_rng(0)
+    logits = torch.tensor(rng.normal(size=(20, 5)) * 3, requires_grad=True)
+    labels = torch.tensor(rng.integers(0, 5, 20))
+    torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    expected = logits.grad.norm(dim=1).numpy()
+    found = dynamics.el2n(logits.detach().numpy(), labels.numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    huge = dynamics.el2n([[1e6, 0.0], [1e6, 0.0]], [0, 1])
+    np.testing.assert_allclose(huge, [0.0, np.sqrt(2)])
+
+
+@pytest.fixture(scope="module")
+def noisy() -> tuple[pd.DataFrame, np.ndarray]:
+    """Dynamics of a training on digits with every fifth label wrong, and which are wrong."""
+    data = load_digits()
+    images = torch.tensor(data.images[:400] * 15).float().unsqueeze(1)
+    labels = torch.tensor(data.target[:400])
+    wrong = np.arange(400) % 5 == 0
+    labels[wrong] = (labels[wrong] + 1 + torch.arange(80) % 9) % 10
+    examples = Examples(images, labels, torch.arange(400))
+    torch.manual_seed(0)
+    model = insert(torch.nn.Sequential(Scale(), MLP((1, 8, 8), 10, hidden=64, layers=2)), after="head")
+    recorded = Dynamics(examples, range(11))
+    train(model, examples, TrainingConfig(epochs=10, batch_size=32), dynamics=recorded, progress=False)
+    return recorded.frame(), wrong
+
+
+class Scale(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / 128 - 1
+
+
+def test_every_score_ranks_wrong_labels_high(noisy: tuple[pd.DataFrame, np.ndarray]) -> None:
+    frame, wrong = noisy
+    scores = dynamics.from_dynamics(frame)
+    assert scores["id"].tolist() == list(range(400))
+    for name in ("loss", "csl", "aum", "forgetting"):
+        assert roc_auc_score(wrong, scores[name]) > 0.8, name
+    assert roc_auc_score(wrong, scores["csl"]) > 0.95
+
+
+def test_dynamics_leave_out_the_untrained_network(noisy: tuple[pd.DataFrame, np.ndarray]) -> None:
+    frame, _ = noisy
+    shuffled = frame.sample(frac=1.0, random_state=0)
+    pd.testing.assert_frame_equal(dynamics.from_dynamics(shuffled), dynamics.from_dynamics(frame))
+    one = frame[frame["id"] == 7].sort_values("epoch")
+    expected = one["loss_full"].to_numpy(np.float64)[1:].sum()
+    assert dynamics.from_dynamics(frame).loc[7, "csl"] == pytest.approx(expected)
+
+
+def test_incomplete_dynamics_are_refused(noisy: tuple[pd.DataFrame, np.ndarray]) -> None:
+    frame, _ = noisy
+    with pytest.raises(ValueError, match="no column 'loss_other'"):
+        dynamics.from_dynamics(frame, "other")
+    with pytest.raises(ValueError, match="are not 10 epochs of 400 examples"):
+        dynamics.from_dynamics(frame.drop(frame.index[-1]))
+    with pytest.raises(ValueError, match="are not 0 epochs"):
+        dynamics.from_dynamics(frame[frame["epoch"] == 0])
+    with pytest.raises(ValueError, match="one label a row"):
+        dynamics.el2n(np.zeros((3, 2)), [0, 1])
+    with pytest.raises(ValueError, match="loss must be a matrix"):
+        dynamics.cumulative_loss([1.0, 2.0])

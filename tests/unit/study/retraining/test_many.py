@@ -1,0 +1,181 @@
+"""A network depends on its subset, its seed and the recipe; not on company, processes or kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from study.networks.zoo.small import CNN
+from study.retraining.loop import Recipe, label_log_odds, one_cycle, pool_before_relu, train_network
+from study.retraining.many import train_many
+from tests.support import ROOT
+from tests.unit.study.retraining.problem import (
+    EXAMPLES,
+    NETWORKS,
+    RECIPE,
+    SEEDS,
+    examples,
+    killed_worker,
+    network,
+    slow_network,
+    subsets,
+)
+from turnover.errors import UserError
+
+X, Y = examples()
+
+
+def test_the_loop_is_the_ordinary_one() -> None:
+    """Against the plainest loop there is: no fused optimizer, no swapped layers, no channels last."""
+    model = network(5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RECIPE.learning_rate, weight_decay=1e-2, foreach=False)
+    steps = -(-EXAMPLES // RECIPE.batch_size)
+    for epoch in range(RECIPE.epochs):
+        order = torch.from_numpy(np.random.default_rng([5, epoch]).permutation(EXAMPLES))
+        for step in range(steps):
+            rows = order[step * RECIPE.batch_size : (step + 1) * RECIPE.batch_size]
+            optimizer.param_groups[0]["lr"] = RECIPE.learning_rate * one_cycle(
+                (epoch * steps + step) / (RECIPE.epochs * steps)
+            )
+            optimizer.zero_grad()
+            F.cross_entropy(model(X[rows]), Y[rows]).backward()
+            optimizer.step()
+    found = train_network(network, X, Y, RECIPE, 5)
+    torch.testing.assert_close(found(X), model(X), rtol=1e-3, atol=1e-3)
+
+
+def test_schedule() -> None:
+    assert [one_cycle(p) for p in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx([0.04, 0.5, 1.0, 0.5, 0.0])
+
+
+def test_pooling_before_relu_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    plain, swapped = CNN((1, 28, 28), 10, (4, 8), 16), CNN((1, 28, 28), 10, (4, 8), 16)
+    swapped.load_state_dict(plain.state_dict())
+    pool_before_relu(swapped)
+    assert isinstance(swapped.features[1], nn.MaxPool2d) and isinstance(swapped.features[2], nn.ReLU)
+    assert list(swapped.state_dict()) == list(plain.state_dict())
+    x = torch.randn(8, 1, 28, 28)
+    for model in (plain, swapped):
+        model(x).square().sum().backward()
+    assert torch.equal(plain(x), swapped(x))
+    for a, b in zip(plain.parameters(), swapped.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_log_odds_are_exact_where_the_probability_is_one() -> None:
+    logits = torch.tensor([[100.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.0, 0.0, 50.0]])
+    margin, correct = label_log_odds(nn.Identity(), logits, torch.tensor([0, 1, 0]), RECIPE)
+    p = torch.tensor([1.0]) / (1.0 + np.exp(-1.0) + np.exp(1.0))
+    expected = [100.0 - np.log(2.0), float((p / (1 - p)).log()), -50.0]
+    assert margin.tolist() == pytest.approx(expected, rel=1e-5)
+    assert correct.tolist() == [True, False, False]
+
+
+def test_a_network_does_not_depend_on_company_or_processes() -> None:
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    inside = subsets()
+    margin, correct = train_many(network, X, Y, inside, SEEDS, RECIPE, processes=1)
+    assert margin.shape == correct.shape == (NETWORKS, EXAMPLES)
+    pooled, _ = train_many(network, X, Y, inside, SEEDS, RECIPE, processes=2)
+    assert np.array_equal(pooled, margin)
+    some = [4, 1]
+    alone, right = train_many(network, X, Y, inside[some], [SEEDS[k] for k in some], RECIPE, processes=1)
+    assert np.array_equal(alone, margin[some]) and np.array_equal(right, correct[some])
+    assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
+
+
+def test_subset_seed_and_recipe_all_count() -> None:
+    inside = subsets()[:1]
+    base, _ = train_many(network, X, Y, inside, [1], RECIPE, processes=1)
+    others = [
+        train_many(network, X, Y, subsets()[1:2], [1], RECIPE, processes=1),
+        train_many(network, X, Y, inside, [2], RECIPE, processes=1),
+        train_many(network, X, Y, inside, [1], Recipe(epochs=3, batch_size=16, learning_rate=5e-3), processes=1),
+    ]
+    assert all(not np.array_equal(base, other) for other, _ in others)
+
+
+def test_networks_learn_what_is_inside() -> None:
+    recipe = Recipe(epochs=40, batch_size=16, learning_rate=1e-2)
+    make = partial(network, name="mlp")
+    _, correct = train_many(make, X, Y, subsets(), SEEDS, recipe, processes=1)
+    seen = correct[subsets()].mean()
+    assert seen > 0.95 and 0.5 < correct[:, 60:].mean() < seen
+
+
+def test_a_kill_loses_only_the_network_in_flight_and_changes_no_byte(tmp_path: Path) -> None:
+    marks, folder = tmp_path / "marks", tmp_path / "rows"
+    marks.mkdir()
+    script = Path(__file__).with_name("problem.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(marks), str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
+    )
+    deadline = time.monotonic() + 120
+    while len(list(marks.iterdir())) < 4:  # the fingerprint makes one, then one a network
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = np.load(folder / "done.npy")
+    assert 1 <= done.sum() < NETWORKS
+
+    for mark in marks.iterdir():
+        mark.unlink()
+    make = partial(slow_network, marks=marks, patience=0.0)
+    margin, correct = train_many(make, X, Y, subsets(), SEEDS, RECIPE, processes=1, checkpoint=folder)
+    assert len(list(marks.iterdir())) == 1 + int((done == 0).sum())
+    fresh = train_many(network, X, Y, subsets(), SEEDS, RECIPE, processes=1)
+    assert np.array_equal(margin, fresh[0]) and np.array_equal(correct, fresh[1])
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    train_many(network, X, Y, subsets(), SEEDS, RECIPE, processes=1, checkpoint=tmp_path)
+    with pytest.raises(UserError, match="holds networks with fingerprint .*delete the folder"):
+        train_many(network, X, Y.roll(1), subsets(), SEEDS, RECIPE, processes=1, checkpoint=tmp_path)
+
+
+def test_a_killed_worker_is_one_sentence_and_keeps_what_is_done(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="was killed .out of memory.*fewer processes"):
+        train_many(killed_worker, X, Y, subsets(), SEEDS, RECIPE, processes=2, checkpoint=tmp_path)
+    margin, _ = train_many(killed_worker, X, Y, subsets(), SEEDS, RECIPE, processes=1, checkpoint=tmp_path)
+    assert np.array_equal(margin, train_many(network, X, Y, subsets(), SEEDS, RECIPE, processes=1)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inside": subsets()[:2]}, "inside must be bool"),
+        ({"inside": subsets().astype(np.uint8)}, "inside must be bool"),
+        ({"inside": np.zeros((NETWORKS, EXAMPLES), dtype=np.bool_)}, "without a single example"),
+        ({"recipe": Recipe(epochs=2, learning_rate=1e30)}, "diverged: lower the learning rate"),
+    ],
+)
+def test_what_cannot_work_is_said(change: dict[str, object], message: str) -> None:
+    arguments = {"inside": subsets(), "seeds": SEEDS, "recipe": RECIPE, **change}
+    with pytest.raises(UserError, match=message):
+        train_many(network, X, Y, processes=1, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_recipe_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        Recipe(epochs=0)
+    with pytest.raises(ValueError, match="precision='half'"):
+        Recipe(precision="half")
+
+
+def test_nothing_is_printed_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    train_many(network, X, Y, subsets(), SEEDS, RECIPE, processes=1)
+    assert capfd.readouterr() == ("", "")
