@@ -16,7 +16,7 @@ def run(stage: Stage) -> None:
         kind=stage.param("labels.kind"),
         label_seed=stage.param("labels.seed"),
     )
-    save_scenario(scenario, stage.out(f"data/{name}"))
+    save_scenario(scenario, stage.out(f"data/scenarios/{name}"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def make_validation_data(stage: Stage, name: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             raw = fetch(settings.dataset, Path(folder) / "raw", local=local_files())
             scenario = validation_scenario(name, load(raw), settings)
-    save_scenario(scenario, stage.out(f"data/{name}"))
+    save_scenario(scenario, stage.out(f"data/validation/{name}"))
 
 
 def validation_scenario(name: str, dataset: Dataset, settings: ValidationParams) -> Scenario:

@@ -5,13 +5,12 @@ A wrong file gives one sentence a mistake: the key, the value, and what is allow
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from study.context.rules import did_you_mean
 from turnover.errors import UserError
 
 
@@ -34,16 +33,6 @@ _ALLOWED = {
     _DEVICE: "auto, cpu, cuda, cuda:N or mps",
     _RECIPE_DEVICE: "cpu, cuda or cuda:N",
 }
-
-# Columns of memorization.parquet that order examples (study/estimation.py, which imports torch, makes them).
-SCORES = (
-    *("loss", "probability", "accuracy", "loss_exposed", "loss_flipped", "loss_full"),
-    *("mean_loss", "mean_probability", "mean_accuracy", "mean_loss_exposed", "mean_loss_flipped", "mean_loss_full"),
-    *("mean_probability_exposed", "mean_probability_flipped", "mean_probability_full", "mean_contrast"),
-    *("leverage", "support", "sharpened"),
-)
-# Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
-EARLY_EPOCHS = (0, 1, 3)
 
 Name = Annotated[str, Field(pattern=_NAME)]
 Placement = Annotated[str, Field(pattern=_PLACEMENT)]
@@ -77,7 +66,6 @@ class ModelParams(_Namespace):
     name: Annotated[str, Field(min_length=1)]
     options: dict[str, int | list[int]] = {}
     keep: Annotated[float, Field(gt=0.0, lt=1.0)]
-    width: Annotated[int, Field(ge=2)] | None = None
 
 
 class AugmentationParams(_Namespace):
@@ -98,9 +86,7 @@ class TrainingParams(_Namespace):
     weight_decay: NonNegative
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
     schedule: Literal["one-cycle", "cosine", "constant"]
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
     clip_norm: NonNegative = 0.0
-    ema: Annotated[float, Field(ge=0.0, lt=1.0, strict=False)] = 0.0
     augmentation: AugmentationParams = AugmentationParams()
     precision: Literal["float32", "bfloat16", "float16", "auto"]
     compile: bool = False
@@ -126,7 +112,6 @@ class InfluenceParams(_Namespace):
     top: Annotated[int, Field(ge=1)]
     localized: bool = True
     sharpness: Positive = 2.0
-    matrix: bool
 
 
 class EstimateParams(_Namespace):
@@ -187,6 +172,7 @@ class ComparisonParams(_Namespace):
     resamples: Annotated[int, Field(ge=20)]
     placebo_splits: Annotated[int, Field(ge=1)]
     keep: Annotated[float, Field(gt=0.0, lt=1.0)]
+    threads: Annotated[int, Field(ge=1)]
 
 
 class FiguresParams(_Namespace):
@@ -200,12 +186,24 @@ class FiguresParams(_Namespace):
     neighbours: Annotated[int, Field(ge=1, le=20)]
 
 
+class SeedsParams(_Namespace):
+    """The seeds of every training: initial weights, order of the examples, and masks."""
+
+    head: Annotated[list[Seed], Field(min_length=1)]
+    other: Annotated[list[Seed], Field(min_length=1)]
+
+    def of(self, placement: str) -> list[int]:
+        """The seeds of a placement: the primary one, ``head``, may have more of them."""
+        return self.head if placement == "head" else self.other
+
+
 class Params(_Namespace):
     """The whole of `params.yaml`."""
 
     scenarios: Annotated[list[Name], Field(min_length=1)]
     placements: Annotated[list[Placement], Field(min_length=1)]
-    seeds: Annotated[list[Seed], Field(min_length=1)]
+    seeds: SeedsParams
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     data: DataParams
     labels: LabelsParams
     model: ModelParams
@@ -221,98 +219,10 @@ class Params(_Namespace):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        _check_dataset("data.dataset", self.data.dataset)
-        for key in ("scenarios", "placements", "seeds", "validation_sets"):
-            values = getattr(self, key)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{key}: {values} names something twice")
-        missing = [name for name in self.scenarios if name not in self.labels.noise]
-        if missing:
-            raise ValueError(
-                f"labels.noise: no fraction of random labels for scenario {missing[0]!r}; "
-                f"it has {sorted(self.labels.noise)}"
-            )
-        _check_validation_sets(self)
-        if self.estimate.influence.targets > self.data.heldout:
-            raise ValueError(
-                f"estimate.influence.targets: {self.estimate.influence.targets} "
-                f"is more than data.heldout={self.data.heldout}"
-            )
-        if self.training.batch_size > self.data.train:
-            raise ValueError(
-                f"training.batch_size: {self.training.batch_size} is more than data.train={self.data.train}"
-            )
-        beyond = [epoch for epoch in self.training.keep_checkpoints if epoch > self.training.epochs]
-        if beyond:
-            raise ValueError(
-                f"training.keep_checkpoints: {beyond[0]} is more than training.epochs={self.training.epochs}"
-            )
-        _check_dynamics_epochs(self.training)
-        _check_removal(self.removal, self.labels.noise, self.scenarios)
-        if "dropout" in self.placements:
-            raise ValueError("placements: 'dropout' is the control's name; use head, all, or modules joined by '+'")
+        from study.context.rules import check_together  # here, because it is about this class
+
+        check_together(self)
         return self
-
-
-def _check_validation_sets(params: Params) -> None:
-    for name in params.validation_sets:
-        if name in {"raw", *params.scenarios}:
-            raise ValueError(f"validation_sets: {name!r} is the name of something else under data/: use another")
-        if name not in params.validation:
-            raise ValueError(f"validation: there is no set {name!r}; it has {sorted(params.validation)}")
-    for name, settings in params.validation.items():
-        _check_dataset(f"validation.{name}.dataset", settings.dataset)
-
-
-def _check_dataset(key: str, name: str) -> None:
-    from study.data.sources.fetching import NAMES  # here, because it imports numpy and more
-
-    if name not in NAMES and not name.startswith(("folder:", "table:")):
-        raise ValueError(
-            f"{key}: {name!r} is not allowed: it should be one of {', '.join(NAMES)}, folder:PATH or table:PATH"
-            + _did_you_mean(name, NAMES)
-        )
-
-
-def _check_dynamics_epochs(training: TrainingParams) -> None:
-    listed, epochs = training.dynamics_epochs, training.epochs
-    if isinstance(listed, str):
-        return
-    beyond = [epoch for epoch in listed if epoch > epochs]
-    if beyond:
-        raise ValueError(f"training.dynamics_epochs: {beyond[0]} is not allowed: epochs run from 0 to {epochs}")
-    wanted = [epoch for epoch in EARLY_EPOCHS if epoch <= epochs]
-    lacking = [epoch for epoch in wanted if epoch not in (*listed, epochs)]  # the last one is always recorded
-    if lacking:
-        raise ValueError(
-            f"training.dynamics_epochs: {listed} is not allowed: it lacks {', '.join(map(str, lacking))}, and the "
-            "findings measure how far the loss falls in the first epoch and over the first "
-            f"{EARLY_EPOCHS[-1]}; it should hold {', '.join(map(str, wanted))}, or be auto or all"
-        )
-
-
-def _check_removal(removal: RemovalParams, noise: dict[str, float], scenarios: list[str]) -> None:
-    if not set(removal.scenarios) & set(scenarios):
-        raise ValueError(
-            f"removal.scenarios: none of {', '.join(removal.scenarios)} is in scenarios, {', '.join(scenarios)}: "
-            "name one of them"
-        )
-    for name in removal.scenarios:
-        if name not in noise:
-            raise ValueError(
-                f"removal.scenarios: {name!r} is not allowed: it should be a scenario of labels.noise, "
-                f"{', '.join(noise) or 'which has none'}{_did_you_mean(name, noise)}"
-            )
-    if removal.score not in SCORES:
-        raise ValueError(
-            f"removal.score: {removal.score!r} is not allowed: it should be one of {', '.join(SCORES)}"
-            + _did_you_mean(removal.score, SCORES)
-        )
-
-
-def _did_you_mean(value: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(value, list(names), n=1)
-    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def check_params(raw: Any, source: str = "params.yaml") -> Params:
@@ -355,4 +265,4 @@ def _suggestion(error: ErrorDetails) -> str:
     if not hasattr(model, "model_fields"):
         return ""
     names = list(model.model_fields)
-    return _did_you_mean(str(error["loc"][-1]), names) or f"; there are {', '.join(names)}"
+    return did_you_mean(str(error["loc"][-1]), names) or f"; there are {', '.join(names)}"

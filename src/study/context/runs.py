@@ -1,18 +1,18 @@
-"""The trainings of the study: which there are, and what they are called."""
+"""The trainings of the study: which there are, and where they live."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 from study.context.declaration import read_yaml
 from study.context.params import Params, check_params
+from study.context.rules import CONTROL
 
 
 @dataclass(frozen=True)
 class Run:
-    """One item of the training matrix."""
+    """One training: a scenario, a placement of the masks (or `CONTROL`), a seed."""
 
     scenario: str
     placement: str
@@ -20,18 +20,18 @@ class Run:
 
     @property
     def name(self) -> str:
+        """Such as ``mixed-head-0``."""
         return f"{self.scenario}-{self.placement}-{self.seed}"
 
-    @classmethod
-    def parse(cls, name: str) -> Run:
-        """The run whose `name` this is."""
-        scenario, _, rest = name.partition("-")
-        placement, _, seed = rest.rpartition("-")
-        return cls(scenario, placement, int(seed))
+    @property
+    def folder(self) -> str:
+        """Where its network and what was recorded of it lie, such as ``runs/mixed/head/0``."""
+        return f"runs/{self.scenario}/{self.placement}/{self.seed}"
 
-
-# The name under which the ordinary-dropout control stands where the others have their placement.
-CONTROL = "dropout"
+    @property
+    def scores(self) -> str:
+        """Where its estimates lie, such as ``scores/mixed/head/0``."""
+        return f"scores/{self.scenario}/{self.placement}/{self.seed}"
 
 
 def load_params(root: Path) -> Params:
@@ -39,11 +39,24 @@ def load_params(root: Path) -> Params:
     return check_params(read_yaml(root / "params.yaml"))
 
 
+def runs_of(params: Params, scenario: str, placement: str) -> list[Run]:
+    """The trainings of one item of stage `train`, a seed each."""
+    return [Run(scenario, placement, seed) for seed in params.seeds.of(placement)]
+
+
 def masked_runs(params: Params) -> list[Run]:
-    """The items of the matrix of stage `train`, in its order."""
-    return [Run(*item) for item in itertools.product(params.scenarios, params.placements, params.seeds)]
+    """The trainings with turn-over dropout, in the order of the settings."""
+    return [run for scenario in params.scenarios for run in masked_runs_of(params, scenario)]
+
+
+def masked_runs_of(params: Params, scenario: str) -> list[Run]:
+    """The trainings of one scenario with turn-over dropout: those that stage `estimate` looks at."""
+    placements = [placement for placement in params.placements if placement != CONTROL]
+    return [run for placement in placements for run in runs_of(params, scenario, placement)]
 
 
 def control_runs(params: Params) -> list[Run]:
-    """The items of the matrix of stage `control`, in its order."""
-    return [Run(s, CONTROL, seed) for s, seed in itertools.product(params.scenarios, params.seeds)]
+    """The trainings with ordinary dropout; none where the settings do not ask for the control."""
+    if CONTROL not in params.placements:
+        return []
+    return [run for scenario in params.scenarios for run in runs_of(params, scenario, CONTROL)]

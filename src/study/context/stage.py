@@ -20,7 +20,7 @@ from turnover.errors import UserError
 from turnover.training.interruption import Interrupted
 
 # Folders and files of the pipeline: everything in them belongs to some stage.
-_GUARDED = ("data", "models", "dynamics", "gradients", "scores", "ground_truth", "reports", "params.yaml")
+_GUARDED = ("data", "runs", "scores", "ground_truth", "reports", "params.yaml")
 
 
 class UndeclaredError(UserError):
