@@ -115,7 +115,7 @@ def test_tracking_code_alone_runs_nothing(project: Project) -> None:
 def test_what_training_does_is_trained_again(project: Project) -> None:
     """The other direction: a change of what the code does reaches the weights, and would reach all that follows."""
     before = outs_of(project, "train@real-dropout")
-    warm_up = ("src/turnover/training/optimization.py", "_WARM_UP = 0.2", "_WARM_UP = 0.4")
+    warm_up = ("src/turnover/training/optimization.py", "    warm_up = 0.2", "    warm_up = 0.4")
     with edited(project, warm_up):
         done = project.run("dvc", "repro", "--single-item", "train@real-dropout", TURNOVER_TRACKING="off")
         assert "Running stage 'train@real-dropout'" in done.stdout
