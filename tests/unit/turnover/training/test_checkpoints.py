@@ -21,7 +21,7 @@ from turnover.errors import UserError
 from turnover.reading.examples import Examples
 from turnover.scoring.memorization import memorization, memorization_over_training
 from turnover.training.augmentation import Augmentation
-from turnover.training.checkpoints import discard, pieces_folder
+from turnover.training.checkpoints import discard, attachments_folder
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
@@ -77,7 +77,7 @@ def test_a_corrupt_checkpoint_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
 def test_dynamics_that_are_not_what_was_written_are_refused(half_done: Path, damage: str) -> None:
-    piece = pieces_folder(half_done) / "dynamics-000000.safetensors"
+    piece = attachments_folder(half_done) / "dynamics-000000.safetensors"
     if damage == "gone":
         piece.unlink()
     else:
@@ -93,7 +93,7 @@ def test_dynamics_that_are_not_what_was_written_are_refused(half_done: Path, dam
 def test_a_piece_later_than_the_checkpoint_does_not_belong(tmp_path: Path) -> None:
     """Killed between writing dynamics and checkpoint: the leftover is written again, not believed."""
     path = tmp_path / "checkpoint.pt"
-    leftover = pieces_folder(path) / "dynamics-000002.safetensors"
+    leftover = attachments_folder(path) / "dynamics-000002.safetensors"
     leftover.parent.mkdir()
     leftover.write_bytes(b"of an abandoned training")
     dynamics = Dynamics(examples(), [0, 1])
@@ -116,7 +116,7 @@ def test_the_checkpoint_does_not_grow_with_the_dynamics_and_discard_removes_all(
         on_epoch=lambda _: sizes.append(path.stat().st_size),
     )
     assert sizes[-1] - sizes[0] < 3000  # history and checksums; the dynamics of one epoch are 12,000 bytes
-    assert len(list(pieces_folder(path).iterdir())) == 7
+    assert len(list(attachments_folder(path).iterdir())) == 7
     discard(path)
     assert list(tmp_path.iterdir()) == []
 
