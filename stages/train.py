@@ -15,10 +15,10 @@ from study.context.stage import Stage, main
 from study.data.scenarios.examples import examples_of
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.devices import processor, resolve_device, resolve_precision
-from study.networks.gradients import save_similarity, watch_gradients
 from study.networks.masked import Architecture, check_networks, make_network, save_network
 from study.networks.zoo.small import image_statistics
 from study.tracking import track
+from study.training.gradients import save_similarity, watch_gradients
 from turnover.reading.examples import Examples
 from turnover.reading.outputs import loss_and_margin
 from turnover.scoring.memorization import evaluating
@@ -75,7 +75,7 @@ def train_run(stage: Stage, run: Run) -> None:
             fingerprint=checkpoint.stem,
             stop=stop,
         )
-        save_network(network, architecture, made_by, stage.out(f"models/{run.name}"), snapshots)
+        save_network(network, architecture, made_by, stage.out(f"models/{run.name}"), dict(snapshots))
         if dynamics is not None and gradients is not None:
             write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
             save_similarity(stage.out(f"gradients/{run.name}.safetensors"), gradients)
@@ -96,9 +96,7 @@ def training_config(settings: TrainingParams, precision: str, seed: int) -> Trai
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
         schedule=settings.schedule,
-        label_smoothing=settings.label_smoothing,
         clip_norm=settings.clip_norm,
-        ema=settings.ema,
         augmentation=Augmentation(**settings.augmentation.model_dump()),
         precision=precision,
         compile=settings.compile,

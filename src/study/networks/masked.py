@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from study.networks.named import build
 from study.networks.zoo.small import Normalized
 from turnover.errors import UserError
 from turnover.masking.insertion import head, insert
-from turnover.training.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,13 @@ def _with_dropout(architecture: Architecture) -> nn.Module:
         network = build(model.name, architecture.shape, len(architecture.classes), seed=run.seed, **model.options)
     except (ValueError, TypeError) as error:
         raise ParamsError(f"params.yaml: {error}") from error
-    if run.placement == CONTROL:
-        head(network).register_forward_pre_hook(OrdinaryDropout(1.0 - model.keep))
-    else:
-        width = model.width if run.placement == "head" else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            try:
-                insert(network, placement_after(run.placement), model.keep, run.seed, width)
-            except ValueError as error:
-                raise ParamsError(f"params.yaml: placements: {run.placement!r} is not possible: {error}") from error
+    try:
+        if run.placement == CONTROL:
+            head(network).register_forward_pre_hook(OrdinaryDropout(1.0 - model.keep))
+        else:
+            insert(network, placement_after(run.placement), model.keep, run.seed)
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: placements: {run.placement!r} is not possible: {error}") from error
     return network
 
 
@@ -91,18 +87,29 @@ def check_networks(params: Params, shape: tuple[int, int, int] = (1, 28, 28), cl
 
 
 def save_network(
-    network: nn.Module, architecture: Architecture, fingerprint: str, folder: Path, snapshots: Snapshots | None = None
+    network: nn.Module,
+    architecture: Architecture,
+    fingerprint: str,
+    folder: Path,
+    snapshots: Mapping[int, Mapping[str, Tensor]] | None = None,
 ) -> None:
     """Write `model.safetensors` and `model.json`, and ``epoch-N.safetensors`` for each snapshot.
 
     The same bytes for the same network.
+
+    Args:
+        network: as `make_network` made it from `architecture`, trained.
+        architecture: what `load_network` builds it from.
+        fingerprint: what made it.
+        folder: where to write; what was there is replaced at once.
+        snapshots: state dicts of earlier weights, by epoch.
     """
     with writing(folder) as beside:
         beside.mkdir(parents=True)
-        state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-        save_file(state, beside / "model.safetensors")
-        for epoch, weights in snapshots or ():
-            save_file(weights, beside / f"epoch-{epoch}.safetensors")
+        files = {"model": network.state_dict(), **{f"epoch-{epoch}": kept for epoch, kept in (snapshots or {}).items()}}
+        for name, weights in files.items():
+            plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+            save_file(plain, beside / f"{name}.safetensors")
         run = architecture.run
         write_json(
             beside / "model.json",
