@@ -21,10 +21,10 @@ from study.context.stage import Stage, main
 from study.data.scenarios.examples import examples_of
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.devices import processor, resolve_device, resolve_precision
-from study.networks.gradients import save_similarity, watch_gradients
 from study.networks.masked import Architecture, make_network, save_network
 from study.networks.zoo.small import image_statistics
 from study.tracking import track
+from study.training.gradients import save_similarity, watch_gradients
 from turnover.progress import progress_bar
 from turnover.reading.examples import Examples
 from turnover.reading.outputs import loss_and_margin

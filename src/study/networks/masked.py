@@ -61,15 +61,13 @@ def _with_dropout(architecture: Architecture) -> nn.Module:
         network = build(model.name, architecture.shape, len(architecture.classes), seed=run.seed, **model.options)
     except (ValueError, TypeError) as error:
         raise ParamsError(f"params.yaml: {error}") from error
-    if run.placement == CONTROL:
-        head(network).register_forward_pre_hook(OrdinaryDropout(1.0 - model.keep))
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            try:
-                insert(network, placement_after(run.placement), model.keep, run.seed)
-            except ValueError as error:
-                raise ParamsError(f"params.yaml: placements: {run.placement!r} is not possible: {error}") from error
+    try:
+        if run.placement == CONTROL:
+            head(network).register_forward_pre_hook(OrdinaryDropout(1.0 - model.keep))
+        else:
+            insert(network, placement_after(run.placement), model.keep, run.seed)
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: placements: {run.placement!r} is not possible: {error}") from error
     return network
 
 
