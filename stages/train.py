@@ -21,7 +21,7 @@ from study.networks.zoo.small import image_statistics
 from study.tracking import track
 from turnover.reading.examples import Examples
 from turnover.reading.outputs import loss_and_margin
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import discard
 from turnover.training.dynamics import Dynamics, schedule
