@@ -22,11 +22,12 @@ from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.devices import processor, resolve_device
 from study.networks.masked import load_network
 from study.tracking import log_estimates
-from turnover.attribution.localization import Localized
+from turnover.attribution.nearness import Localized
 from turnover.attribution.summary import InfluenceSummary, summarize
 from turnover.progress import progress_bar
 from turnover.reading.outputs import loss_and_margin
-from turnover.scoring.memorization import evaluating, memorization
+from turnover.reading.passes import evaluating
+from turnover.scoring.memorization import memorization
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
 

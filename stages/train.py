@@ -28,7 +28,7 @@ from study.training.gradients import save_similarity, watch_gradients
 from turnover.progress import progress_bar
 from turnover.reading.examples import Examples
 from turnover.reading.outputs import loss_and_margin
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import discard
 from turnover.training.dynamics import Dynamics, schedule

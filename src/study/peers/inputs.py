@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from study.networks.zoo.small import Normalized
 from turnover.errors import UserError
-from turnover.masking.insertion import head
+from turnover.masking.placement import head
 from turnover.reading.examples import Examples
-from turnover.reading.outputs import features_and_logits
-from turnover.scoring.memorization import evaluating
+from turnover.reading.features import features_and_logits
+from turnover.reading.passes import evaluating
 
 EXTRA = ("captum", "dattri", "cleanlab")
 _MODULES = (

@@ -11,7 +11,7 @@ from study.validation.pieces import Piece
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.runs import trained_network
 from study.validation.settings import Problem, softmax, timed
-from turnover.attribution.localization import localize
+from turnover.attribution.nearness import localize
 from turnover.scoring.neighbourhood import neighbourhood
 
 MEASURES = ("loss", "probability", "accuracy")

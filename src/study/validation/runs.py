@@ -13,11 +13,10 @@ from study.peers.inputs import TrainedNetwork
 from study.validation.pieces import Arrays, Piece
 from study.validation.settings import Problem, softmax, state_arrays, state_of, timed
 from turnover.attribution.influence import influence
-from turnover.attribution.localization import localize
-from turnover.attribution.pooling import pool_within_classes
+from turnover.attribution.nearness import localize, pool_within_classes
 from turnover.masking.insertion import insert
 from turnover.reading.examples import Examples
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
 from turnover.training.dynamics import Dynamics

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from turnover.masking.layer import TurnOverDropout, masked_layers, subnetwork
 from turnover.reading.examples import Examples
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.training.recorders import EpochRecorder
 
 KINDS = ("exposed", "full")

@@ -18,8 +18,8 @@ from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels
 from turnover.reading.examples import Examples, step_seed
 from turnover.reading.outputs import refuse_unreached
+from turnover.reading.passes import evaluating
 from turnover.reading.processes import shard
-from turnover.scoring.memorization import evaluating
 from turnover.training.checkpoints import Checkpoint, identify
 from turnover.training.dynamics import Dynamics
 from turnover.training.epochs import Epoch, Tally
@@ -183,7 +183,7 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     """The examples, their labels as int64, unless something is wrong with them (see `train`)."""
     check_inputs(examples.images, "images")
     labels = check_labels(examples.labels)
-    check_example_ids(examples.ids, unique=turn_over)
+    check_example_ids(examples.ids, warn_of_repeats=turn_over)
     if examples.images.is_floating_point() and not bool(torch.isfinite(examples.images).all()):
         raise UserError("an image holds NaN or infinite values: clean the data before training")
     masked = subnetwork(model, examples.ids[:1]) if turn_over else nullcontext()

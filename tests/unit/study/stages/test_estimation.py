@@ -17,7 +17,7 @@ from study.context.runs import Run
 from study.data.scenarios.scenario import Scenario
 from study.networks.masked import Architecture, make_network
 from turnover import influence, localize, neighbourhood
-from turnover.attribution.localization import Localized
+from turnover.attribution.nearness import Localized
 from turnover.masking.layer import subnetwork
 from turnover.reading.examples import Examples
 from turnover.training.dynamics import Dynamics
