@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from study.validation.pieces import Piece
 
 from stages import validate as stage_module
 from stages.validate import table, validate
@@ -21,7 +22,6 @@ from study.peers import inputs
 from study.retraining.subsets import SubsetOutputs, draw_subsets
 from study.validation import pieces as pieces_module
 from study.validation.judge import Judge, truth_in
-from study.validation.pieces import Piece
 from study.validation.placebo import calibration
 from study.validation.rows import Row, doublings, groups
 from study.validation.settings import Problem

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
-
 from study.validation.pieces import Pieces
+
 from study.validation.resampling import (
     auroc_for,
     average_precision_for,
