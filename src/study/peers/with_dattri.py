@@ -77,7 +77,7 @@ def tracin(
 
     Pruthi, Liu, Kale, Sundararajan (2020, arXiv 2002.08484): the influence of i on t is
     ``sum over checkpoints k of lr_k * grad L_k(i) . grad L_k(t)``, the drop of t's loss that steps on i brought, to
-    first order. On the head that is ``sum_k lr_k (h_i . h_t + 1) (dL_i/dz . dL_t/dz)``, the 1 being its bias.
+    first order. On the head its weights count, without its bias: ``sum_k lr_k (h_i . h_t) (dL_i/dz . dL_t/dz)``.
 
     Returns:
         float32 [train, target], positive where i helps; without targets the influence of i on itself, [train].
@@ -96,6 +96,8 @@ def tracin(
     found = []
     for state, rate in zip(network.checkpoints, network.learning_rates, strict=True):
         model, x = _view(network.model, state, train, parameters)
+        if parameters == "head" and model.bias is not None:  # dattri takes the gradients of those that require them
+            model.bias.requires_grad_(False)
         goals = None
         if targets is not None:
             goals = _whole(_view(network.model, state, targets, parameters)[1], targets.labels)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from study.context.params import RecipeParams
 from study.networks.zoo.small import Normalized, build_own
 from study.retraining.many import train_many
-from study.retraining.subsets import draw_subsets
 
 NETWORKS, EXAMPLES = 6, 90
 RECIPE = RecipeParams(
@@ -41,6 +40,8 @@ def examples() -> tuple[Tensor, Tensor]:
 
 def subsets() -> np.ndarray:
     """Halves of the first 60 examples; the others are held out."""
+    from study.retraining.subsets import draw_subsets
+
     inside = np.zeros((NETWORKS, EXAMPLES), dtype=np.bool_)
     inside[:, :60] = draw_subsets(60, NETWORKS)
     return inside

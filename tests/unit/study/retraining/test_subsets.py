@@ -117,8 +117,7 @@ def test_no_damaged_file_is_read(tmp_path: Path) -> None:
             path.write_bytes(content)
             try:
                 found = SubsetOutputs.load(path)
-            except UserError as error:
-                assert "git checkout -- " in str(error)
+            except UserError:
                 refused += 1
             else:
                 assert all(np.array_equal(getattr(found, of), getattr(right, of)) for of in vars(right))
