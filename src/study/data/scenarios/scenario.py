@@ -35,6 +35,11 @@ class Scenario:
         """The examples of some splits, in order of id."""
         return self.examples[self.examples["split"].isin(splits)]
 
+    def arrays(self, *splits: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [n, channels, height, width] and given labels int64 [n] of some splits, in order of id."""
+        rows = self.of(*splits)
+        return self.images[rows["id"].to_numpy()], rows["given"].to_numpy(copy=True)
+
 
 def save_scenario(scenario: Scenario, folder: Path) -> None:
     """Write `images.npy`, `examples.parquet` and `scenario.json`."""
