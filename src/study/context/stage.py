@@ -21,8 +21,9 @@ from study.context.runs import Run, masked_runs_of, runs_of
 from turnover.errors import UserError
 from turnover.training.interruption import Interrupted
 
-# Folders and files of the pipeline: everything in them belongs to some stage.
-_GUARDED = ("data", "runs", "made-by", "scores", "ground_truth", "reports", "params.yaml")
+# Folders and files of the pipeline: everything in them belongs to some stage. Who made a network (`made-by`) is for the
+# tracking alone, which works in every stage.
+_GUARDED = ("data", "runs", "scores", "ground_truth", "reports", "params.yaml")
 
 
 def cores() -> int:

@@ -152,9 +152,10 @@ def log_estimates_of(store: Store, run_id: str, root: Path, run: Run) -> None:
 
 
 def key_of(root: Path, run: Run) -> str:
-    """The fingerprint of what made a trained network; the network's own description holds it."""
-    about: dict[str, str] = json.loads((root / run.folder / "model.json").read_text(encoding="utf-8"))
-    return about["fingerprint"]
+    """The fingerprint of what made a trained network; it stands beside the network, see docs/decisions.md."""
+    made_by = root / "made-by" / f"{run.scenario}-{run.placement}.json"
+    keys: dict[str, str] = json.loads(made_by.read_text(encoding="utf-8"))
+    return keys[str(run.seed)]
 
 
 def log_files(store: Store, run_id: str, paths: Iterable[Path], folder: str | None = None) -> None:
