@@ -12,12 +12,20 @@ from typing import Any
 
 from study.context.stage import Stage
 
+_CODE = ("src/", "stages/")
+
 
 def fingerprint(stage: Stage) -> str:
     """Fingerprint of a stage's command, declared dependencies (by content) and declared params."""
     deps = {dep: content_hash(stage.root / dep) for dep in sorted(stage.declared.deps)}
     params = {key: _raw(stage.raw_params, key) for key in sorted(stage.declared.params)}
     return hash_of({"cmd": stage.declared.cmd, "deps": deps, "params": params})
+
+
+def work_key(stage: Stage) -> str:
+    """As `fingerprint`, but code counts by what it does (see `member_key`): for work that is kept over other changes."""
+    data = [dep for dep in stage.declared.deps if not dep.startswith(_CODE)]
+    return member_key(stage, data, stage.declared.params, {})
 
 
 def member_key(stage: Stage, data: Iterable[str], params: Iterable[str], also: Mapping[str, Any]) -> str:
@@ -31,7 +39,7 @@ def member_key(stage: Stage, data: Iterable[str], params: Iterable[str], also: M
         params: the declared settings that it reads.
         also: what else decides it: which member it is, and what is resolved on this machine.
     """
-    code = {dep: code_hash(stage.root / dep) for dep in stage.declared.deps if dep.startswith(("src/", "stages/"))}
+    code = {dep: code_hash(stage.root / dep) for dep in stage.declared.deps if dep.startswith(_CODE)}
     read = {path: content_hash(stage.dep(path)) for path in sorted(data)}
     values = {key: _raw(stage.raw_params, key) for key in sorted(params)}
     return hash_of({"stage": stage.name, "code": code, "data": read, "params": values, "also": dict(also)})

@@ -82,12 +82,39 @@ def make_members(
         on_report=lambda name, kind, value: on_report(wanted[name], kind, value),
         fork=fork,
     )
+    copy_members(members, store, out)
+    for member in members:
+        _prune(store, member)
+
+
+def make_once(member: Member, work: Callable[[Path], None], *, store: Path) -> Path:
+    """The folder of one finished member, made now, in this process, unless it stands there.
+
+    Args:
+        member: what is made; its `place` counts for nothing.
+        work: writes its files into the given folder.
+        store: folder of the finished members, one for each stage.
+    """
+    if not _stands(_kept(store, member), member):
+        with writing(_kept(store, member)) as folder:
+            folder.mkdir(parents=True)
+            work(folder)
+            _vouch(folder, member)
+    _prune(store, member)
+    return _kept(store, member)
+
+
+def copy_members(members: Sequence[Member], store: Path, out: Path) -> None:
+    """Put the folder `out` together from finished members; it appears only when it is complete."""
     with writing(out) as folder:
         folder.mkdir(parents=True)
         for member in members:
-            shutil.copytree(_kept(store, member), folder / member.place, ignore=shutil.ignore_patterns(_MANIFEST))
-    for member in members:
-        _prune(store, member)
+            shutil.copytree(
+                _kept(store, member),
+                folder / member.place,
+                ignore=shutil.ignore_patterns(_MANIFEST),
+                dirs_exist_ok=True,
+            )
 
 
 def _kept(store: Path, member: Member) -> Path:

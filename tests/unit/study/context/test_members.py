@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from study.context.members import Member, make_members
+from study.context.members import Member, copy_members, make_members, make_once
 from study.context.processes import Report
 from turnover.errors import UserError
 
@@ -118,3 +118,21 @@ def test_a_failure_leaves_no_out_and_keeps_who_was_finished(shop: Workshop) -> N
     assert not (shop.root / "out").exists()
     assert "m-1" in shop.make(A, B)
     assert len(shop.out()) == 2
+
+
+def test_what_is_made_in_this_process_is_made_once_too(tmp_path: Path) -> None:
+    made = []
+
+    def work(folder: Path) -> None:
+        made.append(folder.name)
+        (folder / "what.txt").write_text("so")
+
+    for _ in range(2):
+        folder = make_once(A, work, store=tmp_path)
+        assert (folder / "what.txt").read_text() == "so"
+    assert len(made) == 1
+    copy_members([Member("m-0", "", A.key)], tmp_path, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["what.txt"]
+    (folder / "what.txt").write_text("no")
+    make_once(A, work, store=tmp_path)
+    assert len(made) == 2
