@@ -70,7 +70,9 @@ class Attachments:
                 raise DamageError(f"{path} is not what this training wrote: remove its folder to train from the start")
             return dict(sorted(load(content).items()))  # it comes in a random order
         except (FileNotFoundError, SafetensorError) as error:
-            raise DamageError(f"{path} is damaged or gone ({error}): remove its folder to train from the start") from error
+            raise DamageError(
+                f"{path} is damaged or gone ({error}): remove its folder to train from the start"
+            ) from error
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror or error}): make it readable") from error
 
