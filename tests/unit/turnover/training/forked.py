@@ -134,6 +134,8 @@ def main(folder: Path) -> None:
         "signals": [interrupted(number, folder / f"{number}.pt") for number in (signal.SIGINT, signal.SIGTERM)],
         "held": held(folder / "held.pt"),
         "alone": [trained(seed) for seed in (0, 1)],
+        "resumed": trained(0, folder / f"{signal.SIGTERM}.pt"),
+        "compiler": "torch._dynamo" in sys.modules,
     }
     print(json.dumps(report))
 

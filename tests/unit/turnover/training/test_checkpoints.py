@@ -112,10 +112,6 @@ def test_dimension_units_and_number_of_a_masked_layer_count_too(changed: dict[st
     assert masks_identity(masked()) != masks_identity(masked(**changed))
 
 
-def test_a_compiled_network_has_the_same_masks() -> None:
-    assert masks_identity(torch.compile(network("all"))) == masks_identity(network("all"))
-
-
 def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     torch.save({"of": "somebody else"}, path)

@@ -33,6 +33,12 @@ def test_a_signal_to_a_child_saves_in_the_middle_of_an_epoch(report: dict[str, A
         assert resumed == report["alone"][0]
 
 
+def test_training_and_resuming_never_load_the_compiler(report: dict[str, Any]) -> None:
+    """It would take longer than a small training, in every process."""
+    assert report["resumed"] == report["alone"][0]
+    assert report["compiler"] is False
+
+
 def test_the_second_one_is_told_who_holds_the_checkpoint(report: dict[str, Any]) -> None:
     holder, refused = report["held"]
     assert refused.startswith(f"another process ({holder}) is training with the checkpoint ")

@@ -21,7 +21,7 @@ from turnover.masking.insertion import insert, remove
 from turnover.masking.layer import masked_layers
 from turnover.reading.examples import Examples
 from turnover.training.augmentation import Augmentation
-from turnover.training.checkpoints import read
+from turnover.training.checkpoints import masks_identity, read
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.epochs import Epoch
 from turnover.training.interruption import Interrupted
@@ -289,6 +289,7 @@ def test_compiled_or_not_the_network_learns_the_same(monkeypatch: pytest.MonkeyP
         found.append(weights(model))
     assert torch.allclose(*found, atol=1e-5)
     assert set(model.state_dict()) == set(network().state_dict())
+    assert masks_identity(torch.compile(model)) == masks_identity(network())
 
 
 def test_examples_of_different_lengths_are_refused() -> None:
