@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from study.networks.zoo.small import Normalized
 from turnover.errors import UserError
-from turnover.masking.placement import head
+from turnover.masking.insertion import head
 from turnover.reading.examples import Examples
 from turnover.reading.features import features_and_logits
 from turnover.reading.passes import evaluating

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from study.peers.inputs import TrainedNetwork
-from turnover.masking.placement import head
+from turnover.masking.insertion import head
 from turnover.reading.examples import Examples
 
 
