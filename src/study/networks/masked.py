@@ -20,8 +20,7 @@ from study.context.runs import CONTROL, Run
 from study.networks.named import build
 from study.networks.zoo.small import Normalized
 from turnover.errors import UserError
-from turnover.masking.insertion import insert
-from turnover.masking.placement import head
+from turnover.masking.insertion import head, insert
 
 
 @dataclass(frozen=True)

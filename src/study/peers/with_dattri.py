@@ -23,7 +23,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
 from study.peers.inputs import TrainedNetwork, plain
-from turnover.masking.placement import head
+from turnover.masking.insertion import head
 from turnover.reading.examples import Examples
 from turnover.reading.features import features_of
 

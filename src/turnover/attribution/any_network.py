@@ -40,12 +40,7 @@ class GeneralScorer:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        train_ids: Tensor,
-        classes: int,
-        measure: Measure,
-        precision: Precision,
+        self, model: nn.Module, train_ids: Tensor, classes: int, measure: Measure, precision: Precision
     ) -> None:
         self.model = copy.deepcopy(original(model))
         self.train_ids, self.classes, self.measure = train_ids, classes, measure

@@ -65,15 +65,15 @@ class TopK:
             self._started[lines] = True
             self._merge(lines, offset, tile, carried)
             return
-        found = self._hits(lines, tile)
-        line, other = found[:, self.dim], found[:, 1 - self.dim]
-        count = torch.bincount(line, minlength=lines.stop - lines.start)
-        if bool((self._filled[lines] + count > self._values.shape[1]).any()):
-            self._compact(lines)
+        for full in (True, False):
             found = self._hits(lines, tile)
             line, other = found[:, self.dim], found[:, 1 - self.dim]
             count = torch.bincount(line, minlength=lines.stop - lines.start)
-            if bool((self._filled[lines] + count > self._values.shape[1]).any()):
+            if not bool((self._filled[lines] + count > self._values.shape[1]).any()):
+                break
+            if full:  # a higher threshold may be all that it takes
+                self._compact(lines)
+            else:
                 self._merge(lines, offset, tile, carried)
                 return
         if not len(found):

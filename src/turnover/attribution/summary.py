@@ -20,6 +20,8 @@ from turnover.reading import processes as sharding
 from turnover.reading.checks import Inputs, check_labels
 from turnover.reading.passes import DEFAULT_MEMORY
 
+_LEAST = 64  # training examples whose sums by class are held, whatever the memory
+
 
 @dataclass(frozen=True)
 class InfluenceSummary:
@@ -88,7 +90,7 @@ def summarize(
         precision: of the matrix products.
         memory: bytes of scratch, beside masks and results (which hold float32 [train, classes]). Up to half are for the
             sums by class of every model; with many classes the targets go through the networks several times, each
-            time for some of the training examples. A single row of few targets is the least that is done at once.
+            time for some of the training examples, 64 at least.
         fused: compile the loss difference; by default where that pays.
         localized: inputs of the training examples [train, ...], row for row those of `train_ids`: reduce the scores
             that `turnover.localize` gives, every model's in its own feature space. None: the raw scores.
@@ -123,7 +125,7 @@ def summarize(
     device, shard, count = scorers[0].device, sharding.shard(), len(scorers)
     train, targets = len(train_ids), len(y)
     row = Totals.row_bytes(count, classes) * (2 if near else 1)
-    summed = min(train, max(1, memory // 2 // row))  # training examples whose sums by class fit
+    summed = min(train, max(_LEAST, memory // 2 // row))  # training examples whose sums by class fit
     room = max(0, memory - summed * row) // count
     blocks = [s.block(-(-targets // shard.processes), room) for s in scorers]
     grid = Grid(min(b[0] for b in blocks), min(b[1] for b in blocks))

@@ -224,13 +224,7 @@ class _Cache:
 
 def check_ids(ids: Tensor) -> None:
     """Raise unless `ids` is a one-dimensional integer tensor."""
-    if not isinstance(ids, Tensor) or ids.dtype not in (
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-    ):
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         kind = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
         raise TypeError(f"ids must be an integer tensor, got {kind}")
     if ids.dim() != 1:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from turnover.masking.placement import head
+from turnover.masking.insertion import head
 from turnover.reading.checks import Inputs
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, forward_and_catch, original
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.errors import UserError
+from turnover.masking.insertion import head
 from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks, subnetwork
-from turnover.masking.placement import head
 from turnover.masking.reruns import Selection
 from turnover.reading.checks import Inputs, check_example_ids, check_inputs, check_labels
 from turnover.reading.features import features_and_logits

@@ -29,10 +29,7 @@ def measures(losses: Mapping[str, Any], right: Mapping[str, Any] | None = None) 
         The three measures [n], as precise as what was given; ``accuracy`` only with `right`. See `memorization`.
     """
     chances = probabilities(losses)
-    found = {
-        "loss": losses["flipped"] - losses["exposed"],
-        "probability": chances["exposed"] - chances["flipped"],
-    }
+    found = {"loss": losses["flipped"] - losses["exposed"], "probability": chances["exposed"] - chances["flipped"]}
     return found if right is None else {**found, "accuracy": right["exposed"] - right["flipped"]}
 
 

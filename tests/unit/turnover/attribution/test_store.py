@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from tests.unit.turnover.attribution.networks import CLASSES, examples, network, run_python
+from turnover import insert
 from turnover.attribution.head import HeadScorer
 from turnover.attribution.influence import influence
 from turnover.attribution.store import ScoreStore
@@ -88,3 +90,20 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
     assert sum(0 < left < report["tiles"] for left in report["left"]) >= 8  # most kills did hit half-done work
     assert len(set(report["left"])) >= 8
     assert report["worst"] <= 1e-6
+
+
+@pytest.mark.parametrize("change", [{"after": ["4"]}, {"keep": 0.51}, {"seed": 1}, {"after": ["1", "4"]}])
+def test_masks_elsewhere_are_another_fingerprint(tmp_path: Path, change: dict[str, Any]) -> None:
+    """The same weights, and as many units behind either ReLU: only the masks differ."""
+
+    def masked(after: list[str], **settings: Any) -> torch.nn.Module:
+        torch.manual_seed(0)
+        layers = [torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Identity(), torch.nn.Conv2d(4, 4, 3)]
+        rest = [torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, CLASSES)]
+        return insert(torch.nn.Sequential(*layers, *rest), after, **settings)
+
+    first = summarize(masked(["1"]), IDS, LABELS, X, Y, store=ScoreStore(tmp_path / "s"))
+    again = summarize(torch.compile(masked(["1"])), IDS, LABELS, X, Y, store=ScoreStore(tmp_path / "s"))  # type: ignore[arg-type]
+    assert torch.equal(first.total, again.total)  # a compiled network is the same one
+    with pytest.raises(UserError, match="holds influence scores with fingerprint"):
+        summarize(masked(**{"after": ["1"], **change}), IDS, LABELS, X, Y, store=ScoreStore(tmp_path / "s"))

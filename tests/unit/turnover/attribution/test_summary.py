@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network
-from turnover.attribution.influence import influence
+from turnover import insert
+from turnover.attribution import reductions
+from turnover.attribution.influence import influence, make_scorer
+from turnover.attribution.reductions import Totals
 from turnover.attribution.summary import summarize
 
 IDS = torch.randperm(150, generator=torch.Generator().manual_seed(3)) + 1000
@@ -68,3 +73,61 @@ def test_wrong_training_labels(labels: Tensor, error: type[Exception], message: 
     x, y = examples(6)
     with pytest.raises(error, match=message):
         summarize(network("head"), IDS, labels, x, y)
+
+
+@pytest.mark.parametrize("counts", [{"top_targets": 0}, {"top": 0}, {"top": 0, "top_targets": 0}])
+@pytest.mark.parametrize("models", [1, 2])
+def test_none_may_be_kept(counts: dict[str, int], models: int) -> None:
+    networks, (x, y) = [network("head", seed=s) for s in range(models)], examples(9)
+    found, whole = summarize(networks, IDS, LABELS, x, y, **counts), summarize(networks, IDS, LABELS, x, y)
+    assert found.helped.shape == found.helped_targets.shape == (150, counts.get("top_targets", 9))
+    assert found.helpful.shape == found.harmful_ids.shape == (9, counts.get("top", 100))
+    assert torch.equal(found.total, whole.total)
+    if "top" not in counts:
+        assert torch.equal(found.harmful, whole.harmful)
+    with pytest.raises(ValueError, match=r"top_targets=-1: it must not be negative"):
+        summarize(networks, IDS, LABELS, x, y, top_targets=-1)
+
+
+@pytest.mark.parametrize("localized", [False, True])
+@pytest.mark.parametrize("models", [1, 3])
+def test_sums_by_class_keep_to_the_memory(models: int, localized: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer training examples at a time, and the same result; raw sums only beside localized ones."""
+    made: list[int] = []
+    init = Totals.__init__
+
+    def noted(self: Totals, *arguments: int) -> None:
+        init(self, *arguments)  # type: ignore[arg-type]
+        made.append(self._sums.numel() * self._sums.element_size())
+
+    monkeypatch.setattr(Totals, "__init__", noted)
+    monkeypatch.setattr(reductions, "_CHUNK", 7)
+    networks, (x, y) = [network("head", seed=s) for s in range(models)], examples(40)
+    near = examples(150, seed=7)[0] if localized else None
+    found = []
+    for memory in (1 << 30, 40_000):
+        del made[:]
+        found.append(asdict(summarize(networks, IDS, LABELS, x, y, top=5, memory=memory, localized=near)))
+        assert len(made) == 1 + localized
+        assert sum(made) <= memory / 2
+        rows = made[0] // (models * CLASSES * 8)
+        assert rows == 150 if memory == 1 << 30 else 1 <= rows < 150
+    for name, value in found[0].items():
+        if value is None:
+            assert found[1][name] is None
+        elif value.is_floating_point():
+            torch.testing.assert_close(found[1][name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()), msg=name)
+
+
+def test_a_block_of_targets_with_many_classes_keeps_to_the_memory() -> None:
+    layers = torch.nn.Flatten(), torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 5000)
+    model = torch.nn.Sequential(*layers)
+    x, y = examples(32)
+    scorer = make_scorer(insert(model), IDS, x, y, "loss", "float32", False)
+    memory = 16 << 20
+    height, width = scorer.block(32, memory)
+    factors = 4999 * 128 * 4 * width
+    assert factors <= memory / 2 and factors + height * width * 4999 * 4 <= memory
+    torch.testing.assert_close(
+        influence(model, IDS[:3], x, y, memory=memory), influence(model, IDS[:3], x, y), rtol=1e-4, atol=1e-5
+    )

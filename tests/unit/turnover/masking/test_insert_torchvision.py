@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from study.networks.named import build
 from turnover import InstanceMasks, insert, remove, subnetwork
+from turnover.masking.insertion import head
 from turnover.masking.layer import masked_layers
-from turnover.masking.placement import head
 
 CLASSES, KEEP, SEED = 7, 0.5, 3
 IDS = torch.tensor([5, 2**40, 11])
