@@ -121,7 +121,8 @@ def test_a_validation_set_of_another_data_set_is_looked_for_where_the_environmen
 def test_the_stages_that_make_data_do_not_wait_for_torch(tmp_path: Path) -> None:
     """Its import alone takes longer than their work; torchvision's is worse."""
     script = (
-        "import sys; from pathlib import Path; from stages import corrupt, validation_data; from stages.fetch import fetch;"
+        "import sys; from pathlib import Path; from stages import corrupt, validation_data;"
+        "from stages.fetch import fetch;"
         "from study.data.sources import fashion; fashion.mirrors(); fetch('digits', Path(sys.argv[1]));"
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )
