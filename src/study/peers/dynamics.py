@@ -1,6 +1,7 @@
 """Scores of training examples from what a training does anyhow. Higher is always harder, more memorized, more suspect.
 
-All take one row an epoch, after that epoch, the untrained network left out.
+All but EL2N take one row an epoch, after that epoch, the untrained network left out: loss [epochs, n] in nats, margin
+[epochs, n] or correct, bool [epochs, n]. All return float64 [n], and raise ValueError where the shape is another.
 """
 
 from __future__ import annotations
@@ -12,14 +13,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def final_loss(loss: npt.ArrayLike) -> Floats:
-    """Training loss at the end: ``L_E(i)``.
-
-    Args:
-        loss: [epochs, n] in nats.
-
-    Returns:
-        [n].
-    """
+    """Training loss at the end: ``L_E(i)``."""
     return np.asarray(_table(loss, "loss")[-1])
 
 
@@ -28,12 +22,6 @@ def cumulative_loss(loss: npt.ArrayLike) -> Floats:
 
     Ravikumar, Soufleri, Roy (2025, "Towards Memorization Estimation: Fast, Formal and Free",
     openreview.net/forum?id=KZlQEoEtiu).
-
-    Args:
-        loss: [epochs, n] in nats.
-
-    Returns:
-        [n].
     """
     return np.asarray(_table(loss, "loss").sum(0))
 
@@ -42,12 +30,6 @@ def area_under_margin(margin: npt.ArrayLike) -> Floats:
     """Minus the area under the margin (AUM): ``-mean over epochs e of (z_y - max of the other logits)``.
 
     Pleiss, Zhang, Elenberg, Weinberger (2020, arXiv 2001.10528). Theirs is low for wrong labels; the sign is turned.
-
-    Args:
-        margin: [epochs, n].
-
-    Returns:
-        [n].
     """
     return np.asarray(-_table(margin, "margin").mean(0))
 
@@ -56,12 +38,6 @@ def forgetting_events(correct: npt.ArrayLike) -> Floats:
     """How often an example that was right turned wrong at the next epoch; the number of epochs if it never was right.
 
     Toneva et al. (2019, arXiv 1812.05159), who count an example that was never learned as forgotten infinitely often.
-
-    Args:
-        correct: bool [epochs, n].
-
-    Returns:
-        [n].
     """
     right = _table(correct, "correct").astype(bool)
     events = (right[:-1] & ~right[1:]).sum(0)
@@ -76,9 +52,6 @@ def el2n(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     Args:
         logits: [n, classes].
         labels: integers [n].
-
-    Returns:
-        [n], from 0 to the square root of 2.
     """
     scores, given = _table(logits, "logits"), np.asarray(labels)
     if given.shape != scores.shape[:1]:

@@ -101,7 +101,7 @@ def _sources(local: Path | None, progress: bool | None) -> Iterator[tuple[str, C
 def mirrors() -> list[str]:
     """The addresses in torchvision's class FashionMNIST, read from its source: importing it takes torch, and seconds.
 
-    None where torchvision is not installed, or keeps them elsewhere.
+    Empty where torchvision is not installed, or keeps them elsewhere.
     """
     found = importlib.util.find_spec("torchvision")
     try:

@@ -17,8 +17,11 @@ from stages.validate import table
 from study.artefacts.kept import KeptResults, Result
 from study.context.params import ComparisonParams, RecipeParams, ValidationParams
 from study.context.stage import run_stage
-from study.data.scenarios.scenario import Scenario, save_scenario
+from study.data.scenarios.scenario import SPLITS, Scenario, save_scenario
+from study.networks.zoo.small import build_own
 from study.peers import inputs
+from study.retraining.many import train_many
+from study.retraining.ordinary import ordinary_network
 from study.retraining.subsets import SubsetOutputs, draw_subsets
 from study.validation.judge import Judge
 from study.validation.ours import MEASURES
@@ -26,8 +29,6 @@ from study.validation.placebo import calibration
 from study.validation.rows import Row, doublings, groups
 from study.validation.settings import Problem
 from tests.support import ROOT, required
-from turnover.reading.examples import Examples
-from turnover.training.loop import train
 
 TRAIN, PLACEBO, HELDOUT, NETWORKS = 80, 30, 24, 12
 SETTINGS = ComparisonParams(
@@ -63,23 +64,13 @@ def problem(truth: SubsetOutputs, settings: ComparisonParams = SETTINGS) -> Prob
 @pytest.fixture(scope="module")
 def truth() -> SubsetOutputs:
     """Real subset networks, small ones."""
-    inside = draw_subsets(TRAIN, NETWORKS)
-    blank = SubsetOutputs(inside, *(np.zeros((NETWORKS, TRAIN + PLACEBO + HELDOUT), t) for t in (np.float32, bool)))
-    made = problem(blank)
-    every = Examples(
-        torch.from_numpy(made.scenario.images), torch.tensor(made.scenario.examples["given"].to_numpy()),
-        torch.arange(TRAIN + PLACEBO + HELDOUT),
-    )  # fmt: skip
-    margins, right = [], []
-    for number in range(NETWORKS):
-        model = made.network(number)
-        train(model, made.train[torch.from_numpy(inside[number])], made.config(number), turn_over=False, progress=False)
-        with torch.no_grad():
-            p = model.eval()(every.images).double().softmax(1)
-        own = p.gather(1, every.labels[:, None])[:, 0]
-        margins.append((own / (1 - own)).log().float().numpy())
-        right.append((p.argmax(1) == every.labels).numpy())
-    return SubsetOutputs(inside, np.stack(margins), np.stack(right))
+    made, count = scenario(), TRAIN + PLACEBO + HELDOUT
+    inside = np.zeros((NETWORKS, count), dtype=np.bool_)
+    inside[:, :TRAIN] = draw_subsets(TRAIN, NETWORKS)
+    make = ordinary_network(build_own, ARCHITECTURE.model, ARCHITECTURE.options, made)
+    images, labels = (torch.from_numpy(array) for array in made.arrays(*SPLITS))
+    said = train_many(make, images, labels, inside, list(range(NETWORKS)), RECIPE, processes=1)
+    return SubsetOutputs(inside[:, :TRAIN], *said)
 
 
 @pytest.fixture
