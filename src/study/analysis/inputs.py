@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from study.analysis.files import corrupt, read_json, read_parquet
 from study.analysis.groups import difficulty
-from study.context.runs import CONTROL, Run
+from study.context.rules import CONTROL
+from study.context.runs import Run
 from study.context.stage import Stage
 from study.data.scenarios.scenario import Scenario, load_scenario
 from turnover.errors import UserError

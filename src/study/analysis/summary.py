@@ -8,7 +8,8 @@ from study.analysis.groups import KINDS, PLACEBO, RANDOM, REAL
 from study.analysis.inputs import MEASURES, NETWORKS, Study
 from study.analysis.intervals import entry, mean_of, rounded
 from study.analysis.tables import DETECTION, kinds_of
-from study.context.runs import CONTROL, Run
+from study.context.rules import CONTROL
+from study.context.runs import Run
 
 
 def summarize(study: Study, *, confidence: float, difficulty_quantile: float, neighbours: int) -> dict[str, Any]:

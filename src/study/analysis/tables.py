@@ -10,7 +10,8 @@ import pandas as pd
 from study.analysis.groups import GROUPS, KINDS, PLACEBO, RANDOM, REAL, assign_groups, deciles
 from study.analysis.inputs import MEASURES, NETWORKS, Study, memorization_of
 from study.analysis.intervals import over_seeds
-from study.context.runs import CONTROL, Run
+from study.context.rules import CONTROL
+from study.context.runs import Run
 from study.data.scenarios.scenario import Scenario
 
 DETECTION = {"mislabel_auroc": "AUROC", "mislabel_average_precision": "average precision"}

@@ -127,8 +127,9 @@ def _gradients(study: Study, table: pd.DataFrame, about: str, dpi: int, folder: 
             part = shown[(shown["scenario"] == scenario) & (shown["pair"] == pair)]
             panel.axhline(0, color=INK, linewidth=0.7)
             panel.fill_between(part["epoch"], part["null_low"], part["null_high"], color=MUTED, alpha=0.45, linewidth=0)
-            marks = {"color": colour, "marker": "o", "markersize": 3, "linewidth": 1.3}
-            panel.errorbar(part["epoch"], part["mean"], errors_of(part), **marks)
+            panel.errorbar(
+                part["epoch"], part["mean"], errors_of(part), color=colour, marker="o", markersize=3, linewidth=1.3
+            )
             panel.set_title((f"scenario {scenario}\n" if row == 0 else "") + _short(pair), fontsize=8)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes[2][column].set_xlabel("epoch")

@@ -11,7 +11,7 @@ from study.analysis.inputs import Study
 from study.analysis.intervals import seeds_in_words
 from study.analysis.tables import DETECTION, TOTALS, cost_table, detection_table, influence_table
 from study.context.params import FiguresParams
-from study.context.runs import CONTROL
+from study.context.rules import CONTROL
 from study.figures.palette import GREEN, INK
 from study.figures.style import (
     COLOURS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,6 +169,6 @@ def _groups(settings: list[Setting]) -> Iterator[tuple[Setting, tuple[str, str, 
                         yield setting, key, row, group[row] == name
 
 
-def _over_seeds(rows: list[tuple[object, ...]], of: list[str], confidence: float) -> pd.DataFrame:
+def _over_seeds(rows: Sequence[tuple[object, ...]], of: list[str], confidence: float) -> pd.DataFrame:
     keys = ["scenario", "placement", "definition", "group", *of]
     return over_seeds(pd.DataFrame(rows, columns=[*keys, "value"]), keys, confidence)

@@ -69,10 +69,10 @@ CLAIMS = (
 def judge(comparisons: Sequence[Comparison], confidence: float) -> list[dict[str, Any]]:
     """An entry of `findings.json` for each claim that something was compared for, in the order of `CLAIMS`."""
     found = intervals([part.effects for part in comparisons], confidence)
-    parts = {
-        claim: [pair for pair in zip(comparisons, found, strict=True) if pair[0].claim == claim.key] for claim in CLAIMS
-    }
-    judged = {claim: of for claim, of in parts.items() if of}
+    parts: dict[str, _Parts] = {}
+    for part, of in zip(comparisons, found, strict=True):
+        parts.setdefault(part.claim, []).append((part, of))
+    judged = {claim: parts[claim.key] for claim in CLAIMS if claim.key in parts}
     level = 1.0 - confidence
     above, below = _adjusted(judged, "p"), _adjusted(judged, "p_below")
     tested = max(1, len(above))
@@ -117,15 +117,12 @@ def _entry(
     whole = _SUPPORTED if supported else _CONTRADICTED if contradicted else None
     entries = [_part(part, found, whole, above, claims, level) for part, found in parts]
     verdicts = [entry["verdict"] for entry in entries]
-    if _UNDECIDED in verdicts:
-        verdict = _UNDECIDED
-    else:
-        verdict = whole or (_MIXED if _SUPPORTED in verdicts else _NOT)
+    of_parts = _UNDECIDED if _UNDECIDED in verdicts else _MIXED if _SUPPORTED in verdicts else _NOT
     return {
         "claim": claim.number,
         "key": claim.key,
         "title": claim.title,
-        "verdict": verdict,
+        "verdict": whole or of_parts,
         "holds": verdicts.count(_SUPPORTED),
         "opposite": verdicts.count(_CONTRADICTED),
         "of": len(parts),
@@ -147,7 +144,7 @@ def _lies(found: Interval, side: int) -> bool:
 def _part(
     part: Comparison, found: Interval, whole: str | None, of_claim: float | None, claims: int, level: float
 ) -> dict[str, Any]:
-    """An entry for a comparison; `whole` is the verdict of its claim, where that decides; `of_claim` its corrected p."""
+    """An entry for a comparison; `whole`: the verdict of its claim, where that decides; `of_claim`: its corrected p."""
 
     def holds(p: float | None, side: int) -> bool:
         return p is not None and p * claims < level and _lies(found, side)

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from stages import figures, findings, report
+from stages import report
 from study.context.stage import run_stage
 from study.report.evidence import digits, p_value, p_words, where
 from study.report.render import measured, plain, pm
 from study.report.svg import inline
-from study.report.validation import SCORES
-from study.validation.judge import FIGURES
-from tests.unit.study.fake_runs import make_repository
-
-
-def _make(root: Path) -> Path:
-    assert run_stage(findings.run, "findings", {}, root=root) == 0
-    assert run_stage(figures.run, "figures", {}, root=root) == 0
-    assert run_stage(report.run, "report", {}, root=root) == 0
-    return root / "reports"
+from tests.unit.study.fake_runs import make_repository, make_results
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _make(make_repository(tmp_path_factory.mktemp("study")))
+def reports(results: Path) -> Path:
+    return results / "reports"
 
 
 class _Page(HTMLParser):
@@ -105,43 +96,48 @@ def test_the_first_paragraph_states_every_claim_and_what_contradicts_it(reports:
         assert statement, claim["title"]
         assert ("contradicted" in statement) == bool(claim["opposite"])
         before = opening.partition(claim["title"][1:])[0]
-        headings = re.findall(r"(Supported|Mixed|Not supported|Undecided): ", before)
+        headings = re.findall(r"(Supported|Mixed|Not supported|Contradicted|Undecided): ", before)
         assert headings[-1].lower() == claim["verdict"]
     assert "  " not in opening
 
 
 def test_report_says_what_the_numbers_say(reports: Path) -> None:
     text = (reports / "report.md").read_text(encoding="utf-8")
-    assert "AUROC of 0.965 ± 0.064" in text
+    assert "AUROC of 0.960 ± 0.025" in text
     assert "**Among real labels, easy examples are optimized faster than difficult ones.** (" in text
     assert "in scenario real costs less than removing the most memorized from a share of 10 % on" in text
     assert "−0.50 ± 0.00 percentage points" in text
-    assert "| `seeds` | 0, 1 |" in text
+    assert "| `seeds.head` | 0, 1, 2 |" in text
+    assert "Numbers: mean ± 95 % t-interval over 3 seeds for placement head, 2 for all." in text
+    assert "(mean ± 95 % t-interval over 3 seeds; scenario mixed, placement head)" in text
     assert not re.search(r"\{\{|\}\}|\{%|None|nan|Undefined", text)
-
-
-def test_second_run_writes_the_same_bytes(reports: Path) -> None:
-    before = {name: (reports / name).read_bytes() for name in ("index.html", "report.md")}
-    assert run_stage(report.run, "report", {}, root=reports.parent) == 0
-    assert {name: (reports / name).read_bytes() for name in before} == before
-    assert not [path for path in reports.rglob("*") if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("scenarios", [{"random": 1.0}, {"real": 0.0}])
 def test_one_seed_and_one_kind_of_label_suffice(tmp_path: Path, scenarios: dict[str, float]) -> None:
-    made = _make(make_repository(tmp_path, seeds=(0,), scenarios=scenarios, placements=("head",), removal=False))
-    text = (made / "report.md").read_text(encoding="utf-8")
+    one = {"head": [0], "other": [0]}
+    root = make_repository(
+        tmp_path, seeds=one, scenarios=scenarios, placements=("head",), removal=False, validation=False
+    )
+    text = (make_results(root) / "reports/report.md").read_text(encoding="utf-8")
+    found = json.loads((root / "reports/metrics/findings.json").read_text())
+    assert {claim["verdict"] for claim in found["claims"]} == {"undecided"}
+    assert not found["removal"]
+    assert not (root / "reports/figures/removal.svg").exists()
+    assert "ordinary dropout" not in text, "there is no control"
     assert "No network was retrained" in text
     assert "one seed, so no interval" in text
     assert "undecided" in text
     assert "±" not in text.split("## Settings")[0].replace("mean ± 95", "")
 
 
-def test_class_names_cannot_break_the_page(tmp_path: Path) -> None:
-    root = make_repository(tmp_path, seeds=(0,), scenarios={"mixed": 0.25}, placements=("head",))
-    about = root / "data/mixed/scenario.json"
-    about.write_text(about.read_text().replace('"cup"', '"<b>NA & cup"').replace('"hat"', '"None"'))
-    text = (_make(root) / "index.html").read_text(encoding="utf-8")
+def test_class_names_cannot_break_the_page(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    for name in ("gallery", "mistakes"):
+        path = tmp_path / f"reports/figures/{name}.csv"
+        path.write_text(path.read_text().replace("cup", "<b>NA & cup").replace("hat", "None"))
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 0
+    text = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;NA &amp; cup" in text
     assert "<b>NA" not in text
     assert ">None" in text
@@ -183,35 +179,40 @@ def test_svg_follows_the_colours_of_the_page() -> None:
     assert 'aria-label="a &#34;b&#34;"' in text
 
 
-def test_a_comparison_of_estimators_is_shown_where_it_is_declared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_comparison_of_estimators_is_shown_where_there_is_one(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = make_repository(tmp_path, seeds=(0,), scenarios={"mixed": 0.25}, placements=("head",))
-    yaml = YAML()
-    stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))
-    deps = stages["stages"]["report"]["deps"]
-    stages["stages"]["report"]["deps"] = [dep for dep in deps if "validation" not in dep] + [
-        "reports/metrics/validation.csv", "reports/metrics/validation-cost.csv", "reports/validation"
-    ]  # fmt: skip
-    with (root / "dvc.yaml").open("w", encoding="utf-8") as file:
-        yaml.dump(stages, file)
-    metrics = root / "reports/metrics"
-    (metrics / "validation.csv").write_text(
-        "method,family,networks,memorization,memorization_low,memorization_high,lds,auroc,average_precision\n"
-        "turn-over,ours,1,0.71,0.68,0.74,0.39,0.98,0.9\nTRAK,peer,10,,,,0.12,,\n"
+    page, text = ((results / "reports" / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    assert 'id="validation"' in page
+    assert "judged by 200 subset networks" in page
+    assert "(figures/validation-validation.png)" in text
+    assert (
+        "| turn-over raw | turn-over | 1 | 12 | 0.710 [0.680, 0.740] | 0.160 [0.150, 0.170] | 0.980 | 0.900 |" in text
     )
-    (metrics / "validation-cost.csv").write_text("method,networks,seconds\nturn-over,1,12.4\nTRAK,10,240\n")
-    (root / "reports/validation").mkdir()
-    (root / "reports/validation/cost.svg").write_text('<svg viewBox="0 0 9 9"><text>LDS by cost</text></svg>')
-    made = _make(root)
-    page, text = ((made / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
-    assert 'id="validation"' in page and "LDS by cost" in page
-    assert "| turn-over | ours | 1 | 12 | 0.710 [0.680, 0.740] | 0.390 | 0.980 | 0.900 |" in text
-    assert "| TRAK | peer | 10 | 240 | – | 0.120 | – | – |" in text
-    (metrics / "validation-cost.csv").write_text("nothing\n1\n")
-    assert run_stage(report.run, "report", {}, root=root) == 1
-    assert "the tables of validation are corrupt" in capsys.readouterr().err
+    assert "| TRAK | peer | 10 | 240 | – | 0.120 [0.100, 0.140] | – | – |" in text
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    cost = tmp_path / "reports/validation/validation/cost.csv"
+    cost.write_text("nothing\n1\n")
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 1
+    assert "the tables of reports/validation/validation are corrupt" in capsys.readouterr().err
+    shutil.rmtree(cost.parents[1])
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 0
+    assert 'id="validation"' not in (tmp_path / "reports/index.html").read_text(encoding="utf-8")
 
 
-def test_the_shown_scores_are_columns_of_the_comparison() -> None:
-    assert set(SCORES) <= set(FIGURES)
+def test_a_contradicted_claim_has_its_badge(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "reports/metrics/findings.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    claim = found["claims"][0]
+    claim.update(verdict="contradicted", holds=0, opposite=claim["of"], p_holm_opposite=0.0125)
+    path.write_text(json.dumps(found), encoding="utf-8")
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 0
+    page, text = ((tmp_path / f"reports/{name}").read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    row = page.partition(f"<td>{claim['title']}</td>")[2].partition("</tr>")[0]
+    assert '<span class="badge contradicted">contradicted</span>' in row
+    assert f"{claim['of']} opposite" in row
+    opening = text.split("\n\n")[1]
+    assert "Contradicted: " in opening and "the opposite with p = 0.013" in opening
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    assert ".badge.contradicted" in style
