@@ -19,6 +19,7 @@ def run_in(where: Path, command: list[str], *, capture: bool = False) -> str:
         subprocess.CalledProcessError: it failed.
     """
     env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{where / 'mlflow.db'}"}
+    env.pop("DVC_ROOT", None)  # where tracking would look for the repository
     done = subprocess.run(
         command, cwd=where, env=env, check=True, text=True, stdout=subprocess.PIPE if capture else None
     )

@@ -1,13 +1,18 @@
 """The same pipeline at another size, beside the default results: `python -m study.commands.full`, or `make full`.
 
 The committed code is cloned into a folder that git ignores, the settings of a file are put over its params.yaml, the
-pipeline runs there, and its small results are copied to `reports/<name of the file>/`. Whoever interrupts it goes on
-with the same command: the clone keeps its DVC state and checkpoints.
+pipeline runs there, and its small results are copied to `reports/<name of the file>/`, with its `dvc.lock` and
+`made-by.json`, which says what made them. Whoever interrupts it goes on with the same command: the clone keeps its DVC
+state and checkpoints.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import hashlib
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,14 +20,14 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from study.artefacts.files import writing
+from study.artefacts.files import write_json, writing
 from study.commands.clone import run_in
 from study.context.declaration import read_yaml
 from study.context.params import ParamsError
 from turnover.errors import UserError
 
 LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
-_RESULTS = ("index.html", "report.md", "figures", "metrics", "validation", "validation_digits")
+_RESULTS = ("index.html", "report.md", "headline.json", "curves", "figures", "metrics", "validation")
 
 
 def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], source: str, path: str = "") -> None:
@@ -69,22 +74,50 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
         yaml.dump(params, file)
 
 
-def collect(folder: Path, target: Path) -> list[str]:
-    """Copy the report, its figures and metrics from a copy to `target`. Returns the files too large for git."""
-    left = []
+def collect(folder: Path, target: Path, settings: str) -> list[str]:
+    """Copy the report, its figures and metrics from a copy to `target`, and what made them.
+
+    Args:
+        folder: the copy, in which the pipeline has run.
+        target: takes the place of what is there.
+        settings: the file that was put over params.yaml.
+
+    Returns:
+        The files too large for git, which stay where they are.
+    """
+    found = [folder / "dvc.lock"]
+    for name in _RESULTS:
+        under = folder / "reports" / name
+        found += sorted(under.rglob("*")) if under.is_dir() else [under]
+    files = [path for path in found if path.is_file() and path.name != ".gitignore"]
+    large = {path for path in files if path.stat().st_size > LARGEST}
     with writing(target) as beside:
-        for name in _RESULTS:
-            found = folder / "reports" / name
-            for path in sorted(found.rglob("*")) if found.is_dir() else [found]:
-                if not path.is_file() or path.name == ".gitignore":
-                    continue
-                if path.stat().st_size > LARGEST:
-                    left.append(path.relative_to(folder).as_posix())
-                    continue
-                to = beside / path.relative_to(folder / "reports")
+        beside.mkdir(parents=True)
+        for path in files:
+            if path not in large:
+                to = beside / path.relative_to(folder if path.name == "dvc.lock" else folder / "reports")
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, to)
-    return left
+        write_json(beside / "made-by.json", made_by(folder, settings))
+    return [path.relative_to(folder).as_posix() for path in files if path in large]
+
+
+def made_by(folder: Path, settings: str) -> dict[str, Any]:
+    """What made the results of a copy: its commit, its lock, the settings, and the kind of machine and the day."""
+    return {
+        "commit": run_in(folder, ["git", "rev-parse", "HEAD"], capture=True).strip(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "dvc_lock_sha256": hashlib.sha256((folder / "dvc.lock").read_bytes()).hexdigest(),
+        "settings": settings,
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+    }
+
+
+def _processor() -> str:
+    """Architecture, and the instruction set that torch computes with: they decide the bits of results on a CPU."""
+    import torch
+
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def run(root: Path, folder: Path, config: Path) -> Path:
@@ -97,7 +130,7 @@ def run(root: Path, folder: Path, config: Path) -> Path:
     run_in(folder, [sys.executable, "-m", "study.commands.prepare"])
     run_in(folder, ["dvc", "repro"])
     target = root / "reports" / config.stem
-    for path in collect(folder, target):
+    for path in collect(folder, target, config.name):
         print(f"{path} is larger than {LARGEST / 1e6:.0f} MB and stays in {folder}")
     return target
 

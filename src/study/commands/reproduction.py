@@ -24,6 +24,7 @@ RELATIVE_TOLERANCE = 0.1
 
 SUMMARY = Path("reports/metrics/summary.json")
 FINDINGS = Path("reports/metrics/findings.json")
+HEADLINE = Path("reports/headline.json")
 
 
 def differences(expected: Any, found: Any, path: str = "") -> list[str]:
@@ -36,9 +37,10 @@ def differences(expected: Any, found: Any, path: str = "") -> list[str]:
         if {"mean", "half_width"} <= expected.keys() & found.keys():
             slack = (expected["half_width"] or 0.0) + (found["half_width"] or 0.0)
             return _number(expected["mean"], found["mean"], path, slack)
-        lines = [f"{path}.{key}: only in one of the two" for key in sorted(expected.keys() ^ found.keys())]
+        under = f"{path}." if path else ""
+        lines = [f"{under}{key}: only in one of the two" for key in sorted(expected.keys() ^ found.keys())]
         for key in expected.keys() & found.keys() - {"verdict"}:
-            lines += differences(expected[key], found[key], f"{path}.{key}" if path else key)
+            lines += differences(expected[key], found[key], f"{under}{key}")
         return sorted(lines)
     if expected is None or found is None:
         return []
@@ -54,6 +56,11 @@ def effects(findings: dict[str, Any]) -> dict[str, Any]:
         for claim in findings["claims"]
         for part in claim["comparisons"]
     }
+
+
+def names(headline: dict[str, Any]) -> dict[str, None]:
+    """Which numbers `headline.json` has. They come from the other two files, where they stand with their intervals."""
+    return dict.fromkeys(headline)
 
 
 def _number(expected: float, found: float, path: str, slack: float) -> list[str]:
@@ -76,7 +83,7 @@ def reproduce(root: Path) -> list[str]:
             return []
         print("not byte for byte (as expected on another kind of CPU); these differ:\n" + changed)
         lines = []
-        for path, of in ((SUMMARY, dict), (FINDINGS, effects)):
+        for path, of in ((SUMMARY, dict), (FINDINGS, effects), (HEADLINE, names)):
             committed = json.loads(run_in(clone, ["git", "show", f"HEAD:{path.as_posix()}"], capture=True))
             lines += differences(of(committed), of(json.loads((clone / path).read_text(encoding="utf-8"))))
         return lines

@@ -33,7 +33,8 @@ def log_model(store: Store, run_id: str, root: Path, run: Run) -> None:
     )
     with store.active(run_id):
         mlflow.pytorch.log_model(
-            remove(network).eval(),
+            # Channels first again: the export warns of weights in another order.
+            remove(network).eval().to(memory_format=torch.contiguous_format),
             name=run.name,
             serialization_format="pt2",
             signature=signature,

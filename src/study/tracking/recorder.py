@@ -94,8 +94,9 @@ class Recorder:
                 store.client.set_terminated(child.run_id, status)
             if status != "FINISHED":
                 store.client.set_terminated(parent, status)
-        log_item(store, parent, self._finals)
-        store.finish(parent, self._key)
+        if status == "FINISHED":
+            log_item(store, parent, self._finals)
+            store.finish(parent, self._key)
 
     def _follow(self, store: Store, parent: str) -> str:
         """Log what comes in. Returns the status that the stage ended with."""

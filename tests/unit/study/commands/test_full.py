@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -61,12 +63,15 @@ def test_a_copy_has_the_settings_and_goes_on_where_it_was(repository: Path, tmp_
     assert not subprocess.run(["git", "status", "--porcelain"], cwd=repository, capture_output=True).stdout
 
 
-def test_results_are_collected_whole_but_for_what_is_too_large(tmp_path: Path) -> None:
-    reports = tmp_path / "copy/reports"
+def test_results_are_collected_whole_but_for_what_is_too_large(repository: Path, tmp_path: Path) -> None:
+    copy = repository.rename(tmp_path / "copy")
+    reports = copy / "reports"
     for name, size in (
         ("index.html", 9),
         ("figures/a.svg", 9),
-        ("metrics/train/b.json", 9),
+        ("headline.json", 9),
+        ("curves/real-head.csv", 9),
+        ("validation/validation/table.csv", 9),
         ("figures/c.png", 3_000_001),
     ):
         (reports / name).parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +79,21 @@ def test_results_are_collected_whole_but_for_what_is_too_large(tmp_path: Path) -
     target = tmp_path / "root/reports/full"
     target.mkdir(parents=True)
     (target / "old.svg").write_text("from the run before")
-    assert full.collect(tmp_path / "copy", target) == ["reports/figures/c.png"]
+    assert full.collect(copy, target, "big.yaml") == ["reports/figures/c.png"]
     found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
-    assert found == {"index.html", "figures/a.svg", "metrics/train/b.json"}
+    results = {"index.html", "figures/a.svg", "headline.json", "curves/real-head.csv"}
+    assert found == {*results, "validation/validation/table.csv", "dvc.lock", "made-by.json"}
+    made = json.loads((target / "made-by.json").read_text())
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=copy, capture_output=True, text=True, check=True).stdout
+    assert made["commit"] == commit.strip()
+    assert made["dvc_lock_sha256"] == hashlib.sha256(b"default\n").hexdigest()
+    assert made["settings"] == "big.yaml"
+
+
+def test_every_committed_run_says_what_made_it() -> None:
+    for report in ROOT.glob("reports/*/index.html"):
+        made = json.loads((report.parent / "made-by.json").read_text(encoding="utf-8"))
+        assert {"commit", "date", "dvc_lock_sha256", "settings", "machine"} <= made.keys()
 
 
 def test_a_wrong_configuration_is_one_sentence(
