@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from study.data.scenarios.scenario import Scenario, load_scenario
 from turnover import average_over_training, influence, insert, memorization, neighbourhood, sharpen
-from turnover.attribution.localization import Localized, Similarity
+from turnover.attribution.nearness import Localized, Similarity
 from turnover.reading.examples import Examples
 from turnover.reading.features import features_of
 from turnover.training.dynamics import Dynamics, schedule

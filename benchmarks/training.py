@@ -34,7 +34,7 @@ from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import TrainingConfig, insert, train
 from turnover.reading.examples import Examples
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.training.augmentation import Augmentation
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.interruption import Interrupted

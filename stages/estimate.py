@@ -1,4 +1,4 @@
-"""Estimate memorization, and influence on the held-out examples, of one trained run."""
+"""Estimate memorization, and influence on the held-out examples, from every masked training of a scenario."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from study.artefacts.files import write_json, write_parquet, writing
+from study.artefacts.files import write_json, write_parquet
+from study.context.fingerprint import member_key
+from study.context.members import Member, make_members
 from study.context.params import InfluenceParams
+from study.context.processes import Report
 from study.context.runs import Run
 from study.context.stage import Stage, main
 from study.data.scenarios.scenario import Scenario, load_scenario
-from study.networks.devices import resolve_device
+from study.networks.devices import processor, resolve_device
 from study.networks.masked import load_network
-from turnover.attribution.influence import influence
-from turnover.attribution.localization import Localized
+from study.tracking import log_estimates
+from turnover.attribution.nearness import Localized
 from turnover.attribution.summary import InfluenceSummary, summarize
+from turnover.progress import progress_bar
 from turnover.reading.outputs import loss_and_margin
-from turnover.scoring.memorization import evaluating, memorization
+from turnover.reading.passes import evaluating
+from turnover.scoring.memorization import memorization
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
 
@@ -39,21 +45,48 @@ DETECTORS = {
 }
 
 
-def estimate_run(stage: Stage, run: Run) -> None:
-    """The body of stage `estimate`."""
-    torch.set_num_threads(stage.param("training.threads"))
+def estimate_all(stage: Stage) -> None:
+    """The body of the stage: the estimates of every training of a scenario with turn-over dropout, side by side."""
     device = resolve_device(stage.param("training.device"))
-    scenario = load_scenario(stage.dep(f"data/{run.scenario}"))
-    network, _ = load_network(stage.dep(f"models/{run.name}"))
+    threads: int = stage.param("training.threads")
+    scenario = stage.item["scenario"]
+    runs = {run.name: run for run in stage.runs()}
+    resolved = {"device": str(device), "torch": torch.__version__, **processor(device)}
+    params = ["estimate", "training.threads"]
+    members = [
+        Member(
+            run.name,
+            f"{run.placement}/{run.seed}",
+            member_key(stage, [f"data/scenarios/{scenario}", run.folder], params, {"run": run.name, **resolved}),
+        )
+        for run in runs.values()
+    ]
+    with progress_bar(total=len(members), unit="network", description=f"estimates of {scenario}") as bar:
+        make_members(
+            members,
+            lambda member, folder, report: estimate_run(stage, runs[member.name], device, folder, report),
+            store=stage.root / ".checkpoints" / "estimate",
+            out=stage.out(f"scores/{scenario}"),
+            processes=stage.processes(threads, device.type),
+            on_report=lambda member, kind, value: bar.update(),
+            fork=device.type == "cpu",
+        )
+    log_estimates(stage)
+
+
+def estimate_run(stage: Stage, run: Run, device: torch.device, folder: Path, report: Report) -> None:
+    """The estimates from one network, in a process of its own; they go to `folder`."""
+    torch.set_num_threads(stage.param("training.threads"))
+    scenario = load_scenario(stage.dep(f"data/scenarios/{run.scenario}"))
+    network, _ = load_network(stage.dep(run.folder))
     network.to(device)
-    with writing(stage.out(f"scores/{run.name}")) as folder:
-        folder.mkdir(parents=True)
-        scores = score_examples(network, scenario, device)
-        dynamics = pd.read_parquet(stage.dep(f"dynamics/{run.name}.parquet"))
-        scores = over_training(scores, dynamics, network, scenario, device)
-        write_parquet(folder / "memorization.parquet", scores)
-        influence_on_heldout(network, run, scenario, stage.param("estimate.influence"), device, folder / "influence")
-    write_json(stage.out(f"reports/metrics/estimate/{run.name}.json"), metrics_of(scores))
+    scores = score_examples(network, scenario, device)
+    dynamics = pd.read_parquet(stage.dep(f"{run.folder}/dynamics.parquet"))
+    scores = over_training(scores, dynamics, network, scenario, device)
+    write_parquet(folder / "memorization.parquet", scores)
+    influence_on_heldout(network, run, scenario, stage.param("estimate.influence"), device, folder / "influence")
+    write_json(folder / "metrics.json", metrics_of(scores))
+    report("done", None)
 
 
 def score_examples(network: nn.Module, scenario: Scenario, device: torch.device) -> pd.DataFrame:
@@ -88,7 +121,7 @@ def over_training(
 def influence_on_heldout(
     network: nn.Module, run: Run, scenario: Scenario, settings: InfluenceParams, device: torch.device, folder: Path
 ) -> None:
-    """Write targets, top, totals and placebo (`.parquet`), and `matrix.npy` where it is asked for.
+    """Write targets, top, totals and placebo (`.parquet`).
 
     All are of the localized scores, unless the settings say otherwise; ``total_raw...`` are of the raw ones either way.
     """
@@ -118,11 +151,6 @@ def influence_on_heldout(
     write_parquet(folder / "totals.parquet", totals_frame(trained, summary))
     # Placebos were never trained on: the null distribution of the totals.
     write_parquet(folder / "placebo.parquet", totals_frame(placebo, summary_of(placebo) if len(placebo) else None))
-    if settings.matrix:
-        ids = torch.tensor(trained["id"].to_numpy()).to(device)
-        matrix = influence(network, ids, x, y, settings.measure, localized=localized(trained))
-        with writing(folder / "matrix.npy") as beside, beside.open("wb") as file:
-            np.save(file, matrix.cpu().numpy().astype(np.float32), allow_pickle=False)
 
 
 def images_of(scenario: Scenario, rows: pd.DataFrame) -> Tensor:
@@ -188,8 +216,6 @@ def top_frame(summary: InfluenceSummary, target_ids: np.ndarray) -> pd.DataFrame
 
 def metrics_of(scores: pd.DataFrame) -> dict[str, Any]:
     """Means by group, the placebo's spread, and mislabel detection where there are wrong labels."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     trained, placebo = scores[scores["split"] == "train"], scores[scores["split"] == "placebo"]
     groups = {"real": trained[~trained["is_random"]], "random": trained[trained["is_random"]], "placebo": placebo}
     metrics: dict[str, Any] = {
@@ -216,10 +242,5 @@ def _round(value: float) -> float:
     return round(float(value), 6)
 
 
-def run(stage: Stage) -> None:
-    item = stage.item
-    estimate_run(stage, Run(item["scenario"], item["placement"], int(item["seed"])))
-
-
 if __name__ == "__main__":
-    main(run, "estimate", "scenario", "placement", "seed", doc=__doc__)
+    main(estimate_all, "estimate", "scenario", doc=__doc__)

@@ -1,49 +1,44 @@
-"""Draw the figures from the small tables of all runs, and write down every number the report states."""
+"""Draw the figures, from the tables of all runs, of the findings and of the comparison with other estimators."""
 
 from __future__ import annotations
 
-from study.analysis.inputs import read_inputs
-from study.analysis.summary import summarize
-from study.artefacts.files import write_json, writing
+import pandas as pd
+
+from study.analysis.inputs import read_study
+from study.analysis.validation import read_validations
+from study.artefacts.files import writing
 from study.context.params import FiguresParams
 from study.context.stage import Stage, main
-from study.figures.claims import (
-    draw_cleansing,
-    draw_gradients,
-    draw_learning_time,
-    draw_removal,
-    draw_speed,
-)
-from study.figures.curves import draw_curves, draw_memorization_over_training
-from study.figures.distributions import draw_distributions
+from study.figures.claims import draw_claims
+from study.figures.curves import draw_curves, draw_distributions, draw_memorization_over_training
 from study.figures.images import draw_images
 from study.figures.scores import draw_cost, draw_detection, draw_influence
 from study.figures.style import styled
+from study.figures.validation import draw_validation
+
+_OF_THE_RUNS = (
+    draw_curves,
+    draw_distributions,
+    draw_memorization_over_training,
+    draw_detection,
+    draw_cost,
+    draw_influence,
+    draw_images,
+)
 
 
-def make_figures(stage: Stage) -> None:
-    """The body of stage `figures`: all of `reports/figures`, and `reports/metrics/summary.json`."""
+def run(stage: Stage) -> None:
     settings: FiguresParams = stage.param("figures")
-    inputs = read_inputs(stage)
+    study = read_study(stage)
+    tables = {path.stem: pd.read_csv(path) for path in sorted(stage.dep("reports/metrics/findings").glob("*.csv"))}
     with writing(stage.out("reports/figures")) as folder, styled():
         folder.mkdir(parents=True)
-        for draw in (
-            draw_curves,
-            draw_learning_time,
-            draw_speed,
-            draw_gradients,
-            draw_removal,
-            draw_cleansing,
-            draw_distributions,
-            draw_memorization_over_training,
-            draw_detection,
-            draw_cost,
-            draw_influence,
-            draw_images,
-        ):
-            draw(inputs, settings, folder)
-    write_json(stage.out("reports/metrics/summary.json"), summarize(inputs, settings))
+        for draw in _OF_THE_RUNS:
+            draw(study, settings, folder)
+        draw_claims(study, tables, settings, folder)
+        for validation in read_validations(stage):
+            draw_validation(validation, settings.dpi, folder)
 
 
 if __name__ == "__main__":
-    main(make_figures, "figures", doc=__doc__)
+    main(run, "figures", doc=__doc__)

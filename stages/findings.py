@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
+from study.analysis.inputs import Study, read_study
 from study.analysis.intervals import rounded
 from study.artefacts.files import write_csv, write_json, writing
-from study.context.params import FiguresParams
 from study.context.stage import Stage, main
 from study.findings.alignment import alignment_table, compare_alignment
 from study.findings.groups import DEFINITIONS
 from study.findings.influence import ENOUGH_TARGETS, compare_influence, placebo_influence
-from study.findings.inputs import Study, read_study
 from study.findings.learning import (
     EARLY,
     compare_learning,
@@ -25,10 +26,9 @@ from study.findings.testing import DRAWS
 from study.findings.verdicts import judge, overall
 
 
-def make_findings(stage: Stage) -> None:
-    """The body of stage `findings`: `reports/metrics/findings.json` and the tables of `reports/metrics/findings`."""
-    settings: FiguresParams = stage.param("figures")
-    found, tables = find(read_study(stage), settings)
+def run(stage: Stage) -> None:
+    settings = {key: stage.param(f"figures.{key}") for key in ("confidence", "difficulty_quantile")}
+    found, tables = find(read_study(stage), **settings)
     with writing(stage.out("reports/metrics/findings")) as folder:
         folder.mkdir(parents=True)
         for name, table in tables.items():
@@ -36,20 +36,25 @@ def make_findings(stage: Stage) -> None:
     write_json(stage.out("reports/metrics/findings.json"), found)
 
 
-def find(study: Study, settings: FiguresParams) -> tuple[dict[str, Any], dict[str, Any]]:
+def find(
+    study: Study, *, confidence: float, difficulty_quantile: float
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
     """What `findings.json` holds (six significant digits), and the tables by name."""
-    confidence = settings.confidence
-    cells = [read_setting(study, *of, settings.difficulty_quantile) for of in study.settings()]
+    settings = [read_setting(study, *of, difficulty_quantile) for of in study.settings]
     comparisons = [
         part
-        for cell in cells
-        for part in (*compare_learning(cell), *compare_alignment(study, cell), *compare_influence(study, cell))
+        for setting in settings
+        for part in (
+            *compare_learning(setting),
+            *compare_alignment(study, setting),
+            *compare_influence(study, setting),
+        )
     ]
     tables = {
-        "groups": group_table(study, cells, confidence),
-        "speed": speed_table(study, cells, confidence),
-        "learning-time": learning_time_table(study, cells, confidence),
-        "gradients": alignment_table(study, cells, confidence),
+        "groups": group_table(study, settings, confidence),
+        "speed": speed_table(settings, confidence),
+        "learning-time": learning_time_table(settings, confidence),
+        "gradients": alignment_table(study, settings, confidence),
     }
     turning: dict[str, float | None] = {}
     if study.removal is not None:
@@ -64,11 +69,11 @@ def find(study: Study, settings: FiguresParams) -> tuple[dict[str, Any], dict[st
         turning = {name: turning_point(tables["removal-differences"], name) for name in retrained}
     claims = judge(comparisons, confidence)
     found = {
-        "seeds": study.seeds,
+        "seeds": {placement: study.seeds[placement] for placement in study.placements},
         "confidence": confidence,
-        "difficulty_quantile": settings.difficulty_quantile,
+        "difficulty_quantile": difficulty_quantile,
         "definitions": list(DEFINITIONS),
-        "difficulty_from": "the other seeds" if len(study.seeds) > 1 else "the only seed itself",
+        "difficulty_from": study.difficulty_from(),
         "early_epochs": EARLY,
         "draws": DRAWS,
         "enough_targets": ENOUGH_TARGETS,
@@ -82,4 +87,4 @@ def find(study: Study, settings: FiguresParams) -> tuple[dict[str, Any], dict[st
 
 
 if __name__ == "__main__":
-    main(make_findings, "findings", doc=__doc__)
+    main(run, "findings", doc=__doc__)

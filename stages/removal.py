@@ -6,29 +6,28 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import torch
 
 from study.artefacts.files import write_csv
 from study.context.fingerprint import fingerprint
 from study.context.params import ModelParams, ParamsError, RemovalParams
+from study.context.rules import CONTROL
 from study.context.runs import Run
 from study.context.stage import Stage, main
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.named import build
 from study.retraining.many import train_many
 from study.retraining.orders import Removal, cleansings, removal_orders, removals
-from study.retraining.ordinary import examples_of, ordinary_network, recipe_of
+from study.retraining.ordinary import ordinary_network
 
 # Apart from the seeds of the study's own networks, so that no estimate shares initial weights with its judge.
 _SEED_OFFSET = 10_000
 
 
-def removal(stage: Stage) -> None:
-    """The body of stage `removal`."""
+def run(stage: Stage) -> None:
     settings: RemovalParams = stage.param("removal")
     scenarios = [name for name in settings.scenarios if name in stage.param("scenarios")]
-    if not scenarios:
-        raise ParamsError(f"params.yaml: removal.scenarios: none of {settings.scenarios} is in scenarios")
-    tables = [_retrained(stage, load_scenario(stage.dep(f"data/{name}")), settings) for name in scenarios]
+    tables = [_retrained(stage, load_scenario(stage.dep(f"data/scenarios/{name}")), settings) for name in scenarios]
     write_csv(stage.out("reports/metrics/removal.csv"), pd.concat(tables, ignore_index=True))
     for name in scenarios:
         shutil.rmtree(stage.root / _checkpoint(stage, name))
@@ -38,19 +37,18 @@ def _retrained(stage: Stage, scenario: Scenario, settings: RemovalParams) -> pd.
     trained = scenario.of("train")
     scores = mean_scores(stage, scenario, settings)
     asked = [(seed, one) for seed in range(settings.seeds) for one in plan(trained, scores, settings, seed)]
-    images, labels = examples_of(scenario, "train", "heldout")
+    images, labels = scenario.arrays("train", "heldout")
     inside = np.zeros((len(asked), len(images)), dtype=np.bool_)
     for row, (_, one) in enumerate(asked):
         inside[row, : len(trained)] = one.inside
     model: ModelParams = stage.param("model")
     margin, correct = train_many(
         ordinary_network(build, model.name, model.options, scenario),
-        images,
-        labels,
+        torch.from_numpy(images),
+        torch.from_numpy(labels),
         inside,
         [_SEED_OFFSET + seed for seed, _ in asked],
-        recipe_of(settings),
-        device=settings.device,
+        settings,
         checkpoint=stage.root / _checkpoint(stage, scenario.name),
     )
     loss = np.logaddexp(0.0, -margin[:, len(trained) :].astype(np.float64)).mean(1)
@@ -70,11 +68,14 @@ def _retrained(stage: Stage, scenario: Scenario, settings: RemovalParams) -> pd.
 
 
 def mean_scores(stage: Stage, scenario: Scenario, settings: RemovalParams) -> pd.DataFrame:
-    """The scores of the training examples, averaged over the study's seeds, in order of id."""
-    placements: list[str] = stage.param("placements")
-    placement = "head" if "head" in placements else placements[0]
-    runs = [Run(scenario.name, placement, seed) for seed in stage.param("seeds")]
-    tables = [pd.read_parquet(stage.dep(f"scores/{run.name}") / "memorization.parquet") for run in runs]
+    """The scores of the training examples, averaged over the study's seeds, in order of id.
+
+    They are those of placement head, or of the first one with masks.
+    """
+    masked = [placement for placement in stage.param("placements") if placement != CONTROL]
+    placement = "head" if "head" in masked else masked[0]
+    runs = [Run(scenario.name, placement, seed) for seed in stage.param("seeds").of(placement)]
+    tables = [pd.read_parquet(stage.dep(f"{run.scores}/memorization.parquet")) for run in runs]
     columns = [settings.score, "loss_flipped"]
     missing = [column for column in columns if column not in tables[0]]
     if missing:
@@ -109,4 +110,4 @@ def _checkpoint(stage: Stage, scenario: str) -> str:
 
 
 if __name__ == "__main__":
-    main(removal, "removal", doc=__doc__)
+    main(run, "removal", doc=__doc__)

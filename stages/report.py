@@ -8,8 +8,7 @@ from study.report.content import read_content
 from study.report.render import render_html, render_markdown
 
 
-def make_report(stage: Stage) -> None:
-    """The body of stage `report`."""
+def run(stage: Stage) -> None:
     content = read_content(stage)
     for path, text in (
         ("reports/index.html", render_html(content)),
@@ -20,4 +19,4 @@ def make_report(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    main(make_report, "report", doc=__doc__)
+    main(run, "report", doc=__doc__)

@@ -1,27 +1,34 @@
-"""Train one network with turn-over dropout, recording what every example does."""
+"""Train every seed of a scenario and placement, side by side: with turn-over dropout, or with ordinary dropout.
+
+What every example does is recorded on the way, in the exposed, flipped and full networks.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
 from study.artefacts.files import write_csv, write_json, write_parquet
-from study.context.fingerprint import fingerprint, hash_of
+from study.context.fingerprint import member_key
+from study.context.members import Member, make_members
 from study.context.params import ParamsError, TrainingParams
+from study.context.processes import Report
 from study.context.runs import CONTROL, Run
 from study.context.stage import Stage, main
 from study.data.scenarios.examples import examples_of
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.devices import processor, resolve_device, resolve_precision
-from study.networks.gradients import save_similarity, watch_gradients
-from study.networks.masked import Architecture, check_networks, make_network, save_network
+from study.networks.masked import Architecture, make_network, save_network
 from study.networks.zoo.small import image_statistics
 from study.tracking import track
+from study.training.gradients import save_similarity, watch_gradients
+from turnover.progress import progress_bar
 from turnover.reading.examples import Examples
 from turnover.reading.outputs import loss_and_margin
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import discard
 from turnover.training.dynamics import Dynamics, schedule
@@ -32,15 +39,63 @@ from turnover.training.settings import TrainingConfig
 from turnover.training.snapshots import Snapshots
 
 
-def train_run(stage: Stage, run: Run) -> None:
-    """The body of the stages `train` and `control`."""
-    stage.check(check_networks)
+def train_all(stage: Stage) -> None:
+    """The body of the stage: one training a seed, the networks' folder, and the curves of all seeds in one table."""
     settings: TrainingParams = stage.param("training")
     device = resolve_device(settings.device)
-    precision = resolve_precision(settings.precision, device)
+    # What is resolved on this machine decides the bits of a training, so it is part of what a finished one is known by.
+    resolved = {
+        "device": str(device),
+        "precision": resolve_precision(settings.precision, device),
+        "torch": torch.__version__,
+        **processor(device),
+    }
+    data = f"data/scenarios/{stage.item['scenario']}"
+    runs = {run.name: run for run in stage.runs()}
+    members = [
+        Member(run.name, str(run.seed), member_key(stage, [data], ["model", "training", "gradients"], also))
+        for run in runs.values()
+        for also in [{"seed": run.seed, **resolved}]
+    ]
+    keys = {member.place: member.key for member in members}
+    total = len(members) * settings.epochs
+
+    with (
+        track(stage) as tracker,
+        progress_bar(total=total, unit="epoch", description=f"training {len(members)} seeds") as bar,
+    ):
+        tracker.resolved(**resolved)
+
+        def on_report(member: Member, kind: str, value: Any) -> None:
+            tracker.epoch(runs[member.name], value[0], value[1])
+            bar.update()
+
+        out = stage.out(f"runs/{stage.item['scenario']}/{stage.item['placement']}")
+        make_members(
+            members,
+            lambda member, folder, report: train_run(stage, runs[member.name], resolved, member.key, folder, report),
+            store=stage.root / ".checkpoints" / "train",
+            out=out,
+            processes=stage.processes(settings.threads, device.type),
+            on_report=on_report,
+            fork=device.type == "cpu",
+        )
+        curves = [pd.read_csv(out / place / "curve.csv").assign(seed=int(place)) for place in keys]
+        curve = pd.concat(curves, ignore_index=True)
+        name = f"{stage.item['scenario']}-{stage.item['placement']}"
+        write_csv(stage.out(f"reports/curves/{name}.csv"), curve[["seed", *curves[0].columns.drop("seed")]])
+        write_json(stage.out(f"made-by/{name}.json"), keys)
+        for member in members:
+            tracker.finished(runs[member.name], member.key, out / member.place)
+
+
+def train_run(stage: Stage, run: Run, resolved: dict[str, str], key: str, folder: Path, report: Report) -> None:
+    """One training, in a process of its own; its results go to `folder`."""
+    settings: TrainingParams = stage.param("training")
     torch.set_num_threads(settings.threads)
+    device = torch.device(resolved["device"])
     masked = run.placement != CONTROL
-    scenario = load_scenario(stage.dep(f"data/{run.scenario}"))
+    scenario = load_scenario(stage.dep(f"data/scenarios/{run.scenario}"))
     trained, watched, heldout = (
         examples_of(scenario, *splits).to(device) for splits in (("train",), ("train", "placebo"), ("heldout",))
     )
@@ -52,37 +107,32 @@ def train_run(stage: Stage, run: Run) -> None:
         raise ParamsError(f"params.yaml: {error}") from error
     dynamics = Dynamics(watched, epochs) if masked else None
     gradients = watch_gradients(scenario, trained, stage.param("gradients"), settings.epochs) if masked else None
-    config = training_config(settings, precision, run.seed)
     snapshots = Snapshots(settings.keep_checkpoints)
-    # What is resolved on this machine belongs to a checkpoint's identity, but not to the outs', which DVC keeps.
-    made_by = fingerprint(stage)
-    resolved = {"device": str(device), "precision": precision, "torch": torch.__version__, **processor(device)}
-    checkpoint = stage.root / ".checkpoints" / f"{run.name}-{hash_of({'stage': made_by, **resolved})}.pt"
+    checkpoint = stage.root / ".checkpoints" / f"{run.name}-{key}.pt"
 
-    with track(stage, run) as tracker, stop_on_signals() as stop:
-        tracker.resolved(**resolved)
+    with stop_on_signals() as stop:
         history = train(
             network,
             trained,
-            config,
+            training_config(settings, resolved["precision"], run.seed),
             turn_over=masked,
             dynamics=dynamics,
             snapshots=snapshots,
             recorders=[gradients] if gradients is not None else [],
             evaluate=lambda model: heldout_metrics(model, heldout),
-            on_epoch=lambda epoch: tracker.epoch(epoch.number, metrics_of(epoch)),
+            on_epoch=lambda epoch: report("epoch", (epoch.number, metrics_of(epoch))),
             checkpoint=checkpoint,
-            fingerprint=checkpoint.stem,
+            fingerprint=key,
+            progress=False,
             stop=stop,
         )
-        save_network(network, architecture, made_by, stage.out(f"models/{run.name}"), snapshots)
-        if dynamics is not None and gradients is not None:
-            write_parquet(stage.out(f"dynamics/{run.name}.parquet"), dynamics.frame())
-            save_similarity(stage.out(f"gradients/{run.name}.safetensors"), gradients)
-        curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
-        write_csv(stage.out(f"reports/metrics/train/{run.name}.csv"), curve)
-        write_json(stage.out(f"reports/metrics/train/{run.name}.json"), final_metrics(curve, dynamics, scenario))
-        tracker.results()
+    save_network(network, architecture, folder, dict(snapshots))
+    if dynamics is not None and gradients is not None:
+        write_parquet(folder / "dynamics.parquet", dynamics.frame())
+        save_similarity(folder / "gradients.safetensors", gradients)
+    curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
+    write_csv(folder / "curve.csv", curve)
+    write_json(folder / "metrics.json", final_metrics(curve, dynamics, scenario))
     discard(checkpoint)
 
 
@@ -96,9 +146,7 @@ def training_config(settings: TrainingParams, precision: str, seed: int) -> Trai
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
         schedule=settings.schedule,
-        label_smoothing=settings.label_smoothing,
         clip_norm=settings.clip_norm,
-        ema=settings.ema,
         augmentation=Augmentation(**settings.augmentation.model_dump()),
         precision=precision,
         compile=settings.compile,
@@ -149,10 +197,5 @@ def final_metrics(curve: pd.DataFrame, dynamics: Dynamics | None, scenario: Scen
     return metrics
 
 
-def run(stage: Stage) -> None:
-    item = stage.item
-    train_run(stage, Run(item["scenario"], item["placement"], int(item["seed"])))
-
-
 if __name__ == "__main__":
-    main(run, "train", "scenario", "placement", "seed", doc=__doc__)
+    main(train_all, "train", "scenario", "placement", doc=__doc__)

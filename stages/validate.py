@@ -1,28 +1,26 @@
-"""Judge every estimate by retraining, beside the public estimators: the validation table and its figure."""
+"""Judge every estimate by retraining, beside the public estimators: the validation table."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from study.artefacts.files import write_csv, write_json, writing
+from study.artefacts.kept import Arrays, KeptResults, Result
 from study.context.fingerprint import fingerprint
 from study.context.stage import Stage, main
 from study.data.scenarios.scenario import load_scenario
-from study.figures.validation import draw
 from study.peers.inputs import check_extra, import_extra
 from study.retraining.subsets import SubsetOutputs
 from study.validation.judge import FIGURES, Judge
 from study.validation.ours import control_rows, retraining_rows, turn_over_rows
 from study.validation.peers import cleanlab_row, cumulative_loss, dynamics_rows, peer_rows
-from study.validation.pieces import Piece, Pieces
 from study.validation.placebo import calibration
 from study.validation.rows import Row
 from study.validation.runs import half_run, ordinary_run, out_of_fold, turn_over_run
@@ -30,31 +28,30 @@ from study.validation.settings import Problem
 from turnover.progress import progress_bar
 
 
-def validate(stage: Stage, name: str) -> None:
-    """Judge every method on the validation set called `name`; writes the tables and the figure."""
+def run(stage: Stage) -> None:
     check_extra()
-    torch.set_num_threads(stage.param("training.threads"))
+    name = stage.item["validation_set"]
+    torch.set_num_threads(stage.param("comparison.threads"))
     problem = Problem(
-        load_scenario(stage.dep(f"data/{name}")),
+        load_scenario(stage.dep(f"data/validation/{name}")),
         SubsetOutputs.load(stage.dep(f"ground_truth/{name}.npz")),
         stage.param("comparison"),
         stage.param(f"validation.{name}"),
         stage.param("retrain"),
     )
     folder = stage.root / ".checkpoints" / f"validate-{name}-{fingerprint(stage)}"
-    result, costs = judge_all(problem, Pieces(folder))
-    write_json(stage.out(f"reports/metrics/{name}.json"), result)
-    write_csv(stage.out(f"reports/metrics/{name}.csv"), table(result["rows"]))
-    write_csv(stage.out(f"reports/metrics/{name}-cost.csv"), costs, digits=3)
-    with writing(stage.out(f"reports/{name}")) as beside:
-        beside.mkdir(parents=True)
-        draw(result, costs, beside)
-    shutil.rmtree(folder, ignore_errors=True)
+    result, costs = judge_all(problem, KeptResults(folder))
+    with writing(stage.out(f"reports/validation/{name}")) as beside:
+        beside.mkdir()
+        write_json(beside / "result.json", result)
+        write_csv(beside / "table.csv", table(result["rows"]))
+        write_csv(beside / "cost.csv", costs, digits=3)
+    shutil.rmtree(folder)
 
 
-def judge_all(problem: Problem, pieces: Pieces) -> tuple[dict[str, Any], pd.DataFrame]:
+def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.DataFrame]:
     """Everything the stage finds out: the result without seconds, and the seconds of every row."""
-    runs, networks, folds, half = train_all(problem, pieces)
+    runs, networks, folds, half = train_all(problem, kept)
     judge = Judge(problem, cumulative_loss(problem, networks))
     cleanlab, flagged, caught = cleanlab_row(problem, folds)
 
@@ -62,7 +59,7 @@ def judge_all(problem: Problem, pieces: Pieces) -> tuple[dict[str, Any], pd.Data
         yield from turn_over_rows(problem, runs)
         yield from control_rows(problem, networks[: len(runs)])
         yield from dynamics_rows(problem, networks)
-        yield from peer_rows(problem, networks, pieces)
+        yield from peer_rows(problem, networks, kept)
         yield cleanlab
         yield from retraining_rows(problem, half.seconds)
 
@@ -88,27 +85,23 @@ def judge_all(problem: Problem, pieces: Pieces) -> tuple[dict[str, Any], pd.Data
     return result, pd.DataFrame(costs)
 
 
-def train_all(problem: Problem, pieces: Pieces) -> tuple[list[Piece], list[Piece], Piece, Piece]:
+def train_all(problem: Problem, kept: KeptResults) -> tuple[list[Result], list[Result], Result, Result]:
     """Turn-over runs, ordinary networks, out-of-fold probabilities, and the cost of a subset network."""
     settings = problem.settings
     # What comes first in a process is slower: imports, and a training that is thrown away, take that upon themselves.
     import_extra()
     half_run(replace(problem, recipe=problem.recipe.model_copy(update={"epochs": 1})))
-    bar = progress_bar(total=len(settings.seeds) + settings.networks + 2, unit="piece", description="validation")
-    with bar:
-        runs, networks = [], []
-        for seed in settings.seeds:
-            runs.append(pieces.get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)))
+    total = len(settings.seeds) + settings.networks + 2
+    with progress_bar(total=total, unit="training", description="validation") as bar:
+
+        def get(name: str, make: Callable[[], Arrays]) -> Result:
+            found = kept.get(name, make)
             bar.update()
-        for number in range(settings.networks):
-            piece = pieces.get(f"ordinary-{number}", partial(ordinary_run, problem, number))
-            networks.append(Piece({**piece.arrays, "seconds_training": np.asarray(piece.seconds)}, piece.seconds))
-            bar.update()
-        folds = pieces.get("folds", lambda: out_of_fold(problem))
-        bar.update()
-        half = pieces.get("half", lambda: half_run(problem))
-        bar.update()
-    return runs, networks, folds, half
+            return found
+
+        runs = [get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in settings.seeds]
+        networks = [get(f"ordinary-{n}", partial(ordinary_run, problem, n)) for n in range(settings.networks)]
+        return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", partial(half_run, problem))
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -122,10 +115,6 @@ def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
             line[f"{figure}_low"], line[f"{figure}_high"] = value.get("low"), value.get("high")
         flat.append(line)
     return pd.DataFrame(flat)
-
-
-def run(stage: Stage) -> None:
-    validate(stage, stage.item["validation_set"])
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from study.data.sources.dataset import Dataset, load
 from study.data.sources.fetching import fetch, local_files
 
 
-def make_validation_data(stage: Stage, name: str) -> None:
-    """The body of stage `validation_data`: write one set as a scenario of its own."""
+def run(stage: Stage) -> None:
+    name = stage.item["validation_set"]
     settings: ValidationParams = stage.param(f"validation.{name}")
     if settings.dataset == stage.param("data.dataset"):
         scenario = validation_scenario(name, load(stage.dep("data/raw")), settings)
@@ -33,10 +33,6 @@ def validation_scenario(name: str, dataset: Dataset, settings: ValidationParams)
     """
     sizes = DataParams.model_validate(settings.model_dump(include=set(DataParams.model_fields)))
     return make_scenario(name, dataset, sizes, fraction=settings.noise, kind="uniform", label_seed=settings.seed)
-
-
-def run(stage: Stage) -> None:
-    make_validation_data(stage, stage.item["validation_set"])
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from turnover.attribution.influence import influence
-    from turnover.attribution.localization import Localized, localize
-    from turnover.attribution.pooling import pool_within_classes
+    from turnover.attribution.nearness import Localized, localize, pool_within_classes
+    from turnover.attribution.store import ScoreStore
     from turnover.attribution.summary import InfluenceSummary, summarize
     from turnover.errors import UserError
-    from turnover.masking.insertion import insert, remove, replace_batch_norm
+    from turnover.masking.insertion import insert, remove
     from turnover.masking.layer import TurnOverDropout, subnetwork
     from turnover.masking.masks import InstanceMasks
+    from turnover.masking.norms import replace_batch_norm
     from turnover.scoring.calibration import calibrate
     from turnover.scoring.memorization import combine, ensemble_memorization, memorization, memorization_over_training
     from turnover.scoring.neighbourhood import neighbourhood
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "InfluenceSummary": "attribution.summary",
     "InstanceMasks": "masking.masks",
-    "Localized": "attribution.localization",
+    "Localized": "attribution.nearness",
+    "ScoreStore": "attribution.store",
     "TrainingConfig": "training.settings",
     "TurnOverDropout": "masking.layer",
     "UserError": "errors",
@@ -34,13 +36,13 @@ _HOMES = {
     "ensemble_memorization": "scoring.memorization",
     "influence": "attribution.influence",
     "insert": "masking.insertion",
-    "localize": "attribution.localization",
+    "localize": "attribution.nearness",
     "memorization": "scoring.memorization",
     "memorization_over_training": "scoring.memorization",
     "neighbourhood": "scoring.neighbourhood",
-    "pool_within_classes": "attribution.pooling",
+    "pool_within_classes": "attribution.nearness",
     "remove": "masking.insertion",
-    "replace_batch_norm": "masking.insertion",
+    "replace_batch_norm": "masking.norms",
     "sharpen": "scoring.sharpening",
     "subnetwork": "masking.layer",
     "summarize": "attribution.summary",

@@ -13,8 +13,15 @@ import pandas as pd
 
 REAL_EASY, REAL_DIFFICULT = "real easy", "real difficult"
 RANDOM_EASY, RANDOM_DIFFICULT = "random easy", "random difficult"
-REAL, RANDOM, PLACEBO = "real", "random", "placebo"
+REAL, RANDOM, PLACEBO = KINDS = ("real", "random", "placebo")  # as column `kind` of a scenario's examples says
 GROUPS = (REAL_EASY, REAL_DIFFICULT, RANDOM, RANDOM_EASY, RANDOM_DIFFICULT, PLACEBO)
+
+
+def of_other_seeds(values: Mapping[int, pd.Series[float]], seed: int) -> pd.Series[float]:
+    """Mean over the seeds other than `seed` of one value an example; its own if it is the only one."""
+    others = [value for of, value in values.items() if of != seed] or [values[seed]]
+    mean: pd.Series[float] = pd.concat(others, axis=1).mean(axis=1)
+    return mean
 
 
 def difficulty(tables: Mapping[int, pd.DataFrame], seed: int) -> pd.Series[float]:
@@ -27,13 +34,11 @@ def difficulty(tables: Mapping[int, pd.DataFrame], seed: int) -> pd.Series[float
     Returns:
         One value an example, indexed by id in ascending order.
     """
-    others = [table for of, table in tables.items() if of != seed] or [tables[seed]]
-    columns = [
-        table.loc[table["split"] == "train"].set_index("id")["probability"].sort_index().astype(float)
-        for table in others
-    ]
-    mean: pd.Series[float] = pd.concat(columns, axis=1).mean(axis=1)
-    return mean
+    return of_other_seeds({of: _memorized(table) for of, table in tables.items()}, seed)
+
+
+def _memorized(table: pd.DataFrame) -> pd.Series[float]:
+    return table.loc[table["split"] == "train"].set_index("id")["probability"].sort_index().astype(float)
 
 
 def easy_and_difficult(values: pd.Series[float], quantile: float) -> tuple[pd.Index[int], pd.Index[int]]:
@@ -49,24 +54,14 @@ def assign_groups(examples: pd.DataFrame, difficulty: pd.Series[float], quantile
     Easy and difficult are quantiles among the real training examples. Random ones are one group, but where all
     labels are random they too divide into easy and difficult. The examples between easy and difficult are in no group.
     """
-    trained = examples.loc[examples["split"] == "train"].set_index("id")["is_random"].astype(bool)
-    real, random = trained.index[~trained], trained.index[trained]
-    named: dict[str, pd.Index[int]] = {}
+    real, random, placebo = (pd.Index(examples.loc[examples["kind"] == kind, "id"]) for kind in KINDS)
+    named = {PLACEBO: placebo}
     if len(real):
         named[REAL_EASY], named[REAL_DIFFICULT] = easy_and_difficult(difficulty.loc[real], quantile)
         named[RANDOM] = random
     else:
         named[RANDOM_EASY], named[RANDOM_DIFFICULT] = easy_and_difficult(difficulty.loc[random], quantile)
-    named[PLACEBO] = pd.Index(examples.loc[examples["split"] == "placebo", "id"])
     return pd.Series({int(id_): name for name, ids in named.items() for id_ in ids}, dtype="object").sort_index()
-
-
-def label_kind(examples: pd.DataFrame) -> pd.Series[str]:
-    """`real`, `random` or `placebo` of every watched example, indexed by id."""
-    watched = examples.loc[examples["split"] != "heldout"].set_index("id").sort_index()
-    kind = np.where(watched["is_random"].astype(bool), RANDOM, REAL)
-    kind = np.where(watched["split"] == "placebo", PLACEBO, kind)
-    return pd.Series([str(of) for of in kind], index=watched.index)
 
 
 def deciles(values: pd.Series[float]) -> pd.Series[int]:

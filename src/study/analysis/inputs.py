@@ -1,16 +1,17 @@
-"""What the figures are made from: the small tables of every run, read once."""
+"""What findings, summary and figures are made from: the small tables of every run."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from study.analysis.files import corrupt, read_json, read_parquet
 from study.analysis.groups import difficulty
 from study.context.runs import CONTROL, Run
 from study.context.stage import Stage
@@ -20,100 +21,138 @@ from turnover.errors import UserError
 MEASURES = ("probability", "loss", "accuracy")
 # As the columns of the dynamics name them; the library's own tuple would import torch.
 NETWORKS = ("exposed", "flipped", "full")
+REMOVAL = "reports/metrics/removal.csv"
+REMOVAL_COLUMNS = ("scenario", "seed", "order", "action", "fraction", "train", "heldout_accuracy", "heldout_loss")
+_Table = TypeVar("_Table")
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Tables of all runs, by run; `run(scenario, placement, seed)` makes the key."""
+class Similarity:
+    """Cosine similarities of a sample's gradients in one run.
+
+    Args:
+        ids: [n].
+        epochs: recorded ones [e].
+        cosines: kind of network ("exposed", "full") -> float16 [e, n(n-1)/2], pairs i < j row by row.
+    """
+
+    ids: np.ndarray
+    epochs: np.ndarray
+    cosines: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Study:
+    """All runs, and their tables by run; `read_study` makes one whose tables are read when they are first asked for."""
 
     scenarios: dict[str, Scenario]
-    placements: list[str]  # placement head first
-    seeds: list[int]
-    dynamics: dict[Run, pd.DataFrame]  # with columns probability, loss, accuracy: memorization at that epoch
-    memorization: dict[Run, pd.DataFrame]
-    totals: dict[Run, pd.DataFrame]
-    targets: dict[Run, pd.DataFrame]  # the held-out examples that influence was computed for
-    top: dict[Run, pd.DataFrame]  # most helpful and most harmful training examples of each; of the shown runs only
-    train_metrics: dict[Run, dict[str, Any]]  # the control's runs too
-    estimate_metrics: dict[Run, dict[str, Any]]
-    placebo: dict[Run, pd.DataFrame]  # id, total, total_same_class of the placebos
-    findings: dict[str, pd.DataFrame]  # the tables of stage `findings`, by name
+    seeds: dict[str, list[int]]  # of every placement, head first; the control's last, if there is one
+    dynamics: Mapping[Run, pd.DataFrame]
+    memorization: Mapping[Run, pd.DataFrame]
+    totals: Mapping[Run, pd.DataFrame]  # id, total, total_same_class of the training examples
+    placebo: Mapping[Run, pd.DataFrame]  # the same of the placebos
+    targets: Mapping[Run, pd.DataFrame]  # the held-out examples that influence was computed for
+    top: Mapping[Run, pd.DataFrame]  # most helpful and most harmful training examples of each
+    similarity: Mapping[Run, Similarity]
+    train_metrics: Mapping[Run, dict[str, Any]]  # the control's runs too
+    estimate_metrics: Mapping[Run, dict[str, Any]]
+    removal: pd.DataFrame | None  # None: no network was retrained, or the stage does not declare it
+
+    @property
+    def placements(self) -> list[str]:
+        """Of the masks, head first."""
+        return [placement for placement in self.seeds if placement != CONTROL]
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        """Every scenario and placement of the masks, the first placement first."""
+        return [(scenario, placement) for placement in self.placements for scenario in self.scenarios]
+
+    @property
+    def shown(self) -> Run:
+        """The run whose images are shown: scenario mixed if there is one, the first placement, the first seed."""
+        scenario = "mixed" if "mixed" in self.scenarios else next(iter(self.scenarios))
+        return self.runs(scenario, self.placements[0])[0]
 
     def runs(self, scenario: str, placement: str) -> list[Run]:
-        """The runs of one scenario and placement, one a seed."""
-        return [Run(scenario, placement, seed) for seed in self.seeds]
+        """The runs of one scenario and placement, one a seed; none of a placement that there is not."""
+        return [Run(scenario, placement, seed) for seed in self.seeds.get(placement, [])]
 
     def difficulty(self, run: Run) -> pd.Series[float]:
         """Memorization (probability) of every training example by the other seeds; by its own if there is no other."""
-        tables = {of.seed: self.memorization[of] for of in self.runs(run.scenario, run.placement)}
-        return difficulty(tables, run.seed)
+        return difficulty({of.seed: self.memorization[of] for of in self.runs(run.scenario, run.placement)}, run.seed)
+
+    def difficulty_from(self) -> str:
+        """Whose memorization says who is difficult, in words."""
+        alone = [placement for placement in self.placements if len(self.seeds[placement]) == 1]
+        if not alone:
+            return "the other seeds"
+        if len(alone) == len(self.placements):
+            return "the only seed itself"
+        return f"the other seeds (of placement {' and '.join(alone)}, the only seed itself)"
 
 
-def read_inputs(stage: Stage) -> Inputs:
-    """Read every table the figures need, through what `dvc.yaml` declares.
+class _WhenAsked(dict[Run, _Table], Generic[_Table]):
+    """A table for each run, read once: findings, summary and figures need different ones."""
+
+    def __init__(self, read: Callable[[Run], _Table]) -> None:
+        self._read = read
+
+    def __missing__(self, run: Run) -> _Table:
+        self[run] = found = self._read(run)
+        return found
+
+
+def read_study(stage: Stage) -> Study:
+    """The study, through what `dvc.yaml` declares for the stage.
 
     Raises:
-        UserError: a table is missing or lacks a column.
+        UserError: a scenario or the removals are missing or corrupt; later, when it is asked for, a table.
     """
-    names: list[str] = stage.param("scenarios")
-    placements = sorted(stage.param("placements"), key=lambda name: name != "head")
-    seeds: list[int] = stage.param("seeds")
-    masked = [Run(scenario, placement, seed) for scenario in names for placement in placements for seed in seeds]
-    every = masked + [Run(scenario, CONTROL, seed) for scenario in names for seed in seeds]
+    order = ["head", *stage.param("placements")]
+    placements = sorted(stage.param("placements"), key=lambda name: (name == CONTROL, order.index(name)))
 
-    def tables(path: Callable[[Run], str]) -> dict[Run, pd.DataFrame]:
-        return {run: read_parquet(stage.dep(path(run))) for run in masked}
+    def table(name: str) -> Mapping[Run, pd.DataFrame]:
+        return _WhenAsked(lambda run: read_parquet(stage, f"{run.scores}/{name}.parquet"))
 
-    def shown(run: Run) -> bool:
-        return (run.scenario, run.placement) == (_shown_scenario(names), placements[0])
-
-    dynamics = tables(lambda run: f"dynamics/{run.name}.parquet")
-    for frame in dynamics.values():
-        _add_memorization(frame)
-    return Inputs(
-        scenarios={name: load_scenario(stage.dep(f"data/{name}")) for name in names},
-        placements=placements,
-        seeds=seeds,
-        dynamics=dynamics,
-        memorization=tables(lambda run: f"scores/{run.name}/memorization.parquet"),
-        totals=tables(lambda run: f"scores/{run.name}/influence/totals.parquet"),
-        targets=tables(lambda run: f"scores/{run.name}/influence/targets.parquet"),
-        top={run: read_parquet(stage.dep(f"scores/{run.name}/influence/top.parquet")) for run in masked if shown(run)},
-        train_metrics={run: _json(stage.dep(f"reports/metrics/train/{run.name}.json")) for run in every},
-        placebo=tables(lambda run: f"scores/{run.name}/influence/placebo.parquet"),
-        findings={path.stem: pd.read_csv(path) for path in sorted(stage.dep("reports/metrics/findings").glob("*.csv"))},
-        estimate_metrics={run: _json(stage.dep(f"reports/metrics/estimate/{run.name}.json")) for run in masked},
+    return Study(
+        scenarios={name: load_scenario(stage.dep(f"data/scenarios/{name}")) for name in stage.param("scenarios")},
+        seeds={placement: stage.param("seeds").of(placement) for placement in placements},
+        dynamics=_WhenAsked(lambda run: read_parquet(stage, f"{run.folder}/dynamics.parquet")),
+        memorization=table("memorization"),
+        totals=table("influence/totals"),
+        placebo=table("influence/placebo"),
+        targets=table("influence/targets"),
+        top=table("influence/top"),
+        similarity=_WhenAsked(lambda run: _similarity(stage, f"{run.folder}/gradients.safetensors")),
+        train_metrics=_WhenAsked(lambda run: read_json(stage, f"{run.folder}/metrics.json")),
+        estimate_metrics=_WhenAsked(lambda run: read_json(stage, f"{run.scores}/metrics.json")),
+        removal=_removal(stage) if REMOVAL in stage.declared.deps else None,
     )
 
 
-def first_run(inputs: Inputs) -> Run:
-    """The run whose images are shown: scenario mixed if there is one, the first placement, the first seed."""
-    return Run(_shown_scenario(list(inputs.scenarios)), inputs.placements[0], inputs.seeds[0])
+def memorization_of(dynamics: pd.DataFrame) -> pd.DataFrame:
+    """The three measures of memorization (`MEASURES`) in each row, from the losses and correctness recorded then."""
+    exposed, flipped = (dynamics[f"loss_{of}"].to_numpy(np.float64) for of in ("exposed", "flipped"))
+    right, without = (dynamics[f"correct_{of}"].to_numpy(np.float64) for of in ("exposed", "flipped"))
+    measures = {"probability": np.exp(-exposed) - np.exp(-flipped), "loss": flipped - exposed}
+    return pd.DataFrame({**measures, "accuracy": right - without}, index=dynamics.index)
 
 
-def _shown_scenario(names: list[str]) -> str:
-    return "mixed" if "mixed" in names else names[0]
-
-
-def _add_memorization(frame: pd.DataFrame) -> None:
-    """The three measures of memorization at every epoch, from the losses and correctness recorded then."""
-    exposed, flipped = (frame[f"loss_{of}"].to_numpy(np.float64) for of in ("exposed", "flipped"))
-    frame["probability"] = np.exp(-exposed) - np.exp(-flipped)
-    frame["loss"] = flipped - exposed
-    frame["accuracy"] = frame["correct_exposed"].astype(float) - frame["correct_flipped"].astype(float)
-
-
-def read_parquet(path: Path) -> pd.DataFrame:
-    """A table of the pipeline; a `UserError` says that it is corrupt."""
+def _removal(stage: Stage) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} is corrupt ({error}): delete it and run `dvc repro`") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        table = pd.read_csv(stage.dep(REMOVAL))
     except ValueError as error:
-        raise UserError(f"{path.name} is not valid JSON ({error}): delete it and run `dvc repro`") from error
-    return value
+        raise corrupt(REMOVAL, error) from error
+    missing = [column for column in REMOVAL_COLUMNS if column not in table]
+    if missing:
+        raise UserError(f"{REMOVAL} lacks the column {missing[0]!r}: delete it and run `dvc repro`")
+    return table
+
+
+def _similarity(stage: Stage, path: str) -> Similarity:
+    try:
+        held = load_file(stage.dep(path))
+        return Similarity(held["ids"], held["epochs"], {kind: held[kind] for kind in ("exposed", "full")})
+    except (OSError, KeyError, SafetensorError) as error:
+        raise corrupt(path, error) from error

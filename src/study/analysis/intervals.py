@@ -1,9 +1,9 @@
-"""Means over seeds with their t-intervals, and how the JSON files hold them."""
+"""Means over seeds with their t-intervals, how the JSON files hold them, and how many seeds there are in words."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,11 @@ class Interval:
     def high(self) -> float:
         return self.mean + (self.half_width or 0.0)
 
+    @property
+    def entry(self) -> dict[str, Any]:
+        """As the JSON files hold it."""
+        return {"mean": self.mean, "half_width": self.half_width, "n": self.n}
+
 
 def interval(values: Iterable[float], confidence: float) -> Interval:
     """Mean and t-interval of one value a seed; missing values (NaN) are left out.
@@ -35,41 +40,63 @@ def interval(values: Iterable[float], confidence: float) -> Interval:
     Raises:
         ValueError: there is no value.
     """
-    found = np.asarray([float(value) for value in values if not math.isnan(float(value))], dtype=np.float64)
-    if not len(found):
+    return intervals([values], confidence)[0]
+
+
+def intervals(samples: Sequence[Iterable[float]], confidence: float) -> list[Interval]:
+    """`interval` of many samples at once; as many calls of scipy as there are different sizes.
+
+    Raises:
+        ValueError: a sample has no value.
+    """
+    arrays = [np.asarray(list(values), np.float64) for values in samples]
+    arrays = [values[~np.isnan(values)] for values in arrays]
+    sizes = np.array([len(values) for values in arrays], int)
+    if (sizes == 0).any():
         raise ValueError("an interval needs at least one value")
-    if len(found) == 1:
-        return Interval(float(found[0]), None, 1)
-    spread = float(found.std(ddof=1)) / math.sqrt(len(found))
-    return Interval(float(found.mean()), float(stats.t.ppf((1 + confidence) / 2, len(found) - 1)) * spread, len(found))
+    half = np.full(len(arrays), np.nan)
+    for size in np.unique(sizes[sizes > 1]):
+        rows = np.flatnonzero(sizes == size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of seeds that agree: their interval is a point
+            test = stats.ttest_1samp(np.stack([arrays[row] for row in rows]), 0.0, axis=1)
+            low, high = test.confidence_interval(confidence)
+        half[rows] = (high - low) / 2
+    return [
+        Interval(float(values.mean()), None if np.isnan(width) else float(width), len(values))
+        for values, width in zip(arrays, half, strict=True)
+    ]
 
 
 def over_seeds(frame: pd.DataFrame, by: list[str], confidence: float) -> pd.DataFrame:
     """Columns ``mean``, ``low``, ``high``, ``seeds`` of column ``value`` for each combination of `by`, in order."""
-    rows = []
-    for key, part in frame.groupby(by, sort=False, observed=True):
-        found = interval(part["value"], confidence)
-        rows.append(
-            {
-                **dict(zip(by, key, strict=True)),
-                "mean": found.mean,
-                "low": found.low,
-                "high": found.high,
-                "seeds": found.n,
-            }
-        )
+    groups = list(frame.groupby(by, sort=False, observed=True)["value"])
+    found = intervals([values for _, values in groups], confidence)
+    rows = [(*key, of.mean, of.low, of.high, of.n) for (key, _), of in zip(groups, found, strict=True)]
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "seeds"])
 
 
-def entry(found: Interval) -> dict[str, Any]:
-    """An interval as the JSON files hold it."""
-    return {"mean": found.mean, "half_width": found.half_width, "n": found.n}
+def entry(values: Iterable[float], confidence: float) -> dict[str, Any]:
+    """`interval`, as the JSON files hold it."""
+    return interval(values, confidence).entry
 
 
 def mean_of(values: Iterable[float], confidence: float) -> dict[str, Any] | None:
-    """Mean and interval of the values that are there; None where none is."""
-    present = [float(value) for value in values if not np.isnan(value)]
-    return entry(interval(present, confidence)) if present else None
+    """The same of the values that are there; None where none is."""
+    present = [value for value in values if not np.isnan(value)]
+    return entry(present, confidence) if present else None
+
+
+def seeds_in_words(seeds: Mapping[str, list[int]]) -> str:
+    """How many seeds the placements have, such as ``3 seeds`` or ``5 seeds for placement head, 3 for the others``."""
+    (first, most), *others = ((placement, len(of)) for placement, of in seeds.items())
+    counts = {count for _, count in others}
+    words = "one seed" if most == 1 else f"{most} seeds"
+    if counts <= {most}:
+        return words
+    if len(counts) == 1 and len(others) > 1:
+        return f"{words} for placement {first}, {counts.pop()} for the others"
+    return f"{words} for placement {first}, " + ", ".join(f"{count} for {placement}" for placement, count in others)
 
 
 def rounded(value: Any) -> Any:

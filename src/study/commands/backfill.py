@@ -1,151 +1,117 @@
 """Restore in MLflow what it does not have: `python -m study.commands.backfill`, the last step of `make repro`.
 
 A stage that DVC takes from its cache never runs, and a training goes on without a server: their runs are made here,
-from the outs. Whoever deletes `mlflow.db` and `mlruns` gets every run back. Doing it once more adds none.
+from the outs. Networks are logged as models here as well, all in one process. Whoever deletes `mlflow.db` and `mlruns`
+gets every run back. Doing it once more adds none.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from study.context.fingerprint import fingerprint
-from study.context.params import check_params
-from study.context.runs import CONTROL, Run, control_runs, masked_runs
-from study.context.stage import Stage
-from study.tracking.content import log_dataset, log_training, numbers, run_tags, texts, training_params
-from study.tracking.store import Store, reason, silence
+from study.context.params import Params
+from study.context.rules import CONTROL
+from study.context.runs import load_params
+from study.tracking.complete import forget_complete, note_complete, runs_if_complete
+from study.tracking.content import ESTIMATES, estimates_of, log_estimates_of, run_tags
+from study.tracking.items import Item, changed_stages, report_item, train_items, validation_item
+from study.tracking.model import MODEL, log_model
+from study.tracking.place import place_of
+from study.tracking.store import PARENT, Known, Store, reason, silence
 from turnover.errors import UserError
 
 
-@dataclass(frozen=True)
-class Item:
-    """One stage item that has a run of its own in MLflow."""
-
-    stage: Stage
-    name: str
-    params: dict[str, str]
-    log: Callable[[Store, str], None]  # logs everything but params and tags to the run with that id
-
-    def missing(self) -> str:
-        """The first declared dependency or output that is not there, or nothing."""
-        paths = (*self.stage.declared.deps, *self.stage.declared.outs)
-        return next((path for path in paths if not (self.stage.root / path).exists()), "")
-
-
-def items(root: Path) -> Iterator[Item]:
-    """Everything that belongs into MLflow, in the order of the pipeline."""
-    params = check_params(Stage(root, "fetch", {}).raw_params)
-    for run in (*masked_runs(params), *control_runs(params)):
-        yield _training(root, run)
-    for run in masked_runs(params):
-        yield _estimate(root, run)
-    yield _report(root)
-
-
 def backfill(root: Path) -> str:
-    """Make the missing runs. Returns what was done, in words; items whose outs are not up to date are left out."""
-    wanted, problems = {}, []
-    for item in items(root):
-        missing = item.missing()
-        if missing:
-            problems.append(f"{item.stage.name} ({missing} is missing)")
-            continue
-        key = fingerprint(item.stage)
-        if not _made_by(item, key):
-            problems.append(f"{item.stage.name} (made by other code, data or settings)")
-            continue
-        wanted[key] = item
-    store = Store(root)
-    present = store.finished()
-    added = 0
-    for key, item in wanted.items():
-        if key not in present:
-            _restore(store, item, key)
-            added += 1
-    done = f"MLflow: {len(wanted)} runs present, {added} added"
-    if problems:
-        done += f"; not recorded, run `dvc repro` first: {', '.join(problems)}"
+    """Make what is missing. Returns what was done, in words; what DVC does not say is up to date is left out."""
+    params = load_params(root)
+    place = place_of(root)
+    complete = runs_if_complete(place, root)
+    if complete is not None:
+        return f"MLflow: {complete} runs present, 0 added"
+    changed = changed_stages(root)
+    forget_complete(place)
+    silence()
+    filling = _Filling(Store(root), root, changed)
+    for item in _items(root, params, changed):
+        filling.add(item)
+    done = f"MLflow: {len(filling.ids)} runs present, {filling.added} added"
+    if filling.completed:
+        done += f", {filling.completed} completed"
+    if changed:
+        return f"{done}; not recorded, run `dvc repro` first: {', '.join(f'{k} ({v})' for k, v in changed.items())}"
+    note_complete(place, root, filling.ids)
     return done
 
 
-def _restore(store: Store, item: Item, key: str) -> None:
-    run_id = store.start(item.name, run_tags(item.stage, key, "backfill"), item.params)
-    try:
-        item.log(store, run_id)
-    except BaseException:
-        store.client.set_terminated(run_id, "FAILED")
-        raise
-    store.finish(run_id, key)
+def _items(root: Path, params: Params, changed: Mapping[str, str]) -> Iterator[Item]:
+    """What belongs into MLflow and is up to date, in the order of the pipeline."""
+    for scenario in params.scenarios:
+        for placement in params.placements:
+            if f"train@{scenario}-{placement}" not in changed:
+                yield from train_items(root, params, scenario, placement)
+    for name in params.validation_sets:
+        if f"validate@{name}" not in changed:
+            yield validation_item(root, name, figure="figures" not in changed)
+    if not changed.keys() & {"summarize", "figures", "report"}:
+        yield report_item(root)
 
 
-def _made_by(item: Item, key: str) -> bool:
-    """Whether the outs are those of the current code, data and settings; only networks say what made them."""
-    about = next((item.stage.root / out / "model.json" for out in item.stage.declared.outs), None)
-    return about is None or not about.exists() or json.loads(about.read_text(encoding="utf-8"))["fingerprint"] == key
+class _Filling:
+    """Runs that are there, and those made: what `backfill` counts."""
 
+    def __init__(self, store: Store, root: Path, changed: Mapping[str, str]) -> None:
+        store.end_orphans()
+        self.store, self.root, self.changed = store, root, changed
+        self.ids: list[str] = []
+        self.added = self.completed = 0
+        self._known = store.finished()
 
-def _training(root: Path, run: Run) -> Item:
-    item = {"scenario": run.scenario, "seed": str(run.seed)}
-    if run.placement == CONTROL:
-        stage = Stage(root, "control", item)
-    else:
-        stage = Stage(root, "train", {**item, "placement": run.placement})
+    def add(self, item: Item) -> None:
+        """Make the run of an item if it is missing, or what is missing of it."""
+        known = self._known.get(item.key)
+        parent = self._known[item.parent].run_id if item.parent is not None else None
+        if known is None:
+            self._known[item.key] = Known(self._make(item, parent), {})
+            self.added += 1
+        else:
+            if parent is not None and known.tags.get(PARENT) != parent:
+                self.store.log(known.run_id, (), {PARENT: parent})
+            self.completed += self._complete(item, known)
+        self.ids.append(self._known[item.key].run_id)
 
-    def log(store: Store, run_id: str) -> None:
-        log_dataset(store, run_id, stage, run)
-        log_training(store, run_id, root, run)
+    def _make(self, item: Item, parent: str | None) -> str:
+        tags = run_tags(item.stage, "backfill", item.key)
+        run_id = self.store.start(item.name, tags, item.params, parent)
+        try:
+            item.log(self.store, run_id)
+            self._complete(item, Known(run_id, {}))
+        except BaseException:
+            self.store.client.set_terminated(run_id, "FAILED")
+            raise
+        self.store.finish(run_id, item.key)
+        return run_id
 
-    return Item(stage, run.name, training_params(stage, run), log)
-
-
-def _estimate(root: Path, run: Run) -> Item:
-    made = {"scenario": run.scenario, "placement": run.placement, "seed": str(run.seed)}
-    stage = Stage(root, "estimate", made)
-
-    def log(store: Store, run_id: str) -> None:
-        log_dataset(store, run_id, stage, run)
-        metrics = root / f"reports/metrics/estimate/{run.name}.json"
-        store.log(run_id, numbers(_json(metrics), "estimate/"))
-        # Also as a file: a run without any would look as if its files had been deleted, see `Store.finished`.
-        store.client.log_artifact(run_id, str(metrics))
-
-    params = texts({**made, "estimate": stage.raw_params["estimate"]})
-    return Item(stage, f"estimate {run.name}", params, log)
-
-
-def _report(root: Path) -> Item:
-    """Figures and report are one run: the fingerprint of the report covers the figures."""
-    stage = Stage(root, "report", {})
-
-    def log(store: Store, run_id: str) -> None:
-        for figure in sorted((root / "reports/figures").iterdir()):
-            if figure.suffix in (".png", ".svg"):
-                store.client.log_artifact(run_id, str(figure), "figures")
-        for page in ("index.html", "report.md"):
-            store.client.log_artifact(run_id, str(root / "reports" / page))
-        store.log(run_id, numbers(_json(root / "reports/metrics/summary.json"), "summary/"))
-        findings: dict[str, Any] = _json(root / "reports/metrics/findings.json")
-        claims = {of["key"]: {"effect": of["main"]["effect"]["mean"], "p": of["p_holm"]} for of in findings["claims"]}
-        store.log(run_id, numbers(claims, "findings/"))
-
-    keys = ("scenarios", "placements", "seeds", "figures")
-    return Item(stage, "report", texts({key: stage.raw_params[key] for key in keys}), log)
-
-
-def _json(path: Path) -> dict[str, object]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    def _complete(self, item: Item, known: Known) -> bool:
+        """Log model and estimates of a training where its run lacks them. Returns whether it did."""
+        run = item.run
+        if run is None:
+            return False
+        model = MODEL not in known.tags
+        if model:
+            log_model(self.store, known.run_id, self.root, run)
+        estimates = run.placement != CONTROL and f"estimate@{run.scenario}" not in self.changed
+        estimates = estimates and known.tags.get(ESTIMATES) != estimates_of(self.root, run)[1]
+        if estimates:
+            log_estimates_of(self.store, known.run_id, self.root, run)
+        return model or estimates
 
 
 def main() -> int:
     """Entry point. The pipeline's result stands without MLflow, so an MLflow that fails is a warning."""
     argparse.ArgumentParser(prog="python -m study.commands.backfill", description=__doc__).parse_args()
-    silence()
     try:
         print(backfill(Path.cwd()))
     except UserError as error:

@@ -11,46 +11,40 @@ import shutil
 import sys
 from pathlib import Path
 
+from study.context.fingerprint import hash_of
 from study.context.params import Params
-from study.context.runs import control_runs, load_params, masked_runs
+from study.context.runs import CONTROL, load_params
 from turnover.errors import UserError
-
-# Folder of the runs' outs, and whether each control run has one there too.
-_RUN_FOLDERS = (
-    ("models", True),
-    ("dynamics", False),
-    ("gradients", False),
-    ("scores", False),
-    ("reports/metrics/train", True),
-    ("reports/metrics/estimate", False),
-)
 
 
 def leftovers(root: Path, params: Params) -> list[Path]:
-    """Outs of runs and scenarios that `params` does not ask for."""
-    masked = {run.name for run in masked_runs(params)}
-    every = masked | {run.name for run in control_runs(params)}
-    data = {"raw", *params.scenarios, *params.validation_sets}
-    found = [path for path in _children(root / "data") if path.name not in data]
-    for folder, controls in _RUN_FOLDERS:
-        wanted = every if controls else masked
-        found += [path for path in _children(root / folder) if _run_name(path) not in wanted]
-    return found
+    """Outs of items that `params` does not ask for."""
+    masked = [placement for placement in params.placements if placement != CONTROL]
+    items = [f"{scenario}-{placement}" for scenario in params.scenarios for placement in params.placements]
+    wanted: dict[str, list[str]] = {  # folder: what may be in it
+        "data": ["raw", "scenarios", "validation"],
+        "data/scenarios": params.scenarios,
+        "data/validation": params.validation_sets,
+        "runs": params.scenarios,
+        **{f"runs/{scenario}": params.placements for scenario in params.scenarios},
+        "scores": params.scenarios,
+        **{f"scores/{scenario}": masked for scenario in params.scenarios},
+        "made-by": [f"{item}.json" for item in items],
+        "reports/curves": [f"{item}.csv" for item in items],
+        "reports/validation": params.validation_sets,
+    }
+    return [path for folder, names in wanted.items() for path in _children(root / folder) if path.name not in names]
 
 
 def prepare(root: Path) -> None:
     """Check params.yaml and remove leftovers (DVC's cache keeps them).
 
     Raises:
-        UserError: a setting is wrong.
+        UserError: a setting is wrong; nothing was removed.
     """
     params = load_params(root)
-    found = leftovers(root, params)
-    if found:  # a misspelt placement would make leftovers of everything; importing torch for nothing takes seconds
-        from study.networks.masked import check_networks
-
-        check_networks(params)
-    for path in found:
+    _check_networks(root, params)
+    for path in leftovers(root, params):
         print(f"removing {path.relative_to(root)}: params.yaml no longer asks for it")
         if path.is_dir():
             shutil.rmtree(path)
@@ -58,16 +52,21 @@ def prepare(root: Path) -> None:
             path.unlink()
 
 
+def _check_networks(root: Path, params: Params) -> None:
+    """Build every network once, unless these very settings were found to be right before: torch takes seconds."""
+    found = hash_of({"model": params.model.model_dump(), "placements": params.placements})
+    stamp = root / ".checkpoints" / "networks-checked"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == found:
+        return
+    from study.networks.masked import check_networks
+
+    check_networks(params)
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.write_text(found, encoding="utf-8")
+
+
 def _children(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name != ".gitignore") if folder.is_dir() else []
-
-
-def _run_name(path: Path) -> str:
-    return (
-        path.name.removesuffix(path.suffix)
-        if path.suffix in {".parquet", ".safetensors", ".json", ".csv"}
-        else path.name
-    )
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
-"""When a stage has to go: asked by SIGTERM, or because the DVC that started it is gone.
+"""When a process of ours has to go: asked by SIGTERM, or because what started it is gone.
 
 A DVC that is killed (by SIGTERM too) leaves its running stage behind, and a second `dvc repro` would then write the
-same outputs at the same time.
+same outputs at the same time. Nothing here imports anything slow: a stage watches its DVC before it imports torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 
 from turnover.training.interruption import Interrupted, stop_this_process
 
-_LOOK = 0.5  # seconds between two looks at whether DVC is still there
+_LOOK = 0.5  # seconds between two looks at whether the other process is still there
 
 
 def leave_on_sigterm() -> None:
@@ -38,15 +38,24 @@ def end_with_dvc() -> None:
         return
     started = _started_by_dvc(stage)
     dvc = _parent(started)
+    # Who loses its parent gets another one. A signal to the child on its parent's death (PR_SET_PDEATHSIG) would
+    # reach only the shell, where DVC uses one that stays: dash does, bash hands over to the command.
+    _end_when_orphaned(started, dvc)
 
+
+def end_with_parent(parent: int) -> None:
+    """Send this process a SIGTERM once `parent`, which started it, has ended, however it ended."""
+    if sys.platform.startswith("linux"):
+        _end_when_orphaned(os.getpid(), parent)
+
+
+def _end_when_orphaned(child: int, parent: int) -> None:
     def watch() -> None:
-        # Who loses its parent gets another one. A signal to the child on its parent's death (PR_SET_PDEATHSIG) would
-        # reach only the shell, where DVC uses one that stays: dash does, bash hands over to the command.
-        while _parent(started) == dvc:
+        while _parent(child) == parent:
             time.sleep(_LOOK)
         stop_this_process()  # a SIGTERM to the whole process group reached both
 
-    threading.Thread(target=watch, name="end-with-dvc", daemon=True).start()
+    threading.Thread(target=watch, name="end-when-orphaned", daemon=True).start()
 
 
 def _started_by_dvc(stage: str) -> int:

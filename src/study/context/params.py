@@ -5,6 +5,7 @@ A wrong file gives one sentence a mistake: the key, the value, and what is allow
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -253,16 +254,22 @@ def _sentence(error: ErrorDetails) -> str:
         return error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_pattern_mismatch":
         return f"{key}: {error['input']!r} is not allowed: it should be {_ALLOWED[error['ctx']['pattern']]}"
+    if error["type"] == "model_type":
+        model = _model_at(error["loc"])
+        return f"{key}: {error['input']!r} is not allowed: it should be a mapping with the keys {', '.join(model)}"
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{key}: {error['input']!r} is not allowed: {message.replace('input should', 'it should')}"
 
 
 def _suggestion(error: ErrorDetails) -> str:
+    names = _model_at(error["loc"][:-1])
+    return (did_you_mean(str(error["loc"][-1]), names) or f"; there are {', '.join(names)}") if names else ""
+
+
+def _model_at(location: Sequence[int | str]) -> list[str]:
+    """The settings of the namespace at a place in `Params`; none where it is no namespace."""
     model: Any = Params
-    for part in error["loc"][:-1]:
+    for part in location:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         model = field.annotation if field else None
-    if not hasattr(model, "model_fields"):
-        return ""
-    names = list(model.model_fields)
-    return did_you_mean(str(error["loc"][-1]), names) or f"; there are {', '.join(names)}"
+    return list(model.model_fields) if hasattr(model, "model_fields") else []

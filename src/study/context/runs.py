@@ -7,7 +7,7 @@ from pathlib import Path
 
 from study.context.declaration import read_yaml
 from study.context.params import Params, check_params
-from study.context.rules import CONTROL
+from study.context.rules import CONTROL as CONTROL
 
 
 @dataclass(frozen=True)

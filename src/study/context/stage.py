@@ -7,6 +7,7 @@ that thing changes. So here it is an error.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from study.context.declaration import declaration, read_yaml, within
-from study.context.lifetime import end_with_dvc, leave_on_sigterm
-from study.context.params import Params, check_params
+from study.context.lifetime import leave_on_sigterm
+from study.context.params import check_params
+from study.context.runs import Run, masked_runs_of, runs_of
 from turnover.errors import UserError
 from turnover.training.interruption import Interrupted
 
-# Folders and files of the pipeline: everything in them belongs to some stage.
+# Folders and files of the pipeline: everything in them belongs to some stage. Who made a network (`made-by`) is for the
+# tracking alone, which works in every stage.
 _GUARDED = ("data", "runs", "scores", "ground_truth", "reports", "params.yaml")
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class UndeclaredError(UserError):
@@ -33,7 +41,7 @@ class Stage:
     Args:
         root: the repository.
         name: stage name in `dvc.yaml`, without the matrix item.
-        item: the matrix item, such as ``{"scenario": "mixed", "seed": "0"}``.
+        item: the matrix item, such as ``{"scenario": "mixed", "placement": "head"}``.
 
     Raises:
         ParamsError: `params.yaml` is wrong.
@@ -49,7 +57,7 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """The stage as DVC names it, such as ``train@mixed-head-0``."""
+        """The stage as DVC names it, such as ``train@mixed-head``."""
         return self.declared.name
 
     def param(self, key: str) -> Any:
@@ -68,9 +76,21 @@ class Stage:
             value = value[part] if isinstance(value, dict) else getattr(value, part)
         return value
 
-    def check(self, validate: Callable[[Params], None]) -> None:
-        """Let `validate` look at all settings, declared or not, and raise: a check cannot change what is written."""
-        validate(self._params)
+    def runs(self) -> list[Run]:
+        """The trainings of this item: those of its placement, or all masked ones of its scenario."""
+        scenario = self.item["scenario"]
+        if "placement" in self.item:
+            return runs_of(self._params, scenario, self.item["placement"])
+        return masked_runs_of(self._params, scenario)
+
+    def processes(self, threads: int, device: str) -> int:
+        """How many members may be made at once, with `threads` each. It cannot change what is written.
+
+        One at a time where they would share one accelerator's memory, unless the settings say otherwise.
+        """
+        if self._params.processes != "auto":
+            return self._params.processes
+        return max(1, cores() // threads) if device == "cpu" else 1
 
     def dep(self, path: str) -> Path:
         """A path the stage may read.
@@ -147,7 +167,6 @@ def main(body: Callable[[Stage], None], name: str, *item_keys: str, doc: str | N
         parser.add_argument(f"--{key}", required=True, help=f"matrix item, one of `{key}s` in params.yaml")
     arguments = parser.parse_args()
     leave_on_sigterm()
-    end_with_dvc()
     sys.exit(run_stage(body, name, {key: getattr(arguments, key) for key in item_keys}))
 
 

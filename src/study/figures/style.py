@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 import study.analysis.groups as groups
+from study.analysis.intervals import interval, seeds_in_words
 from study.artefacts.files import write_csv
+from study.figures.palette import BLUE, GRID, INK, MUTED, ORANGE, PAPER, SKY, VERMILLION
 
-# The palette of Okabe and Ito (2008). The report swaps ink, paper and grid for its own, in light and in dark.
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
-INK, MUTED, GRID, PAPER = "#1f2328", "#6e7781", "#d8dee4", "#ffffff"
 WIDTH = 7.2  # inches: the width of the report's column
 
 COLOURS = {
@@ -32,7 +32,8 @@ COLOURS = {
     groups.RANDOM_DIFFICULT: VERMILLION,
     groups.PLACEBO: MUTED,
 }
-LINES = {groups.REAL_EASY: (0, (4, 1.5)), groups.RANDOM_EASY: (0, (4, 1.5)), groups.PLACEBO: (0, (1, 1.2))}
+DASHED, DOTTED = (0, (4, 1.5)), (0, (1, 1.2))
+LINES = {groups.REAL_EASY: DASHED, groups.RANDOM_EASY: DASHED, groups.PLACEBO: DOTTED}
 
 _RC: dict[str, Any] = {
     "svg.hashsalt": "turnover",  # the ids inside an SVG are random without it
@@ -102,6 +103,52 @@ def save_png(figure: Figure, folder: Path, name: str, dpi: int) -> None:
     figure.savefig(folder / f"{name}.png", metadata={"Software": None}, dpi=dpi)
 
 
+def name_columns(axes: list[list[Axes]], scenarios: Iterable[str], below: str) -> None:
+    """A scenario above each column, and what its horizontal axis is below."""
+    for first, last, scenario in zip(axes[0], axes[-1], scenarios, strict=True):
+        first.set_title(f"scenario {scenario}")
+        last.set_xlabel(below)
+
+
+def draw_lines(panel: Axes, table: pd.DataFrame, marker: str = "") -> None:
+    """Mean over the epochs of each group of the table, with the interval over seeds as a band."""
+    for group in (name for name in groups.GROUPS if (table["group"] == name).any()):
+        part, colour = table[table["group"] == group], COLOURS[group]
+        style = LINES.get(group, "-")
+        panel.plot(part["epoch"], part["mean"], color=colour, linestyle=style, marker=marker, markersize=3)
+        if part["seeds"].max() > 1:
+            panel.fill_between(part["epoch"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+
+
+def label_groups(panel: Axes, table: pd.DataFrame, gap: float) -> None:
+    """Name the groups at the ends of their lines."""
+    last = table[table["epoch"] == table["epoch"].max()]
+    rows = zip(last["group"].astype(str), last["mean"], strict=True)
+    end_labels(panel, [(group, mean, COLOURS[group]) for group, mean in rows], gap)
+
+
+def draw_dots(
+    panel: Axes, labels: Sequence[str], values: Sequence[list[float]], colours: Sequence[str], confidence: float
+) -> None:
+    """One row a label, from the top: a dot a seed, the mean as a tick, the interval as a line."""
+    for row, (points, colour) in enumerate(zip(values, colours, strict=True)):
+        if not points:
+            continue
+        found = interval(points, confidence)
+        if found.half_width is not None:
+            panel.plot([found.low, found.high], [row, row], color=colour, linewidth=1.0, alpha=0.6)
+        panel.plot([found.mean] * 2, [row - 0.25, row + 0.25], color=colour, linewidth=1.6)
+        panel.scatter(points, [row] * len(points), s=16, color=colour, alpha=0.75, linewidth=0, zorder=3)
+    panel.set_yticks(range(len(labels)), labels)
+    panel.set_ylim(len(labels) - 0.5, -0.5)
+
+
+def errors_of(table: pd.DataFrame) -> list[pd.Series[float]]:
+    """How far the interval reaches below and above the mean, as `Axes.errorbar` wants it."""
+    return [table["mean"] - table["low"], table["high"] - table["mean"]]
+
+
 def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float = 0.1) -> None:
     """Write (text, y, colour) labels to the right of the axes at height y, moved apart where they would overlap."""
     axes.autoscale_view()  # matplotlib settles the limits late; the heights need them now
@@ -132,3 +179,11 @@ def end_labels(axes: Axes, labels: Sequence[tuple[str, float, str]], gap: float 
 def note(figure: Figure, text: str) -> None:
     """The small line under a figure that states n and the interval."""
     figure.supxlabel(text, fontsize=7.5, color=MUTED, x=0.995, ha="right")
+
+
+def over_seeds_note(seeds: Mapping[str, list[int]], confidence: float, what: str) -> str:
+    """What a mean is over, and what the `what` (band, bars) around it is."""
+    words = seeds_in_words(seeds)
+    if words == "one seed":
+        return "one seed: no interval"
+    return f"mean of {words}; {what}: {confidence:.0%} t-interval over seeds"

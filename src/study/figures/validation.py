@@ -1,4 +1,4 @@
-"""The table as a figure: what a method achieves against what it costs."""
+"""What each method achieves against what it costs, judged by retraining."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 
-from study.figures.style import BLUE, GREEN, MUTED, ORANGE, PURPLE, canvas, note, save, styled
+from study.analysis.validation import Validation
+from study.figures.palette import BLUE, GREEN, MUTED, ORANGE, PURPLE
+from study.figures.style import canvas, errors_of, note, save
 
 COLOURS = {"turn-over": BLUE, "peer": ORANGE, "dynamics": GREEN, "retraining": PURPLE, "control": MUTED}
 PANELS = {"lds": "influence: LDS", "memorization": "memorization: Spearman with retraining"}
@@ -17,47 +19,40 @@ PANELS = {"lds": "influence: LDS", "memorization": "memorization: Spearman with 
 _PLACES = [(5, 0), (5, 7), (5, -7), (5, 14), (5, -14), (5, 21), (5, -21), (5, 28), (5, -28), (5, 35), (5, -35)]
 
 
-def draw(result: dict[str, Any], costs: pd.DataFrame, folder: Path, dpi: int = 110) -> None:
-    """Write `cost.svg`, `.png` and `.csv`: one line a method, one point a number of networks."""
-    data = points(result, costs)
-    with styled():
-        figure, axes = canvas(len(PANELS), 1, 8.2)
-        for panel, (figure_of_merit, title) in zip((row[0] for row in axes), PANELS.items(), strict=True):
-            part = data[data["figure"] == figure_of_merit]
-            panel.set_xscale("log")
-            panel.set_title(title)
-            for (_, family), line in part.groupby(["method", "family"], sort=False):
-                colour = COLOURS[str(family)]
-                errors = [line["value"] - line["low"], line["high"] - line["value"]]
-                panel.errorbar(
-                    line["seconds"], line["value"], errors, color=colour, marker="o", markersize=3.5, linewidth=1.1,
-                    elinewidth=0.7, alpha=0.9,
-                )  # fmt: skip
-            if len(part):
-                panel.set_xlim(part["seconds"].min() / 1.3, part["seconds"].max() * 4)
-        axes[-1][0].set_xlabel("seconds of training and attribution")
-        figure.draw_without_rendering()
-        for panel, figure_of_merit in zip((row[0] for row in axes), PANELS, strict=True):
-            _label(panel, data[data["figure"] == figure_of_merit])
-        truth = result["ground_truth"]
-        note(figure, f"judged by {truth['networks']} subset networks; bars: 95 % bootstrap over targets or examples")
-        save(figure, folder, "cost", dpi, data)
+def draw_validation(validation: Validation, dpi: int, folder: Path) -> None:
+    """`validation-<set>`: one line a method, one point a number of networks."""
+    data = points(validation.table)
+    figure, axes = canvas(len(PANELS), 1, 8.2)
+    panels = {name: row[0] for name, row in zip(PANELS, axes, strict=True)}
+    for name, panel in panels.items():
+        part = data[data["figure"] == name]
+        panel.set_xscale("log")
+        panel.set_title(PANELS[name])
+        for (_, family), line in part.groupby(["method", "family"], sort=False):
+            panel.errorbar(
+                line["seconds"], line["value"], errors_of(line.rename(columns={"value": "mean"})),
+                color=COLOURS[str(family)], marker="o", markersize=3.5, linewidth=1.1, elinewidth=0.7, alpha=0.9,
+            )  # fmt: skip
+        if len(part):
+            panel.set_xlim(part["seconds"].min() / 1.3, part["seconds"].max() * 4)
+    axes[-1][0].set_xlabel("seconds of training and attribution")
+    figure.draw_without_rendering()
+    for name, panel in panels.items():
+        _label(panel, data[data["figure"] == name])
+    judged = f"judged by {validation.networks} subset networks"
+    note(figure, f"{judged}; bars: 95 % bootstrap over targets or examples")
+    save(figure, folder, f"validation-{validation.name}", dpi, data)
 
 
-def points(result: dict[str, Any], costs: pd.DataFrame) -> pd.DataFrame:
+def points(table: pd.DataFrame) -> pd.DataFrame:
     """What the figure shows, one row a point; methods that cost nothing have no place on a logarithmic axis."""
-    seconds = dict(
-        zip(zip(costs["method"], costs["networks"], strict=True), costs["seconds"].astype(float), strict=True)
-    )
-    rows = []
-    for figure in PANELS:
-        for row in result["rows"]:
-            found, cost = row[figure], seconds[row["method"], row["networks"]]
-            if found is not None and cost > 0:
-                about = (row["method"], row["family"], row["networks"], cost)
-                rows.append((figure, *about, found["value"], found["low"], found["high"]))
-    columns = ["figure", "method", "family", "networks", "seconds", "value", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    about = ["method", "family", "networks", "seconds"]
+    pieces = []
+    for name in PANELS:
+        scored = table[table[name].notna() & (table["seconds"] > 0)]
+        values = {"value": scored[name], "low": scored[f"{name}_low"], "high": scored[f"{name}_high"]}
+        pieces.append(scored[about].assign(figure=name, **values))
+    return pd.concat(pieces, ignore_index=True)[["figure", *about, "value", "low", "high"]]
 
 
 def _label(panel: Axes, part: pd.DataFrame) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from study.analysis.groups import RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL, REAL_DIFFICULT, REAL_EASY
+from study.analysis.inputs import Similarity, Study
 from study.analysis.intervals import over_seeds
-from study.findings.inputs import Similarity, Study
 from study.findings.learning import Setting
 from study.findings.testing import DRAWS, PERMUTATION, Comparison, permuted_within
 
@@ -46,9 +46,13 @@ def pair_means(cosines: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nd
         one, other: 1 for members, 0 for others: float64 [draws, n], so that the order of a sum changes no digit.
     """
     there = np.isfinite(cosines)
-    sums = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in np.where(there, cosines, 0.0).astype(np.float64)]
-    counts = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in there.astype(np.float64)]
-    means: np.ndarray = np.stack(sums, 1) / np.maximum(np.stack(counts, 1), 1)
+    if (there == there[0]).all():  # as nearly always: only an example with itself is no pair
+        there = there[:1]
+    sums, counts = (
+        np.stack([np.einsum("bi,bi->b", one @ matrix, other) for matrix in matrices.astype(np.float64)], 1)
+        for matrices in (np.where(there, cosines, 0.0), there)
+    )
+    means: np.ndarray = sums / np.maximum(counts, 1)
     return means
 
 
@@ -62,12 +66,12 @@ def compare_alignment(study: Study, setting: Setting) -> Iterator[Comparison]:
     for definition in setting.groups:
         for easy, difficult, kind in ((REAL_EASY, REAL_DIFFICULT, "real"), (RANDOM_EASY, RANDOM_DIFFICULT, "random")):
             pool = sample.of(kind)
-            groups = [_groups_of(setting, definition, row, sample.ids[pool]) for row in range(len(study.seeds))]
+            groups = [_groups_of(setting, definition, row, sample.ids[pool]) for row in range(len(setting.runs))]
             if any(min((group == easy).sum(), (group == difficult).sum()) < 2 for group in groups):
                 continue
             orders = permuted_within(sample.labels[pool], DRAWS, np.random.default_rng(0))
             found, null = [], []
-            for run, group in zip(study.runs(setting.scenario, setting.placement), groups, strict=True):
+            for run, group in zip(setting.runs, groups, strict=True):
                 pairs = _over_epochs(study.similarity[run])[pool][:, pool]
                 members = (group == easy).astype(np.float64)
                 shuffled = members[orders]
@@ -93,7 +97,7 @@ def alignment_table(study: Study, settings: list[Setting], confidence: float) ->
     rows, bands = [], []
     for setting in settings:
         sample = _sample(study, setting)
-        runs = study.runs(setting.scenario, setting.placement)
+        runs = setting.runs
         for network in study.similarity[runs[0]].cosines:
             cosines = [matrices(study.similarity[run], network) for run in runs]
             for definition in setting.groups:
@@ -124,7 +128,7 @@ class _Sample(NamedTuple):
 
 
 def _sample(study: Study, setting: Setting) -> _Sample:
-    ids = study.similarity[study.runs(setting.scenario, setting.placement)[0]].ids
+    ids = study.similarity[setting.runs[0]].ids
     examples = study.scenarios[setting.scenario].examples.set_index("id").loc[ids]
     return _Sample(ids, examples["given"].to_numpy(), examples["is_random"].to_numpy(bool))
 

@@ -78,7 +78,7 @@ PAIRS = (
 def values_of(removal: pd.DataFrame, measure: Measure, scenario: str, action: str, order: str) -> pd.DataFrame:
     """The measure, more is better: one row a seed, one column a fraction."""
     chosen = removal[(removal["scenario"] == scenario) & (removal["action"] == action) & (removal["order"] == order)]
-    return measure.sign * chosen.pivot_table(index="seed", columns="fraction", values=measure.column)
+    return measure.sign * chosen.groupby(["seed", "fraction"])[measure.column].mean().unstack()
 
 
 def compare_removal(removal: pd.DataFrame, scenario: str, noisy: bool) -> Iterator[Comparison]:

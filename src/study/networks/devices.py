@@ -7,20 +7,20 @@ import torch
 from turnover.errors import UserError
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device a setting names; ``auto`` is the first of CUDA, MPS and CPU that is there.
+def resolve_device(name: str, setting: str = "training.device") -> torch.device:
+    """The device that `setting` names; ``auto`` is the first of CUDA, MPS and CPU that is there.
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not there; the message names the setting.
     """
     if name == "auto":
         return torch.device(
             "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         )
     device = torch.device(name)
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device.type, False):
-        raise UserError(f"training.device={name!r}: this machine has no such device; use auto or cpu")
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= available.get(device.type, 0):
+        raise UserError(f"{setting}={name!r}: this machine has no such device; use auto or cpu")
     return device
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from study.artefacts.files import write_json, writing
+from study.artefacts.files import write_json
 from study.context.params import ModelParams, Params, ParamsError, placement_after
 from study.context.runs import CONTROL, Run
 from study.networks.named import build
 from study.networks.zoo.small import Normalized
 from turnover.errors import UserError
-from turnover.masking.insertion import head, insert
-from turnover.training.snapshots import Snapshots
+from turnover.masking.insertion import insert
+from turnover.masking.placement import head
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,13 @@ def _with_dropout(architecture: Architecture) -> nn.Module:
         network = build(model.name, architecture.shape, len(architecture.classes), seed=run.seed, **model.options)
     except (ValueError, TypeError) as error:
         raise ParamsError(f"params.yaml: {error}") from error
-    if run.placement == CONTROL:
-        head(network).register_forward_pre_hook(OrdinaryDropout(1.0 - model.keep))
-    else:
-        width = model.width if run.placement == "head" else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            try:
-                insert(network, placement_after(run.placement), model.keep, run.seed, width)
-            except ValueError as error:
-                raise ParamsError(f"params.yaml: placements: {run.placement!r} is not possible: {error}") from error
+    try:
+        if run.placement == CONTROL:
+            head(network).register_forward_pre_hook(OrdinaryDropout(1.0 - model.keep))
+        else:
+            insert(network, placement_after(run.placement), model.keep, run.seed)
+    except ValueError as error:
+        raise ParamsError(f"params.yaml: placements: {run.placement!r} is not possible: {error}") from error
     return network
 
 
@@ -91,31 +88,28 @@ def check_networks(params: Params, shape: tuple[int, int, int] = (1, 28, 28), cl
 
 
 def save_network(
-    network: nn.Module, architecture: Architecture, fingerprint: str, folder: Path, snapshots: Snapshots | None = None
+    network: nn.Module, architecture: Architecture, folder: Path, snapshots: Mapping[int, Mapping[str, Tensor]]
 ) -> None:
-    """Write `model.safetensors` and `model.json`, and ``epoch-N.safetensors`` for each snapshot.
+    """Write `model.safetensors` and `model.json`, and ``epoch-N.safetensors`` for each snapshot, into `folder`.
 
-    The same bytes for the same network.
+    The same bytes for the same network, whatever made it.
     """
-    with writing(folder) as beside:
-        beside.mkdir(parents=True)
-        state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-        save_file(state, beside / "model.safetensors")
-        for epoch, weights in snapshots or ():
-            save_file(weights, beside / f"epoch-{epoch}.safetensors")
-        run = architecture.run
-        write_json(
-            beside / "model.json",
-            {
-                "run": {"scenario": run.scenario, "placement": run.placement, "seed": run.seed},
-                "model": architecture.model.model_dump(),
-                "shape": list(architecture.shape),
-                "classes": list(architecture.classes),
-                "mean": list(architecture.mean),
-                "std": list(architecture.std),
-                "fingerprint": fingerprint,
-            },
-        )
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    for epoch, weights in snapshots.items():
+        save_file(dict(weights), folder / f"epoch-{epoch}.safetensors")
+    run = architecture.run
+    write_json(
+        folder / "model.json",
+        {
+            "run": {"scenario": run.scenario, "placement": run.placement, "seed": run.seed},
+            "model": architecture.model.model_dump(),
+            "shape": list(architecture.shape),
+            "classes": list(architecture.classes),
+            "mean": list(architecture.mean),
+            "std": list(architecture.std),
+        },
+    )
 
 
 def load_network(folder: Path) -> tuple[Normalized, Architecture]:

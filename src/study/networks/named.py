@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from study.networks.zoo.small import ZOO, build_own
-from turnover.masking.insertion import replace_batch_norm
+from turnover.masking.norms import replace_batch_norm
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 
@@ -88,39 +87,6 @@ def el2n(logits: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
     error /= error.sum(1, keepdims=True)
     error[np.arange(len(given)), given] -= 1.0
     return np.asarray(np.linalg.norm(error, axis=1))
-
-
-def from_dynamics(frame: pd.DataFrame, network: str = "full") -> pd.DataFrame:
-    """The scores that recorded dynamics allow, all but EL2N (which needs every logit).
-
-    Args:
-        frame: as `turnover.training.dynamics.Dynamics.frame` gives it; epoch 0 is left out.
-        network: ``"full"``, ``"exposed"`` or ``"flipped"``.
-
-    Returns:
-        One row an example, in order of id: ``id``, ``loss``, ``csl``, ``aum``, ``forgetting``.
-
-    Raises:
-        ValueError: a column is missing, there is no epoch after 0, or an example is missing in some epoch.
-    """
-    columns = {kind: f"{kind}_{network}" for kind in ("loss", "margin", "correct")}
-    missing = [name for name in ("epoch", "id", *columns.values()) if name not in frame]
-    if missing:
-        raise ValueError(f"the dynamics have no column {missing[0]!r}; they have {', '.join(map(str, frame.columns))}")
-    trained = frame[frame["epoch"] > 0].sort_values(["epoch", "id"], kind="stable")
-    ids, epochs = trained["id"].unique(), trained["epoch"].nunique()
-    if not epochs or len(trained) != epochs * len(ids):
-        raise ValueError(f"{len(trained)} rows after epoch 0 are not {epochs} epochs of {len(ids)} examples")
-    loss, margin, correct = (trained[name].to_numpy().reshape(epochs, len(ids)) for name in columns.values())
-    return pd.DataFrame(
-        {
-            "id": ids,
-            "loss": final_loss(loss),
-            "csl": cumulative_loss(loss),
-            "aum": area_under_margin(margin),
-            "forgetting": forgetting_events(correct),
-        }
-    )
 
 
 def _table(values: npt.ArrayLike, name: str) -> Floats:

@@ -1,8 +1,8 @@
 """What every peer gets: trained networks, the training examples, the targets.
 
-The common signature is ``peer(networks, train, targets, ...) -> Tensor [train, target]`` for influence and
-``peer_self(networks, train, ...) -> Tensor [train]`` for self-influence. Positive influence helps; a large
-self-influence is much memorized. A peer that works on one network takes the first.
+The common signature is ``peer(networks, train, targets, ...) -> Tensor [train, target]``, positive where i helps. Most
+take None for the targets too: then it is the self-influence, Tensor [train], large where much is memorized. A peer that
+works on one network takes the first.
 """
 
 from __future__ import annotations
@@ -12,19 +12,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
-import torch
 from torch import Tensor, nn
 
 from study.networks.zoo.small import Normalized
 from turnover.errors import UserError
-from turnover.masking.insertion import head
-from turnover.reading.examples import Examples
-from turnover.reading.outputs import features_and_logits
-from turnover.scoring.memorization import evaluating
 
-EXTRA = ("captum", "dattri", "cleanlab")
+EXTRA = ("dattri", "cleanlab")
 _MODULES = (
-    "captum.influence",
     "cleanlab.filter",
     "cleanlab.rank",
     "dattri.algorithm.influence_function",
@@ -65,26 +59,6 @@ def import_extra() -> None:
     """Import what the adapters use, so that the seconds of whichever comes first are not those of its imports."""
     for name in _MODULES:
         import_module(name)
-
-
-def head_features(model: nn.Module, examples: Examples, batch_size: int = 512) -> tuple[Tensor, Tensor]:
-    """What enters the last linear layer, and what leaves it, in evaluation mode.
-
-    Returns:
-        float32 features [n, units] and logits [n, classes].
-
-    Raises:
-        ValueError: the model's output is not that of its last linear layer.
-    """
-    features, logits = [], []
-    with evaluating(model), torch.no_grad():
-        for batch in examples.in_order(batch_size):
-            before, after = features_and_logits(model, head(model), batch.images)
-            if before is None:
-                raise ValueError("the network's output is not that of its last linear layer")
-            features.append(before.float())
-            logits.append(after.float())
-    return torch.cat(features), torch.cat(logits)
 
 
 def plain(model: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:

@@ -17,17 +17,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from study.peers.inputs import TrainedNetwork, head_features
+from study.peers.inputs import TrainedNetwork
 from turnover.reading.examples import Examples
+from turnover.reading.features import features_of
 
 
 def knn_shapley(
     networks: Sequence[TrainedNetwork], train: Examples, targets: Examples, *, neighbours: int = 10
 ) -> Tensor:
     """Shapley values [train, target] on what enters the first network's last layer, by Euclidean distance."""
-    features, _ = head_features(networks[0].model, train)
-    of_targets, _ = head_features(networks[0].model, targets)
-    return shapley_values(features, train.labels, of_targets, targets.labels, neighbours)
+    x, x_target = (features_of(networks[0].model, examples.images) for examples in (train, targets))
+    return shapley_values(x, train.labels, x_target, targets.labels, neighbours)
 
 
 def shapley_values(x: Tensor, y: Tensor, x_target: Tensor, y_target: Tensor, neighbours: int) -> Tensor:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
-from study.peers.inputs import TrainedNetwork, head_features, plain
-from turnover.masking.insertion import head
+from study.peers.inputs import TrainedNetwork, plain
+from turnover.masking.placement import head
 from turnover.reading.examples import Examples
+from turnover.reading.features import features_of
 
 Parameters = Literal["head", "all"]
 Loader = DataLoader[tuple[Tensor, ...]]
@@ -33,7 +34,7 @@ Loader = DataLoader[tuple[Tensor, ...]]
 def influence_function(
     networks: Sequence[TrainedNetwork],
     train: Examples,
-    targets: Examples,
+    targets: Examples | None,
     *,
     components: int = 128,
     damping: float = 1e-3,
@@ -46,50 +47,73 @@ def influence_function(
     is 1.7 GB once, and several times that while it is made.
 
     Returns:
-        float32 [train, target], positive where i helps (not divided by n).
+        float32 [train, target], positive where i helps (not divided by n); without targets the curvature-weighted size
+        of every example's own gradient, [train].
     """
-    model, inputs, others = _reduced_head(networks[0].model, train, targets, components)
-    return _explicit(model, damping, _whole(inputs, train.labels), _whole(others, targets.labels))
+    from dattri.algorithm.influence_function import IFAttributorExplicit
 
+    model, project = _reduced_head(networks[0].model, train, components)
 
-def influence_function_self(
-    networks: Sequence[TrainedNetwork], train: Examples, *, components: int = 128, damping: float = 1e-3
-) -> Tensor:
-    """Self-influence [train] by `influence_function`: the curvature-weighted size of an example's gradient."""
-    model, inputs, _ = _reduced_head(networks[0].model, train, train[:1], components)
-    return _explicit(model, damping, _whole(inputs, train.labels), None)
+    def mean_loss(parameters: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = data
+        return F.cross_entropy(functional_call(model, dict(parameters), (x,)), y)
+
+    loader = _whole(project(train), train.labels)
+    with _quiet():
+        attributor = IFAttributorExplicit(_task(model, mean_loss), regularization=damping)
+        attributor.cache(loader)
+        return _attribute(attributor, loader, None if targets is None else _whole(project(targets), targets.labels))
 
 
 def tracin(
     networks: Sequence[TrainedNetwork],
     train: Examples,
-    targets: Examples,
+    targets: Examples | None,
     *,
     parameters: Parameters = "head",
     batch_size: int = 500,
 ) -> Tensor:
-    """TracIn, see `study.peers.with_captum`; here with the bias, and on all parameters if asked for."""
+    """TracIn over the checkpoints of the first network.
+
+    Pruthi, Liu, Kale, Sundararajan (2020, arXiv 2002.08484): the influence of i on t is
+    ``sum over checkpoints k of lr_k * grad L_k(i) . grad L_k(t)``, the drop of t's loss that steps on i brought, to
+    first order. On the head its weights count, without its bias: ``sum_k lr_k (h_i . h_t) (dL_i/dz . dL_t/dz)``.
+
+    Returns:
+        float32 [train, target], positive where i helps; without targets the influence of i on itself, [train].
+
+    Raises:
+        ValueError: there is no checkpoint, or not one learning rate for each.
+    """
     from dattri.algorithm.tracin import TracInAttributor
 
     network = networks[0]
-    total = torch.zeros(len(train), len(targets))
+    if not network.checkpoints or len(network.checkpoints) != len(network.learning_rates):
+        raise ValueError(
+            f"{len(network.checkpoints)} checkpoints and {len(network.learning_rates)} learning rates: TracIn needs as "
+            "many of both, at least one"
+        )
+    found = []
     for state, rate in zip(network.checkpoints, network.learning_rates, strict=True):
-        model, x, x_target = _view(network.model, state, train, targets, parameters)
+        model, x = _view(network.model, state, train, parameters)
+        if parameters == "head" and model.bias is not None:  # dattri takes the gradients of those that require them
+            model.bias.requires_grad_(False)
+        goals = None
+        if targets is not None:
+            goals = _whole(_view(network.model, state, targets, parameters)[1], targets.labels)
         with _quiet():
             attributor = TracInAttributor(
                 _task(model, _one_loss(model)), torch.tensor([rate]), normalized_grad=False, projector_kwargs={}
             )
             attributor.projector_kwargs = None  # None in the constructor means the default projection, not none
-            total += attributor.attribute(
-                _loader(x, train.labels, batch_size), _loader(x_target, targets.labels, len(targets))
-            ).detach()
-    return total
+            found.append(_attribute(attributor, _loader(x, train.labels, batch_size), goals))
+    return sum(found, torch.zeros(()))
 
 
 def trak(
     networks: Sequence[TrainedNetwork],
     train: Examples,
-    targets: Examples,
+    targets: Examples | None,
     *,
     parameters: Parameters = "head",
     dimension: int = 512,
@@ -104,33 +128,18 @@ def trak(
     over networks, times the average of ``1 - p_i``.
 
     Returns:
-        float32 [train, target], positive where i helps.
+        float32 [train, target], positive where i helps; without targets the same of i and i, [train].
     """
     attributor = _trak(networks, parameters, dimension, regularization, seed)
     _, x = plain(networks[0].model, train.images)
-    _, x_target = plain(networks[0].model, targets.images)
+    loader = _loader(x, train.labels, batch_size)
     with _quiet():
-        attributor.cache(_loader(x, train.labels, batch_size))
+        if targets is None:  # not after cache(): there it fails
+            return _attribute(attributor, loader, None)
+        _, x_target = plain(networks[0].model, targets.images)
+        attributor.cache(loader)
         found: Tensor = attributor.attribute(_loader(x_target, targets.labels, batch_size))
     return found.detach()
-
-
-def trak_self(
-    networks: Sequence[TrainedNetwork],
-    train: Examples,
-    *,
-    parameters: Parameters = "head",
-    dimension: int = 512,
-    regularization: float = 0.0,
-    batch_size: int = 500,
-    seed: int = 0,
-) -> Tensor:
-    """Self-influence [train] by `trak`."""
-    attributor = _trak(networks, parameters, dimension, regularization, seed)
-    _, x = plain(networks[0].model, train.images)
-    with _quiet():  # not after cache(): there it fails
-        found: Tensor = attributor.self_attribute(_loader(x, train.labels, batch_size))
-    return found.detach().flatten()
 
 
 def representer_points(
@@ -152,7 +161,8 @@ def representer_points(
     """
     from dattri.algorithm.rps import RPSAttributor
 
-    model, x, x_target = _view(networks[0].model, None, train, targets, "head")
+    model, x = _view(networks[0].model, None, train, "head")
+    _, x_target = _view(networks[0].model, None, targets, "head")
     wrapped = nn.Sequential()
     wrapped.add_module("head", model)
 
@@ -166,12 +176,9 @@ def representer_points(
     return found.detach() * len(train)  # given a mean loss, dattri divides by n once too often
 
 
-def _reduced_head(
-    model: nn.Module, train: Examples, targets: Examples, components: int
-) -> tuple[nn.Linear, Tensor, Tensor]:
-    """The head on the principal components of its input: the layer, and both inputs [n, components]."""
-    features, _ = head_features(model, train)
-    of_targets, _ = head_features(model, targets)
+def _reduced_head(model: nn.Module, train: Examples, components: int) -> tuple[nn.Linear, Callable[[Examples], Tensor]]:
+    """The head on the principal components of its input, and what gives these [n, components] for examples."""
+    features = features_of(model, train.images)
     mean = features.mean(0)
     _, vectors = torch.linalg.eigh((features - mean).T.double() @ (features - mean).double())
     basis = vectors[:, -min(components, *features.shape) :].float()
@@ -180,21 +187,7 @@ def _reduced_head(
     with torch.no_grad():
         reduced.weight.copy_(weight @ basis)
         reduced.bias.copy_(weight @ mean + (0.0 if bias is None else bias.detach()))
-    return reduced, (features - mean) @ basis, (of_targets - mean) @ basis
-
-
-def _explicit(model: nn.Linear, damping: float, train: Loader, targets: Loader | None) -> Tensor:
-    from dattri.algorithm.influence_function import IFAttributorExplicit
-
-    def mean_loss(parameters: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
-        x, y = data
-        return F.cross_entropy(functional_call(model, dict(parameters), (x,)), y)
-
-    with _quiet():
-        attributor = IFAttributorExplicit(_task(model, mean_loss), regularization=damping)
-        attributor.cache(train)
-        found: Tensor = attributor.self_attribute(train) if targets is None else attributor.attribute(train, targets)
-    return found.detach()
+    return reduced, lambda examples: (features_of(model, examples.images) - mean) @ basis
 
 
 def _trak(
@@ -229,16 +222,21 @@ def _trak(
 
 
 def _view(
-    model: nn.Module, state: Mapping[str, Tensor] | None, train: Examples, targets: Examples, parameters: Parameters
-) -> tuple[nn.Module, Tensor, Tensor]:
-    """A copy of the model at a checkpoint, or of its head alone, and what goes into it for both kinds of examples."""
+    model: nn.Module, state: Mapping[str, Tensor] | None, examples: Examples, parameters: Parameters
+) -> tuple[nn.Module, Tensor]:
+    """A copy of the model at a checkpoint, or of its head alone, and what goes into it for some examples."""
     model = copy.deepcopy(model).eval()
     if state is not None:
         model.load_state_dict(state)
     if parameters == "head":
-        return head(model), head_features(model, train)[0], head_features(model, targets)[0]
-    network, x = plain(model, train.images)
-    return network, x, plain(model, targets.images)[1]
+        return head(model), features_of(model, examples.images)
+    return plain(model, examples.images)
+
+
+def _attribute(attributor: Any, train: Loader, targets: Loader | None) -> Tensor:
+    """The influence [train, target], or the self-influence [train]."""
+    found: Tensor = attributor.self_attribute(train) if targets is None else attributor.attribute(train, targets)
+    return found.detach().flatten() if targets is None else found.detach()
 
 
 def _task(model: nn.Module, function: Callable[..., Tensor], states: Sequence[Any] | None = None) -> Any:

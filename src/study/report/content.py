@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ import pandas as pd
 from PIL import Image
 from pydantic import BaseModel
 
+from study.analysis.files import read_json
+from study.analysis.validation import read_validations
 from study.context.stage import Stage
-from study.report.validation import Validation, read_validations
+from study.report.validation import Shown, shown
 from turnover.errors import UserError
 
 SETTINGS = ("scenarios", "placements", "seeds", "data", "labels", "model", "training", "estimate", "figures")
@@ -28,7 +29,7 @@ class Content:
     summary: dict[str, Any]
     findings: dict[str, Any]
     groups: list[dict[str, Any]]  # of each setting and group: the numbers of `groups.csv`, by name
-    validations: list[Validation]
+    validations: list[Shown]
     figures: Path  # the folder
     settings: list[tuple[str, str]]
     gallery: dict[str, list[dict[str, Any]]]  # kind -> images, each with its `src`
@@ -40,16 +41,13 @@ class Content:
 
 
 def read_content(stage: Stage) -> Content:
-    """Read the outputs of stage `figures` and the settings.
+    """Read what the stages `findings`, `summarize`, `figures` and `validate` wrote, and the settings.
 
     Raises:
         UserError: something is missing or corrupt.
     """
     folder = stage.dep("reports/figures")
-    path = stage.dep("reports/metrics/summary.json")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        findings = json.loads(stage.dep("reports/metrics/findings.json").read_text(encoding="utf-8"))
         groups = _groups(pd.read_csv(stage.dep("reports/metrics/findings/groups.csv")))
         gallery = _images(folder, "gallery")
         mistakes = _images(folder, "mistakes")
@@ -64,10 +62,10 @@ def read_content(stage: Stage) -> Content:
             of[row["kind"]].append(row)
     kinds = dict.fromkeys(row["kind"] for row in gallery)
     return Content(
-        summary=summary,
-        findings=findings,
+        summary=read_json(stage, "reports/metrics/summary.json"),
+        findings=read_json(stage, "reports/metrics/findings.json"),
         groups=groups,
-        validations=read_validations(stage),
+        validations=[shown(of) for of in read_validations(stage)],
         figures=folder,
         settings=[line for key in SETTINGS for line in _lines(key, stage.param(key))],
         gallery={kind: [row for row in gallery if row["kind"] == kind] for kind in kinds},

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 TITLES = {1: "together, the easy ones faster", 2: "a correct difficult example tells more than an easy one"}
-_VERDICTS = ("supported", "mixed", "not supported", "undecided")
+_VERDICTS = ("supported", "mixed", "not supported", "contradicted", "undecided")
 
 
 def p_value(p: float | None) -> str:

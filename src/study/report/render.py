@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from study.analysis.intervals import seeds_in_words
 from study.report.content import Content
 from study.report.evidence import TITLES, by_verdict, digits, of_number, p_value, p_words, where
 from study.report.svg import inline
@@ -42,12 +43,7 @@ def render_html(content: Content) -> str:
     def figure(name: str, alt: str) -> Markup:
         return inline((content.figures / f"{name}.svg").read_text(encoding="utf-8"), name, alt)
 
-    def picture(path: Path, alt: str) -> Markup:
-        return inline(path.read_text(encoding="utf-8"), f"{path.parent.name}-{path.stem}", alt)
-
-    return environment.get_template("index.html.j2").render(
-        **_names(content), figure=figure, drawing=picture, style=style
-    )
+    return environment.get_template("index.html.j2").render(**_names(content), figure=figure, style=style)
 
 
 def render_markdown(content: Content) -> str:
@@ -131,7 +127,9 @@ def _names(content: Content) -> dict[str, Any]:
         "by_verdict": lambda number: list(by_verdict(content.findings, number)),
         "groups": [entry for entry in content.groups if entry["definition"] == content.findings["definitions"][0]],
         "placements": list(scenario["placements"]),
-        "seeds": len(summary["seeds"]),
+        "masked_seeds": {placement: summary["seeds"][placement] for placement in scenario["placements"]},
+        "shown_seeds": {shown["placement"]: summary["seeds"][shown["placement"]]},
+        "in_words": seeds_in_words,
         "detected": detected,
         "measured": measured,
         "sections": [(key, title) for key, title in SECTIONS.items() if key not in absent],

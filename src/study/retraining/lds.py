@@ -8,22 +8,12 @@ foretell, so even a perfect one stays well below 1: compare methods, not with 1.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
-
-
-class Interval(NamedTuple):
-    """A mean with its bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def lds(scores: Tensor | npt.ArrayLike, inside: Tensor | npt.ArrayLike, outputs: Tensor | npt.ArrayLike) -> Floats:
@@ -63,31 +53,6 @@ def lds(scores: Tensor | npt.ArrayLike, inside: Tensor | npt.ArrayLike, outputs:
     # Sums of the same numbers in another order differ in the last bits: such a difference is no rank.
     scale = np.abs(predicted).max(0) + np.finfo(np.float64).tiny
     return _columnwise(_ranks(np.round(predicted / scale, 12)), _ranks(real))
-
-
-def lds_interval(values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Interval:
-    """The mean over targets of what `lds` returns, with a bootstrap interval over targets.
-
-    The interval says how far other targets could move the mean, with these networks. It does not cover another draw of
-    the networks.
-
-    Args:
-        values: [target].
-        confidence: coverage of the percentile interval.
-        resamples: bootstrap samples.
-        seed: of the resampling.
-
-    Raises:
-        ValueError: there is no value, or one is not finite.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"values must be finite numbers [target], at least one; got shape {array.shape}")
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(array), np.full(len(array), 1.0 / len(array)), size=resamples)
-    means = counts @ array / len(array)
-    low, high = np.quantile(means, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
-    return Interval(float(array.mean()), float(low), float(high))
 
 
 def _array(values: Tensor | npt.ArrayLike) -> Floats:

@@ -9,55 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from study.context.params import RecipeParams
+
 # Makes an ordinary network, on the CPU, from a seed; a network takes images as they are stored. Must be picklable.
 Factory = Callable[[int], nn.Module]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train one network: AdamW under a one-cycle schedule (linear warm-up over a fifth, then cosine to 0).
-
-    Args:
-        epochs: passes over the network's own examples.
-        batch_size: examples a step; the last batch of an epoch may be smaller.
-        learning_rate: peak of the schedule.
-        weight_decay: decoupled.
-        min_steps: a small subset gets more epochs, until it has had at least so many steps.
-        precision: ``"float32"``, or ``"bfloat16"`` (autocast): faster where the processor multiplies it in hardware.
-
-    Raises:
-        ValueError: a value makes no sense.
-    """
-
-    epochs: int = 15
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    min_steps: int = 0
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
-            raise ValueError(f"{self}: epochs, batch_size and learning_rate must be positive")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f'precision={self.precision!r}: use "float32" or "bfloat16"')
-
-
-def train_network(make: Factory, images: Tensor, labels: Tensor, recipe: Recipe, seed: int) -> nn.Module:
-    """Train a new network.
+def train_network(make: Factory, images: Tensor, labels: Tensor, recipe: RecipeParams, seed: int) -> nn.Module:
+    """Train a new network: AdamW under a one-cycle schedule (linear warm-up over a fifth, then cosine to 0).
 
     Args:
         make: gives the network; called with `seed`.
         images: as they are stored [n, channels, height, width], on the device that trains.
         labels: int64 [n], on the same device.
-        recipe: how to train.
+        recipe: how to train. A small subset gets more epochs than it says, until it has had `min_steps` steps.
         seed: of initial weights, order of the examples, and ordinary dropout if the network has any. The global random
             number generators stay as they were.
 
@@ -87,7 +58,7 @@ def train_network(make: Factory, images: Tensor, labels: Tensor, recipe: Recipe,
 
 
 def label_log_odds(
-    model: nn.Module, images: Tensor, labels: Tensor, recipe: Recipe, batch: int = 512
+    model: nn.Module, images: Tensor, labels: Tensor, recipe: RecipeParams, batch: int = 512
 ) -> tuple[Tensor, Tensor]:
     """What a network says about the labels of examples.
 
@@ -127,5 +98,5 @@ def pool_before_relu(model: nn.Module) -> nn.Module:
     return model
 
 
-def _precision(recipe: Recipe, device: torch.device) -> torch.autocast | nullcontext[None]:
+def _precision(recipe: RecipeParams, device: torch.device) -> torch.autocast | nullcontext[None]:
     return torch.autocast(device.type, torch.bfloat16) if recipe.precision == "bfloat16" else nullcontext()

@@ -12,7 +12,6 @@ import hashlib
 import multiprocessing
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from study.artefacts.kept import KeptResults
 from study.context.allocator import keep_freed_memory
-from study.retraining.loop import Factory, Recipe, label_log_odds, train_network
-from study.retraining.row_store import RowStore
+from study.context.params import RecipeParams
+from study.retraining.loop import Factory, label_log_odds, train_network
 from turnover.errors import UserError
 from turnover.progress import progress_bar
 
@@ -42,17 +42,27 @@ class Work:
     labels: Tensor
     inside: np.ndarray
     seeds: Sequence[int]
-    recipe: Recipe
-    device: str
+    recipe: RecipeParams
 
     def train(self, network: int) -> Row:
         """Train one network, and ask it about every example."""
-        device = torch.device(self.device)
+        device = torch.device(self.recipe.device)
         images, labels = self.images.to(device), self.labels.to(device)
         rows = torch.from_numpy(np.flatnonzero(self.inside[network])).to(device)
         model = train_network(self.make, images[rows], labels[rows], self.recipe, self.seeds[network])
         margin, correct = label_log_odds(model, images, labels, self.recipe)
         return network, margin.numpy(), correct.numpy()
+
+    def fingerprint(self) -> str:
+        """A hash (hex) of all that a row depends on: examples, subsets, seeds, recipe, the first network's weights."""
+        recipe = self.recipe.model_dump(include=set(RecipeParams.model_fields))
+        digest = hashlib.sha256(repr((list(self.seeds), recipe, torch.__version__)).encode())
+        first = self.make(self.seeds[0])
+        digest.update(repr(first).encode())
+        for value in (self.images, self.labels, torch.from_numpy(self.inside), *first.state_dict().values()):
+            digest.update(f"{tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def train_many(
@@ -61,10 +71,9 @@ def train_many(
     labels: Tensor,
     inside: np.ndarray,
     seeds: Sequence[int],
-    recipe: Recipe,
+    recipe: RecipeParams,
     *,
     processes: int | None = None,
-    device: str = "cpu",
     checkpoint: Path | None = None,
     progress: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -76,11 +85,10 @@ def train_many(
         labels: int64 [n].
         inside: bool [networks, n]: which examples each network is trained on. An example may be in no subset at all.
         seeds: [networks], see `train_network`.
-        recipe: how to train each.
+        recipe: how to train each, and on which device; the processes share a GPU.
         processes: how many at once. None: one for every core of this machine (on a GPU: 2). 1: in this process.
-        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; the processes share a GPU.
-        checkpoint: a folder for the rows of finished networks. If it has some, these networks are not trained again.
-            The caller removes it once the results are safe.
+        checkpoint: a folder where finished networks are kept, a file each. Those of the same arguments that are there
+            are not trained again. The caller removes it once the results are safe.
         progress: show a progress bar. None: only on a terminal.
 
     Returns:
@@ -88,39 +96,37 @@ def train_many(
         network's answer, bool [networks, n].
 
     Raises:
-        UserError: arguments do not go together, the checkpoint belongs to something else, a network diverged, or a
-            process was killed.
+        UserError: arguments do not go together, a kept network is damaged, a network diverged, or a process was killed.
+        OSError: the disk is full.
     """
-    _check(images, labels, inside, seeds, device)
-    work = Work(make, images, labels, inside, list(seeds), recipe, device)
-    with tempfile.TemporaryDirectory() as folder:
-        store = RowStore(checkpoint or Path(folder), len(seeds), len(images), fingerprint(work))
-        missing = store.missing()
-        if processes is None:
-            processes = 2 if torch.device(device).type == "cuda" else _cores()
-        bar = progress_bar(total=len(seeds), unit="network", description="retraining", show=progress)
-        bar.update(len(seeds) - len(missing))
-        with bar:
-            for network, margin, correct in _rows(work, missing, min(processes, len(missing))):
-                if not np.isfinite(margin).all():
-                    raise UserError(
-                        f"network {network} (seed {seeds[network]}) diverged: lower the learning rate "
-                        f"(now {recipe.learning_rate}) or look for extreme values in the images"
-                    )
-                store.write(network, margin, correct)
-                bar.update()
-        return np.array(store.margin), np.array(store.correct)
-
-
-def fingerprint(work: Work) -> str:
-    """A hash (hex) of all that the rows depend on: examples, subsets, seeds, recipe and the first network's weights."""
-    digest = hashlib.sha256(repr((list(work.seeds), work.recipe, work.device, torch.__version__)).encode())
-    first = work.make(work.seeds[0])
-    digest.update(repr(first).encode())
-    for value in (work.images, work.labels, torch.from_numpy(work.inside), *first.state_dict().values()):
-        digest.update(f"{tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    _check(images, labels, inside, seeds, recipe.device)
+    work = Work(make, images, labels, inside, list(seeds), recipe)
+    kept = None if checkpoint is None else KeptResults(checkpoint / work.fingerprint()[:20])
+    margin = np.empty(inside.shape, dtype=np.float32)
+    correct = np.empty(inside.shape, dtype=np.bool_)
+    missing = []
+    for network in range(len(seeds)):
+        found = None if kept is None else kept.read(f"network-{network}")
+        if found is None:
+            missing.append(network)
+        else:
+            margin[network], correct[network] = found["margin"], found["correct"]
+    if processes is None:
+        processes = 2 if torch.device(recipe.device).type == "cuda" else _cores()
+    bar = progress_bar(total=len(seeds), unit="network", description="retraining", show=progress)
+    bar.update(len(seeds) - len(missing))
+    with bar:
+        for network, says, right in _rows(work, missing, min(processes, len(missing))):
+            if not np.isfinite(says).all():
+                raise UserError(
+                    f"network {network} (seed {seeds[network]}) diverged: lower the learning rate "
+                    f"(now {recipe.learning_rate}) or look for extreme values in the images"
+                )
+            if kept is not None:
+                kept.keep(f"network-{network}", {"margin": says, "correct": right})
+            margin[network], correct[network] = says, right
+            bar.update()
+    return margin, correct
 
 
 def _rows(work: Work, networks: Sequence[int], processes: int) -> Iterator[Row]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from study.context.params import ParamsError, RecipeParams
-from study.data.scenarios.scenario import Scenario
+from study.context.params import ParamsError
 from study.networks.zoo.small import Normalized, image_statistics
-from study.retraining.loop import Recipe
+
+if TYPE_CHECKING:  # processes that train need no tables
+    from study.data.scenarios.scenario import Scenario
 
 
 @dataclass(frozen=True)
@@ -50,27 +51,9 @@ def ordinary_network(
     build: Callable[..., nn.Module], name: str, options: Mapping[str, Any], scenario: Scenario
 ) -> OrdinaryNetwork:
     """The networks for a scenario; normalisation comes from its training examples."""
-    images, _ = examples_of(scenario, "train")
-    mean, std = image_statistics(images)
+    images, _ = scenario.arrays("train")
+    mean, std = image_statistics(torch.from_numpy(images))
     channels, height, width = images.shape[1:]
     return OrdinaryNetwork(
         build, name, options, (channels, height, width), len(scenario.classes), tuple(mean), tuple(std)
-    )
-
-
-def examples_of(scenario: Scenario, *splits: str) -> tuple[Tensor, Tensor]:
-    """Images and given labels of some splits, in order of id."""
-    rows = scenario.of(*splits)
-    return torch.from_numpy(scenario.images[rows["id"].to_numpy()]), torch.tensor(rows["given"].to_numpy())
-
-
-def recipe_of(settings: RecipeParams) -> Recipe:
-    """How each network is trained, as params say."""
-    return Recipe(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        precision=settings.precision,
-        min_steps=settings.min_steps,
     )

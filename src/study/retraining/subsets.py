@@ -14,9 +14,10 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import spearmanr
 
+from study.artefacts.files import read_npz, write_npz
 from turnover.errors import UserError
 
-Measure = Literal["probability", "accuracy"]
+Measure = Literal["loss", "probability", "accuracy"]
 
 
 class SplitHalf(NamedTuple):
@@ -94,12 +95,13 @@ class SubsetOutputs:
         """Mean over the networks that saw an example, minus mean over those that did not.
 
         Args:
-            measure: of the given label's ``"probability"``, or of whether it is the answer (``"accuracy"``).
+            measure: of minus the given label's ``"loss"``, of its ``"probability"``, or of whether it is the answer
+                (``"accuracy"``).
 
         Returns:
             float64 [train], NaN where all networks saw an example, or none did.
         """
-        said = self._said(measure)
+        said = self._values(measure)[:, : self.inside.shape[1]]
         return np.asarray(_mean(said, self.inside) - _mean(said, ~self.inside))
 
     def heldout(self, measure: Measure = "probability") -> np.ndarray:
@@ -121,38 +123,37 @@ class SubsetOutputs:
     def save(self, path: Path) -> None:
         """Write an npz file, the same bytes for the same outputs: log-odds in float16, the rest in bits."""
         limit = float(np.finfo(np.float16).max)
-        with path.open("wb") as file:
-            np.savez(
-                file,
-                inside=np.packbits(self.inside, axis=1),
-                margin=self.margin.clip(-limit, limit).astype(np.float16),
-                correct=np.packbits(self.correct, axis=1),
-                train=np.int64(self.inside.shape[1]),
-            )
+        inside, correct = (np.packbits(bits, axis=1) for bits in (self.inside, self.correct))
+        margin = self.margin.clip(-limit, limit).astype(np.float16)
+        train = np.asarray(self.inside.shape[1], dtype=np.int64)
+        write_npz(path, {"inside": inside, "margin": margin, "correct": correct, "train": train})
 
     @classmethod
     def load(cls, path: Path) -> SubsetOutputs:
         """Read what `save` wrote.
 
         Raises:
-            UserError: the file is missing or corrupt.
+            UserError: the file is missing or damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                margin = stored["margin"].astype(np.float32)
-                inside = np.unpackbits(stored["inside"], axis=1, count=int(stored["train"])).astype(np.bool_)
-                correct = np.unpackbits(stored["correct"], axis=1, count=margin.shape[1]).astype(np.bool_)
+            stored = read_npz(path)
+            margin = stored["margin"].astype(np.float32)
+            inside = np.unpackbits(stored["inside"], axis=1, count=int(stored["train"])).astype(np.bool_)
+            correct = np.unpackbits(stored["correct"], axis=1, count=margin.shape[1]).astype(np.bool_)
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path} is missing or corrupt ({error}): run `dvc repro` to make it again") from error
+            raise UserError(
+                f"{path} is missing or damaged ({error}): bring back the committed one by `git checkout -- "
+                f"{path.parent.name}/{path.name}`, or train its networks again by `dvc repro retrain@{path.stem}`"
+            ) from error
         return cls(inside, margin, correct)
 
     def _values(self, measure: Measure) -> np.ndarray:
+        """What every network says about every example, the more the better [networks, examples]."""
+        if measure == "loss":
+            return -self.loss
         if measure not in ("probability", "accuracy"):
-            raise UserError(f'measure={measure!r}: use "probability" or "accuracy"')
+            raise UserError(f'measure={measure!r}: use "loss", "probability" or "accuracy"')
         return self.probability if measure == "probability" else self.correct
-
-    def _said(self, measure: Measure) -> np.ndarray:
-        return self._values(measure)[:, : self.inside.shape[1]]
 
 
 def _mean(values: np.ndarray, of: np.ndarray) -> np.ndarray:

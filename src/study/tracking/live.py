@@ -1,82 +1,116 @@
-"""The training's side of tracking: start the recorder, hand it every epoch, never wait for it while training.
+"""The side of tracking that stages see: hand over what happens, never wait for MLflow while working.
 
-A process of its own, because importing MLflow costs 4 s of one core: in a thread it fights the training for the
-interpreter lock and slows it down severalfold, and imported beforehand it delays every training. It also outlives a
-training that is killed, and then says so in the run.
+A thread does everything that concerns MLflow, its import of 4 s included. That thread starts with the first report: by
+then a stage has forked its workers. A process forked later could inherit a lock that the import holds, and wait on it
+for ever.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from study.context.runs import Run
+from study.context.fingerprint import fingerprint
+from study.context.params import check_params
+from study.context.runs import Run, masked_runs_of
 from study.context.stage import Stage
+from study.tracking.content import ESTIMATES, Results, estimates_of, key_of, log_estimates_of
+from study.tracking.place import place_of
+from study.tracking.recorder import Ended, Epoch, Finished, Message, Recorder, Resolved
+from study.tracking.store import Store, reason, silence
 
-# How long a finished training waits for the recorder: enough for the start of MLflow after a very short training.
+# Seconds that a stage whose work is done waits for MLflow: enough for its start after a very short training, ...
 PATIENCE = 60.0
-_SOURCES = Path(__file__).resolve().parents[2]
+# ... and that one waits that failed or was asked to leave.
+LEAVING = 5.0
 
 
 class Tracker:
-    """What a training reports; every call returns at once and none raises because of MLflow."""
+    """What a training stage reports; every call returns at once and none raises because of MLflow.
 
-    def __init__(self, recorder: subprocess.Popen[bytes] | None) -> None:
+    Calls belong to the process that made the tracker, not to its workers.
+    """
+
+    def __init__(self, recorder: Recorder | None) -> None:
         self._recorder = recorder
-        if recorder is not None and recorder.stdin is not None:
-            os.set_blocking(recorder.stdin.fileno(), False)
+        self._thread: threading.Thread | None = None
+        self._warned = False
 
     def resolved(self, **values: str) -> None:
         """What ``auto`` settings came to on this machine: tags, since they are no settings."""
-        self._send(event="resolved", values=values)
+        self._put(Resolved(values))
 
-    def epoch(self, number: int, metrics: Mapping[str, float]) -> None:
-        """Metrics after an epoch, counted from 1."""
-        self._send(event="epoch", number=number, metrics=dict(metrics), time=time.time())
+    def epoch(self, run: Run, number: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of a seed after an epoch, counted from 1."""
+        self._put(Epoch(run, number, dict(metrics), time.time()))
+        self._start()
 
-    def results(self) -> None:
-        """The outs are written: record the final metrics, the curve and the model from them."""
-        self._send(event="results")
+    def finished(self, run: Run, key: str, folder: Path) -> None:
+        """The results of a seed are complete.
 
-    def close(self, status: str) -> None:
-        """End the run. Waits for the recorder, within bounds, only if the training went well."""
-        self._send(event="end", status=status)
-        if self._recorder is None or self._recorder.stdin is None:
+        Args:
+            run: the seed.
+            key: the fingerprint of what made them.
+            folder: where they are, laid out as `runs/...`; read before this returns.
+        """
+        if self._recorder is None:
             return
         try:
-            self._recorder.stdin.close()
-            if status == "FINISHED":
-                self._recorder.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._recorder.kill()
-            self._recorder.wait()
-            warn(f"it took longer than {PATIENCE:.0f} s after the training")
-        except OSError:
-            pass  # The recorder is gone, and has said why.
-
-    def _send(self, **message: Any) -> None:
-        if self._recorder is None or self._recorder.stdin is None:
+            results = Results.read(folder, key)
+        except (OSError, ValueError) as error:
+            self._warn(f"the results of {run.name} cannot be read: {error}")
             return
-        # The pipe does not block. What does not fit because the store is slow is made up for by `results`.
-        with suppress(OSError):
-            os.write(self._recorder.stdin.fileno(), json.dumps(message).encode() + b"\n")
+        self._put(Finished(run, results))
+        self._start()
+
+    def close(self, status: str) -> None:
+        """End the runs that have not ended. Waits for MLflow, within bounds."""
+        if self._recorder is None or (self._thread is None and status != "FINISHED"):
+            return  # it ended before its first epoch: nothing to record
+        self._put(Ended(status))
+        self._start()
+        patience = PATIENCE if status == "FINISHED" else LEAVING
+        if self._thread is not None:
+            self._thread.join(patience)
+            if self._thread.is_alive() and status == "FINISHED":
+                self._warn(f"it took longer than {patience:.0f} s after the training")
+
+    def _put(self, message: Message) -> None:
+        if self._recorder is not None:
+            self._recorder.messages.put(message)
+
+    def _start(self) -> None:
+        if self._recorder is None or self._thread is not None:
+            return
+        self._thread = threading.Thread(target=self._record, args=(self._recorder,), name="mlflow", daemon=True)
+        self._thread.start()
+
+    def _record(self, recorder: Recorder) -> None:
+        try:
+            recorder.record()
+        except Exception as error:
+            self._warn(reason(error))
+
+    def _warn(self, why: str) -> None:
+        self._recorder = None  # nobody listens any more
+        if not self._warned:
+            self._warned = True
+            warn("this training is not tracked", why)
 
 
 @contextmanager
-def track(stage: Stage, run: Run) -> Iterator[Tracker]:
-    """Record a training in MLflow while it runs.
+def track(stage: Stage) -> Iterator[Tracker]:
+    """Record an item of stage `train` in MLflow while it works: a run, and one below it for every seed.
 
-    A body that raises leaves its run FAILED, one that is interrupted or killed KILLED. An MLflow that cannot be used
-    gives one warning. ``TURNOVER_TRACKING=off`` switches tracking off.
+    A body that raises leaves the runs of what had not finished FAILED, one that is interrupted KILLED. An MLflow that
+    cannot be used gives one warning. ``TURNOVER_TRACKING=off`` switches tracking off.
     """
-    tracker = Tracker(_start(stage, run))
+    tracker = Tracker(Recorder(stage, fingerprint(stage)) if _wanted() else None)
     status = "KILLED"
     try:
         yield tracker
@@ -88,30 +122,56 @@ def track(stage: Stage, run: Run) -> Iterator[Tracker]:
         tracker.close(status)
 
 
-def warn(reason: str) -> None:
-    """One line for a training that goes on without MLflow."""
+def log_estimates(stage: Stage) -> None:
+    """Put what stage `estimate` found onto the runs of its trainings; those without a run are left to the backfill.
+
+    Never raises because of MLflow, and waits at most `PATIENCE`.
+    """
+    if not _wanted():
+        return
+    failed: list[str] = []
+
+    def work() -> None:
+        try:
+            _log_estimates(stage)
+        except Exception as error:
+            failed.append(reason(error))
+
+    if not _within(PATIENCE, work):
+        failed.append(f"it took longer than {PATIENCE:.0f} s")
+    if failed:
+        warn("these estimates are not tracked", failed[0])
+
+
+def warn(what: str, why: str) -> None:
+    """One line for a stage that goes on without MLflow."""
     print(
-        f"warning: this training is not tracked in MLflow ({reason}); its results are not affected, "
-        "and `make repro` records it afterwards",
+        f"warning: {what} in MLflow ({why}); the results are not affected, and `make repro` records them afterwards",
         file=sys.stderr,
         flush=True,
     )
 
 
-def _start(stage: Stage, run: Run) -> subprocess.Popen[bytes] | None:
-    if os.environ.get("TURNOVER_TRACKING") == "off":
-        return None
-    job = {"root": str(stage.root), "stage": stage.name.partition("@")[0], "item": stage.item, "run": run.name}
-    path = os.pathsep.join(filter(None, [str(_SOURCES), os.environ.get("PYTHONPATH")]))
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "study.tracking.recorder", json.dumps(job)],
-            cwd=stage.root,
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the training; the recorder learns of it from the closed pipe
-        )
-    except OSError as error:
-        warn(str(error))
-        return None
+def _log_estimates(stage: Stage) -> None:
+    database = place_of(stage.root).database
+    if database is not None and not database.exists():
+        return  # no run is there to put them on: no reason to import MLflow
+    silence()
+    store = Store(stage.root)
+    known = store.finished()
+    for run in masked_runs_of(check_params(stage.raw_params), stage.item["scenario"]):
+        training = known.get(key_of(stage.root, run))
+        if training is not None and training.tags.get(ESTIMATES) != estimates_of(stage.root, run)[1]:
+            log_estimates_of(store, training.run_id, stage.root, run)
+
+
+def _within(seconds: float, work: Callable[[], None]) -> bool:
+    """Do the work in a thread. Returns whether it ended in time."""
+    thread = threading.Thread(target=work, name="mlflow", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+def _wanted() -> bool:
+    return os.environ.get("TURNOVER_TRACKING") != "off"

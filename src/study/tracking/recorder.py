@@ -1,81 +1,132 @@
-"""The process beside a training that writes to MLflow what the training sends through a pipe, a JSON line each."""
+"""Writes to MLflow what a training stage reports: one run for the item, one below it for every seed."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Iterable
-from pathlib import Path
+import queue
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from study.context.fingerprint import fingerprint
 from study.context.runs import Run
 from study.context.stage import Stage
-from study.tracking.content import log_dataset, log_training, run_tags, training_params
-from study.tracking.live import warn
-from study.tracking.store import Store, Value, reason, silence
+from study.tracking.content import Results, item_name, log_dataset, log_item, log_training, run_tags, training_params
+from study.tracking.store import PARENT, Known, Store, Value, silence
 
 
-def record(lines: Iterable[str], stage: Stage, run: Run) -> None:
-    """Record a training as one run. Lines that end without an `end` are those of a killed training."""
-    key = fingerprint(stage)
-    store = Store(stage.root)
-    run_id = store.start(run.name, run_tags(stage, key, "live"), training_params(stage, run))
-    status = "FAILED"
-    try:
-        log_dataset(store, run_id, stage, run)
-        status = _follow(lines, store, run_id, stage.root, run)
-        if status == "FINISHED":
-            store.finish(run_id, key)
-    finally:
-        if status != "FINISHED":
-            store.client.set_terminated(run_id, status)
+@dataclass(frozen=True)
+class Resolved:
+    """What ``auto`` settings came to."""
+
+    values: Mapping[str, str]
 
 
-def _follow(lines: Iterable[str], store: Store, run_id: str, root: Path, run: Run) -> str:
-    """Log what comes in. Returns the run's status."""
-    seen: set[int] = set()
-    for line in lines:
-        message: dict[str, Any] = json.loads(line)
-        match message["event"]:
-            case "resolved":
-                for name, value in message["values"].items():
-                    store.client.set_tag(run_id, f"turnover.{name}", value)
-            case "epoch":
-                number, at = message["number"], message["time"]
-                store.log(run_id, [Value(k, v, number, at) for k, v in message["metrics"].items()])
-                if not seen:
-                    _prepare()
-                seen.add(number)
-            case "results":
-                log_training(store, run_id, root, run, seen)
-            case "end":
-                return str(message["status"])
-    return "KILLED"
+@dataclass(frozen=True)
+class Epoch:
+    """A seed has done an epoch."""
+
+    run: Run
+    number: int
+    metrics: Mapping[str, float]
+    time: float
 
 
-def _prepare() -> None:
-    """Import now, while the training has other things to do, what the model will need at the end."""
-    import mlflow.pytorch  # noqa: F401
-    import torch
+@dataclass(frozen=True)
+class Finished:
+    """A seed is done."""
 
-    import study.networks  # noqa: F401
-
-    torch.set_num_threads(1)
+    run: Run
+    results: Results
 
 
-def main() -> None:
-    """Entry point; the argument is the JSON text that `study.tracking.live` made."""
-    parser = argparse.ArgumentParser(prog="python -m study.tracking.recorder", description=__doc__)
-    parser.add_argument("job", type=json.loads, help="JSON text that study.tracking.live makes: not for people")
-    job: dict[str, Any] = parser.parse_args().job
-    silence()
-    try:
-        record(sys.stdin, Stage(Path(job["root"]), job["stage"], job["item"]), Run.parse(job["run"]))
-    except Exception as error:
-        warn(reason(error))
+@dataclass(frozen=True)
+class Ended:
+    """The stage ends, and whatever has not finished with it."""
+
+    status: str
 
 
-if __name__ == "__main__":
-    main()
+Message = Resolved | Epoch | Finished | Ended
+
+
+@dataclass
+class _Child:
+    """The run of a seed that is training."""
+
+    run_id: str
+    seen: set[int] = field(default_factory=set)
+
+
+class Recorder:
+    """Messages of a stage, and what becomes of them.
+
+    Args:
+        stage: an item of stage `train`.
+        key: its fingerprint.
+    """
+
+    def __init__(self, stage: Stage, key: str) -> None:
+        self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._stage = stage
+        self._key = key
+        self._training: dict[Run, _Child] = {}
+        self._finals: dict[str, Mapping[str, Any]] = {}
+        self._present: dict[str, Known] = {}
+
+    def record(self) -> None:
+        """Record messages until the one that ends the stage.
+
+        Raises:
+            TrackingError: MLflow cannot be used.
+            Exception: what MLflow raises when it fails.
+        """
+        silence()
+        store = Store(self._stage.root)
+        store.end_orphans()
+        self._present = store.finished()
+        self._tags = run_tags(self._stage, "live")
+        tags = run_tags(self._stage, "live", self._key)
+        parent = store.start(item_name(self._stage), tags, training_params(self._stage))
+        status = "FAILED"
+        try:
+            status = self._follow(store, parent)
+        finally:
+            for child in self._training.values():
+                store.client.set_terminated(child.run_id, status)
+            if status != "FINISHED":
+                store.client.set_terminated(parent, status)
+        log_item(store, parent, self._finals)
+        store.finish(parent, self._key)
+
+    def _follow(self, store: Store, parent: str) -> str:
+        """Log what comes in. Returns the status that the stage ended with."""
+        while True:
+            message = self.messages.get()
+            match message:
+                case Resolved(values):
+                    store.tag(parent, **values)
+                case Epoch(run, number, metrics, at):
+                    child = self._child(store, parent, run)
+                    store.log(child.run_id, [Value(name, value, number, at) for name, value in metrics.items()])
+                    child.seen.add(number)
+                case Finished(run, results):
+                    self._finish(store, parent, run, results)
+                case Ended(status):
+                    return status
+
+    def _child(self, store: Store, parent: str, run: Run) -> _Child:
+        if run not in self._training:
+            run_id = store.start(run.name, self._tags, training_params(self._stage, run), parent)
+            self._training[run] = _Child(run_id)
+            log_dataset(store, run_id, self._stage)
+        return self._training[run]
+
+    def _finish(self, store: Store, parent: str, run: Run, results: Results) -> None:
+        self._finals[run.name] = results.final
+        known = self._present.get(results.key)
+        if known is not None and run not in self._training:
+            store.log(known.run_id, (), {PARENT: parent})  # it was trained before, and nothing of it has changed
+            return
+        child = self._child(store, parent, run)
+        log_training(store, child.run_id, results, child.seen)
+        store.finish(child.run_id, results.key)
+        del self._training[run]

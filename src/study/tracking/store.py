@@ -1,7 +1,8 @@
-"""Where runs are kept: `mlflow.db` and `mlruns` at the repository root, or what MLFLOW_TRACKING_URI names."""
+"""The runs of an experiment: made, filled, found, ended."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sqlite3
@@ -9,15 +10,15 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-KEY = "turnover.key"
+from study.tracking.place import TrackingError, local_path, place_of
+from study.tracking.processes import here, orphaned, owner_tags
 
-
-class TrackingError(Exception):
-    """MLflow cannot be used, in words for the user."""
+KEY, PARENT = "turnover.key", "mlflow.parentRunId"
+_NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,15 @@ class Value:
     name: str
     value: float
     step: int = 0
-    time: float | None = None  # seconds; None: now
+    time: float = field(default_factory=time.time)  # seconds
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finished run that is in the store, files and all."""
+
+    run_id: str
+    tags: Mapping[str, str]
 
 
 def silence() -> None:
@@ -38,95 +47,137 @@ def silence() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.pop("MLFLOW_RUN_ID", None)  # would make somebody else's run the active one
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    # A stage shares this process: what it says itself stays as loud as it was.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=name)
 
 
 class Store:
     """The experiment's runs.
 
     Raises:
-        TrackingError: the database cannot be written, or belongs to another folder.
+        TrackingError: the database cannot be written or belongs to another folder, or the experiment was deleted.
         Exception: whatever MLflow raises when a server does not answer.
     """
 
     def __init__(self, root: Path) -> None:
-        default = f"sqlite:///{root / 'mlflow.db'}"
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or default
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "turnover"
-        artifacts = None if uri.startswith("http") else (root / "mlruns").as_uri()
-        with _sole(uri):
+        self.place = place_of(root)
+        origin = getattr(importlib.util.find_spec("mlflow"), "origin", None)
+        if self.place.database is not None and "%" in str(origin):
+            raise TrackingError(
+                f"MLflow, installed in {Path(str(origin)).parent}, cannot make a database where this path holds a %: "
+                "make the environment in another folder"
+            )
+        with _sole(self.place.database):
             import mlflow
 
-            self.uri = uri
-            self.client = mlflow.MlflowClient(uri)
-            if self.client.get_experiment_by_name(name) is None:
-                # With a server, another process may be faster: then its experiment is found below.
-                with suppress(mlflow.MlflowException):
-                    self.client.create_experiment(name, artifact_location=artifacts)
-            experiment = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            raise TrackingError(f"experiment {name!r} could not be created")
-        if uri == default and experiment.artifact_location != artifacts:
-            raise TrackingError(
-                f"mlflow.db was made elsewhere and keeps its files in {experiment.artifact_location}: remove mlflow.db "
-                "and mlruns, and `make repro` makes them again"
-            )
+            self.client = mlflow.MlflowClient(self.place.uri)
+            experiment = self._experiment()
         self.experiment_id: str = experiment.experiment_id
 
-    def finished(self) -> dict[str, list[str]]:
-        """Key -> ids of the FINISHED runs that have it and whose files are there."""
-        found: dict[str, list[str]] = {}
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], "attributes.status = 'FINISHED'", max_results=1000, page_token=token
-            )
-            for run in page:
-                if KEY in run.data.tags and _files_there(run.info.artifact_uri):
-                    found.setdefault(run.data.tags[KEY], []).append(run.info.run_id)
-            token = page.token
-            if not token:
-                return found
+    def _experiment(self) -> Any:
+        import mlflow
 
-    def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
-        """A new run. Returns its id."""
+        name, artifacts = self.place.experiment, self.place.artifacts
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            # With a server, another process may be faster: then its experiment is found below.
+            with suppress(mlflow.MlflowException):
+                self.client.create_experiment(name, artifact_location=artifacts)
+            found = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise TrackingError(f"experiment {name!r} could not be created")
+        if found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"experiment {name!r} was deleted in MLflow: bring it back with `mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
+            )
+        if self.place.default and found.artifact_location != artifacts:
+            raise TrackingError(
+                f"mlflow.db was made elsewhere and keeps its files in {found.artifact_location}: remove mlflow.db "
+                "and mlruns, and `make repro` makes them again"
+            )
+        return found
+
+    def finished(self) -> dict[str, Known]:
+        """Key -> the FINISHED run that has it and whose files are there; the one that stays, where there are two."""
+        found: dict[str, Known] = {}
+        for run in sorted(self._search("attributes.status = 'FINISHED'"), key=_order):
+            if KEY in run.data.tags and _files_there(run):
+                found[run.data.tags[KEY]] = Known(run.info.run_id, run.data.tags)
+        return found
+
+    def end_orphans(self) -> None:
+        """End as KILLED what a process of this host left RUNNING when it was killed."""
+        for run in self._search("attributes.status = 'RUNNING'"):
+            if orphaned(run.data.tags):
+                self.client.set_terminated(run.info.run_id, "KILLED")
+
+    def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str], parent: str | None = None) -> str:
+        """A new run, nested below `parent`. Returns its id."""
         from mlflow.entities import Param
 
-        run_id: str = self.client.create_run(self.experiment_id, tags=dict(tags), run_name=name).info.run_id
-        self.client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])
+        tags = {**tags, **owner_tags(), **({PARENT: parent} if parent else {})}
+        run_id: str = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
+        given = [Param(key, value[:6000]) for key, value in params.items()]
+        for first in range(0, len(given), 100):
+            self.client.log_batch(run_id, params=given[first : first + 100])
         return run_id
 
-    def log(self, run_id: str, values: Iterable[Value]) -> None:
-        """Values of metrics, in as few calls as MLflow allows."""
-        from mlflow.entities import Metric
+    def log(self, run_id: str, values: Iterable[Value], tags: Mapping[str, str] | None = None) -> None:
+        """Values of metrics, and tags, in as few calls as MLflow allows."""
+        from mlflow.entities import Metric, RunTag
 
-        metrics = [Metric(v.name, v.value, int((v.time or time.time()) * 1000), v.step) for v in values]
+        metrics = [Metric(v.name, v.value, int(v.time * 1000), v.step) for v in values]
         for first in range(0, len(metrics), 1000):
             self.client.log_batch(run_id, metrics=metrics[first : first + 1000])
+        if tags:
+            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def tag(self, run_id: str, **tags: str) -> None:
+        """Tags below ``turnover.``."""
+        self.log(run_id, (), {f"turnover.{key}": value for key, value in tags.items()})
 
     def finish(self, run_id: str, key: str) -> None:
-        """The run is complete: it takes the place of any older one with its key."""
+        """The run is complete: of all runs with its key the newest stays, whoever else finishes one meanwhile."""
+        from mlflow import MlflowException
+
+        self.tag(run_id, key=key)
         self.client.set_terminated(run_id, "FINISHED")
-        same = f"attributes.status = 'FINISHED' and tags.`{KEY}` = '{key}'"
-        for run in self.client.search_runs([self.experiment_id], same):
-            if run.info.run_id != run_id:
+        same = sorted(self._search(f"attributes.status = 'FINISHED' and tags.`{KEY}` = '{key}'"), key=_order)
+        for run in same[:-1]:
+            with suppress(MlflowException):  # somebody else deleted it
                 self.client.delete_run(run.info.run_id)
 
     @contextmanager
     def active(self, run_id: str) -> Iterator[None]:
-        """Make the run MLflow's active one, which logging a model needs; its status stays RUNNING."""
+        """Make the run MLflow's active one, which logging a model needs; its status stays what it is."""
         import mlflow
 
         before = os.environ.get("MLFLOW_TRACKING_URI")
-        mlflow.set_tracking_uri(self.uri)
+        status = self.client.get_run(run_id).info
+        mlflow.set_tracking_uri(self.place.uri)
         mlflow.start_run(run_id=run_id)
         try:
             yield
         finally:
             mlflow.end_run("RUNNING")
+            if status.status != "RUNNING":
+                self.client.set_terminated(run_id, status.status, status.end_time)
             # MLflow wrote its own into the environment, where the next store would take it for the user's wish.
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
+
+    def _search(self, filters: str) -> list[Any]:
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], filters, max_results=1000, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
 
 
 def reason(error: BaseException) -> str:
@@ -140,37 +191,30 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _sole(uri: str) -> Iterator[None]:
+def _sole(database: Path | None) -> Iterator[None]:
     """Alone with an SQLite database: processes that create it at the same time crash each other."""
-    path = uri.removeprefix("sqlite:///")
-    if path == uri:
+    if database is None:
         yield
         return
     from filelock import FileLock
 
     try:
-        with FileLock(f"{path}.lock", timeout=60):
+        with FileLock(f"{database}.lock", timeout=60):
             # MLflow itself would retry for minutes.
-            with closing(sqlite3.connect(path, timeout=20)) as database:
-                database.execute("BEGIN IMMEDIATE")
-                database.rollback()
+            with closing(sqlite3.connect(database, timeout=20)) as opened:
+                opened.execute("BEGIN IMMEDIATE")
+                opened.rollback()
             yield
     except (OSError, sqlite3.Error) as error:
-        raise TrackingError(f"{Path(path).name} cannot be written: {error}") from error
+        raise TrackingError(f"{database.name} cannot be written: {error}") from error
 
 
-def _files_there(artifact_uri: str) -> bool:
+def _order(run: Any) -> tuple[int, str]:
+    """By start, and the same in every process that looks: of two runs of one key all must keep the same one."""
+    return run.info.start_time, run.info.run_id
+
+
+def _files_there(run: Any) -> bool:
     """Whether a run's files are there, as far as that can be seen from here: `mlruns` may have been deleted."""
-    path = artifact_uri.removeprefix("file://")
-    return not path.startswith("/") or Path(path).exists()
-
-
-def flat(values: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
-    """Nested mappings as one, their keys joined."""
-    joined: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            joined.update(flat(value, f"{prefix}{key}{separator}", separator))
-        else:
-            joined[f"{prefix}{key}"] = value
-    return joined
+    path = local_path(run.info.artifact_uri)
+    return path is None or not here(run.data.tags) or path.exists()

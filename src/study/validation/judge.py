@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from study.artefacts.kept import Result
 from study.retraining.lds import lds
-from study.retraining.subsets import SubsetOutputs
 from study.validation.ours import MEASURES, memorization
-from study.validation.pieces import Piece
 from study.validation.resampling import (
     Estimate,
     Merit,
@@ -79,13 +78,13 @@ class Judge:
         weights = self._examples if which is None else self._examples[:, which]
         return estimate(merit, runs, weights, self.confidence)
 
-    def measures(self, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+    def measures(self, runs: Sequence[Result]) -> list[dict[str, Any]]:
         """The raw memorization of turn-over runs in three measures, at the end and averaged over training.
 
         Each against subset retraining in the same measure, and in probability.
         """
         train = len(self.problem.train)
-        truths = {measure: truth_in(self.problem.truth, measure, train) for measure in MEASURES}
+        truths = {measure: self.problem.truth.memorization(measure) for measure in MEASURES}
         known = np.isfinite(truths["probability"])
         found = []
         for count in doublings(len(runs)):
@@ -120,18 +119,6 @@ class Judge:
                 self.estimate(average_precision_for(wrong), unexplained)
             )
         return found
-
-
-def truth_in(truth: SubsetOutputs, measure: str, train: int) -> np.ndarray:
-    """Memorization by subset retraining [train], positive for a memorized example, in any of the three measures."""
-    if measure == "probability":
-        return truth.memorization("probability")
-    if measure == "accuracy":
-        return truth.memorization("accuracy")
-    inside, loss = truth.inside.astype(np.float64), truth.loss[:, :train].astype(np.float64)
-    with np.errstate(invalid="ignore"):  # an example that all networks saw, or none, has no truth
-        gap = ((1 - inside) * loss).sum(0) / (1 - inside).sum(0) - (inside * loss).sum(0) / inside.sum(0)
-    return np.asarray(gap, dtype=np.float64)
 
 
 def rounded(value: Estimate) -> dict[str, float]:

@@ -7,19 +7,20 @@ from functools import partial
 
 import numpy as np
 
-from study.validation.pieces import Piece
-from study.validation.rows import Row, doublings, groups, mean
+from study.artefacts.kept import Result
+from study.retraining.subsets import Measure
+from study.validation.rows import Row, doublings, groups, mean, seconds_each
 from study.validation.runs import trained_network
 from study.validation.settings import Problem, softmax, timed
-from turnover.attribution.localization import localize
+from turnover.attribution.nearness import localize
 from turnover.scoring.neighbourhood import neighbourhood
 
-MEASURES = ("loss", "probability", "accuracy")
+MEASURES: tuple[Measure, ...] = ("loss", "probability", "accuracy")
 # Subset retraining as a contestant: so many networks.
 CONTESTANTS = (4, 10, 20, 50, 100)
 
 
-def values(run: Piece, measure: str, of: str, train: int) -> np.ndarray:
+def values(run: Result, measure: str, of: str, train: int) -> np.ndarray:
     """A measure of one sub-network at every epoch [epochs, train]: the more, the better it knows the label."""
     if measure == "accuracy":
         return run[f"correct_{of}"][:, :train].astype(np.float64)
@@ -27,52 +28,53 @@ def values(run: Piece, measure: str, of: str, train: int) -> np.ndarray:
     return -loss if measure == "loss" else np.exp(-loss)
 
 
-def memorization(run: Piece, measure: str, averaged: bool, train: int) -> np.ndarray:
+def memorization(run: Result, measure: str, averaged: bool, train: int) -> np.ndarray:
     """Exposed minus flipped [train], at the end or averaged over the epochs of the training."""
     gap = values(run, measure, "exposed", train) - values(run, measure, "flipped", train)
     return np.asarray(gap.mean(0) if averaged else gap[-1])
 
 
-def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
+def turn_over_rows(problem: Problem, runs: Sequence[Result]) -> Iterator[Row]:
     """Raw, sharpened and pooled estimates, each from 1, 2, 4 ... runs."""
     train = len(problem.train)
+    training, raw, sharper, pooling = (seconds_each(runs, of) for of in ("training", "raw", "sharper", "pooling"))
     for count in doublings(len(runs)):
         parts = groups(runs, count)
-        training = count * float(np.mean([run["seconds_training"] for run in runs]))
-        raw = count * float(np.mean([run["seconds_raw"] for run in runs]))
-        sharper = count * float(np.mean([run["seconds_sharper"] for run in runs]))
-        pooling = count * float(np.mean([run["seconds_pooling"] for run in runs]))
+
+        def means(name: str, parts: Sequence[Sequence[Result]] = parts) -> list[np.ndarray]:
+            return [mean([run[name] for run in part]) for part in parts]
+
         yield Row(
             "turn-over raw",
             "turn-over",
             count,
-            training,
-            raw,
+            count * training,
+            count * raw,
             memorization=[mean([memorization(run, "probability", False, train) for run in part]) for part in parts],
             suspicion=[mean([run["loss_flipped"][-1, :train] for run in part]) for part in parts],
-            influence=[mean([run["influence"] for run in part]) for part in parts],
+            influence=means("influence"),
         )
         yield Row(
             "turn-over sharpened",
             "turn-over",
             count,
-            training,
-            raw + sharper,
-            memorization=[mean([run["sharpened"] for run in part]) for part in parts],
-            suspicion=[-mean([run["support"] for run in part]) for part in parts],
-            influence=[mean([run["localized"] for run in part]) for part in parts],
+            count * training,
+            count * (raw + sharper),
+            memorization=means("sharpened"),
+            suspicion=[-support for support in means("support")],
+            influence=means("localized"),
         )
         yield Row(
             "turn-over pooled",
             "turn-over",
             count,
-            training,
-            raw + sharper + pooling,
-            influence=[mean([run["pooled"] for run in part]) for part in parts],
+            count * training,
+            count * (raw + sharper + pooling),
+            influence=means("pooled"),
         )
 
 
-def control_rows(problem: Problem, networks: Sequence[Piece]) -> Iterator[Row]:
+def control_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]:
     """What goes into the sharpened estimates beside turn-over dropout, on ordinary networks without it.
 
     Influence: the similarity factor, with the agreement of the labels in place of the masks' influence. Memorization:
@@ -83,26 +85,27 @@ def control_rows(problem: Problem, networks: Sequence[Piece]) -> Iterator[Row]:
     agreement = 2 * same - 1  # 0 or -1 / (classes - 1) for other labels did worse
     yield Row("same label", "control", 0, 0.0, 0.0, influence=[same.numpy()])
 
-    def on(piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        model = trained_network(problem, piece).model
+    def on(network: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        model = trained_network(problem, network).model
         near = neighbourhood(model, train.images, train.labels)
-        known = softmax(piece["logits"]).mean(0)[np.arange(len(train)), train.labels.numpy()]
+        known = softmax(network["logits"]).mean(0)[np.arange(len(train)), train.labels.numpy()]
         factor = localize(agreement, model, train.images, targets.images).numpy()
         return factor, near["leverage"].to_numpy() * (1 - known), -near["support"].to_numpy()
 
-    timings = [timed(partial(on, piece)) for piece in networks]
-    made = [found for found, _ in timings]
+    made, seconds = zip(*(timed(partial(on, network)) for network in networks), strict=True)
     for count in doublings(len(networks)):
-        parts = groups(made, count)
+        factors, memorized, suspicious = zip(
+            *([mean(of) for of in zip(*part, strict=True)] for part in groups(made, count)), strict=True
+        )
         yield Row(
             "similarity without turn-over",
             "control",
             count,
-            count * float(np.mean([piece["seconds_training"] for piece in networks])),
-            count * float(np.mean([seconds for _, seconds in timings])),
-            memorization=[mean([memorized for _, memorized, _ in part]) for part in parts],
-            suspicion=[mean([suspicious for _, _, suspicious in part]) for part in parts],
-            influence=[mean([factor for factor, _, _ in part]) for part in parts],
+            count * seconds_each(networks),
+            count * float(np.mean(seconds)),
+            memorization=memorized,
+            suspicion=suspicious,
+            influence=factors,
         )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from study.validation.ours import values
-from study.validation.pieces import Piece
+from study.artefacts.kept import Result
+from study.validation.ours import memorization
 from study.validation.rows import doublings, mean
 from study.validation.settings import Problem
 from turnover.scoring.calibration import empirical_p_values
@@ -17,7 +17,7 @@ LEVELS = (0.01, 0.05, 0.1)
 MEASURES = ("loss", "probability")
 
 
-def calibration(problem: Problem, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+def calibration(problem: Problem, runs: Sequence[Result]) -> list[dict[str, Any]]:
     """False-positive rates of memorization at nominal levels, and the share of real and wrong labels called memorized.
 
     One half of the placebos, drawn at random, is the null distribution, the other half is tested: by exchangeability
@@ -35,7 +35,7 @@ def calibration(problem: Problem, runs: Sequence[Piece]) -> list[dict[str, Any]]
     for size in doublings(len(runs)):
         for measure in MEASURES:
             for averaged in (False, True):
-                scores = mean([_scores(run, measure, averaged) for run in runs[:size]])
+                scores = mean([memorization(run, measure, averaged, len(problem.watched)) for run in runs[:size]])
                 placebo, trained = scores[train:], scores[:train]
                 rates = _rates(placebo, problem.settings.placebo_splits)
                 p = empirical_p_values(trained, placebo)
@@ -64,10 +64,3 @@ def _rates(placebo: np.ndarray, splits: int) -> list[float]:
         p = empirical_p_values(placebo[order[half:]], placebo[order[:half]])
         totals += [(p <= level).mean() for level in LEVELS]
     return [float(total) / splits for total in totals]
-
-
-def _scores(run: Piece, measure: str, averaged: bool) -> np.ndarray:
-    """Memorization of training examples and placebos."""
-    every = run["loss_exposed"].shape[1]
-    gap = values(run, measure, "exposed", every) - values(run, measure, "flipped", every)
-    return np.asarray(gap.mean(0) if averaged else gap[-1])

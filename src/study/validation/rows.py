@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from study.artefacts.kept import Result
+
 Item = TypeVar("Item")
 
 
@@ -59,3 +61,8 @@ def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
     for array in arrays:
         total += array
     return total / len(arrays)
+
+
+def seconds_each(results: Sequence[Result], of: str | None = None) -> float:
+    """Mean seconds of a result, or of its step `of`."""
+    return float(np.mean([result.seconds if of is None else result[f"seconds_{of}"] for result in results]))

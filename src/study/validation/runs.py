@@ -9,15 +9,14 @@ import pandas as pd
 import torch
 from torch import nn
 
+from study.artefacts.kept import Arrays, Result
 from study.peers.inputs import TrainedNetwork
-from study.validation.pieces import Arrays, Piece
 from study.validation.settings import Problem, softmax, state_arrays, state_of, timed
 from turnover.attribution.influence import influence
-from turnover.attribution.localization import localize
-from turnover.attribution.pooling import pool_within_classes
+from turnover.attribution.nearness import localize, pool_within_classes
 from turnover.masking.insertion import insert
 from turnover.reading.examples import Examples
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
 from turnover.training.dynamics import Dynamics
@@ -103,12 +102,12 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
     return {**arrays, "logits": np.stack(logits), "learning_rates": np.asarray(rates)}
 
 
-def trained_network(problem: Problem, piece: Piece) -> TrainedNetwork:
+def trained_network(problem: Problem, network: Result) -> TrainedNetwork:
     """What the peers get, from what `ordinary_run` stored."""
     model = problem.network(0)
-    model.load_state_dict(state_of(piece.arrays, "final"))
-    rates = tuple(float(rate) for rate in piece["learning_rates"])
-    checkpoints = tuple(state_of(piece.arrays, f"checkpoint-{number}") for number in range(len(rates)))
+    model.load_state_dict(state_of(network.arrays, "final"))
+    rates = tuple(float(rate) for rate in network["learning_rates"])
+    checkpoints = tuple(state_of(network.arrays, f"checkpoint-{number}") for number in range(len(rates)))
     return TrainedNetwork(model.eval(), checkpoints, rates)
 
 

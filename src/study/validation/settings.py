@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.context.params import ComparisonParams, ParamsError, RecipeParams, ValidationParams
+from study.context.params import ComparisonParams, RecipeParams, ValidationParams
 from study.data.scenarios.examples import examples_of
 from study.data.scenarios.scenario import Scenario
-from study.networks.named import build
-from study.networks.zoo.small import Normalized, image_statistics
+from study.networks.zoo.small import build_own
+from study.retraining.ordinary import OrdinaryNetwork, ordinary_network
 from study.retraining.subsets import SubsetOutputs
 from turnover.errors import UserError
 from turnover.reading.examples import Examples
@@ -41,12 +42,15 @@ class Problem:
     train: Examples = field(init=False)
     watched: Examples = field(init=False)  # training examples, then placebos
     targets: Examples = field(init=False)  # the first held-out examples
+    network: OrdinaryNetwork = field(init=False)  # makes a new one, of the subset networks' architecture, for a seed
 
     def __post_init__(self) -> None:
         train, watched, heldout = (
             examples_of(self.scenario, *splits) for splits in (("train",), ("train", "placebo"), ("heldout",))
         )
-        for name, value in (("train", train), ("watched", watched), ("targets", heldout[: self.settings.targets])):
+        make = ordinary_network(build_own, self.architecture.model, self.architecture.options, self.scenario)
+        found = {"train": train, "watched": watched, "targets": heldout[: self.settings.targets], "network": make}
+        for name, value in found.items():
             object.__setattr__(self, name, value)
         if self.truth.inside.shape[1] != len(train) or self.truth.margin.shape[1] != len(self.scenario.examples):
             raise UserError(
@@ -60,18 +64,6 @@ class Problem:
         """Which training examples have a wrong label, bool [train]."""
         rows = self.scenario.of("train")
         return np.asarray(rows["given"].to_numpy() != rows["original"].to_numpy())
-
-    def network(self, seed: int) -> Normalized:
-        """A new ordinary network: the architecture of the subset networks."""
-        channels, height, width = self.train.images.shape[1:]
-        mean, std = image_statistics(self.train.images)
-        options: dict[str, Any] = dict(self.architecture.options)
-        shape, classes = (channels, height, width), len(self.scenario.classes)
-        try:
-            model = build(self.architecture.model, shape, classes, seed=seed, **options)
-        except (ValueError, TypeError) as error:
-            raise ParamsError(f"params.yaml: {error}") from error
-        return Normalized(model.to(memory_format=torch.channels_last), mean, std)
 
     def config(self, seed: int) -> TrainingConfig:
         """How every network here is trained: as the subset networks were."""
@@ -95,7 +87,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def state_arrays(state: dict[str, Tensor], prefix: str) -> dict[str, np.ndarray]:
-    """A state dict as named arrays, for a piece."""
+    """A state dict as named arrays."""
     return {f"{prefix}/{key}": value.detach().cpu().contiguous().numpy() for key, value in state.items()}
 
 
@@ -107,8 +99,6 @@ def state_of(arrays: Any, prefix: str) -> dict[str, Tensor]:
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
     """What `make` gives, and how many seconds it took."""
-    import time
-
     started = time.perf_counter()
     made = make()
     return made, time.perf_counter() - started

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.scorer import DTYPES, Measure, Precision, device_of, evaluating, gain
+from turnover.attribution.scorer import DTYPES, Measure, Precision, gain, out_of_memory
 from turnover.masking.layer import TurnOverDropout, masked_layers
-from turnover.masking.masks import InstanceMasks
+from turnover.masking.masks import InstanceMasks, scales
+from turnover.reading.passes import device_of, evaluating, original
 
-_PAIRS = 512  # that go through the network at once, exposed and again flipped
+_PAIRS = 512  # that go through the network at once, exposed and again flipped; fewer where memory is short
 
 
 class Targets(NamedTuple):
@@ -46,54 +47,69 @@ class GeneralScorer:
         measure: Measure,
         precision: Precision,
     ) -> None:
-        self.model = copy.deepcopy(getattr(model, "_orig_mod", model))
+        self.model = copy.deepcopy(original(model))
         self.train_ids, self.classes, self.measure = train_ids, classes, measure
         self.device, self.dtype = device_of(model), DTYPES[precision]
         self._packed: dict[tuple[int, int], Tensor] = {}
         self._rows, self._targets = slice(0, 0), 0
-        self._shared = True
+        self._pairs = _PAIRS
+        self._shared: bool | None = None  # whether targets go to the first masked layer once; not known yet
         for layer in masked_layers(self.model):
             layer.register_forward_pre_hook(self._multiply_out)
 
     def prepare(self, x: Tensor, y: Tensor) -> Targets:
+        if self._shared is None:
+            self._shared = self._can_share(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1)))
         return Targets(x, y)
 
     def tile(self, rows: slice, prepared: Targets) -> Tensor:
-        out = torch.empty(rows.stop - rows.start, len(prepared.y), device=self.device)
-        columns = min(len(prepared.y), _PAIRS)
-        height = max(1, _PAIRS // columns)
-        for left in range(0, len(prepared.y), columns):
-            x, y = prepared.x[left : left + columns], prepared.y[left : left + columns]
-            for top in range(rows.start, rows.stop, height):
-                some = slice(top, min(top + height, rows.stop))
-                exposed, flipped = self._logits(some, x)
-                scores = gain(exposed, flipped, y, self.measure)
-                out[top - rows.start : some.stop - rows.start, left : left + columns] = scores
-        return out
+        while True:
+            try:
+                return self._tile(rows, prepared)
+            except RuntimeError as error:
+                if self._pairs == 1 or not out_of_memory(error):
+                    raise
+            self._pairs //= 2
 
     def block(self, targets: int, memory: int) -> tuple[int, int]:
         columns = min(targets, 4096)
         return max(1, min(256, memory // (columns * 16))), columns
 
-    def _logits(self, rows: slice, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [train, target, classes] of the exposed and the flipped sub-networks."""
+    def _tile(self, rows: slice, prepared: Targets) -> Tensor:
+        out = torch.empty(rows.stop - rows.start, len(prepared.y), device=self.device)
+        columns = min(len(prepared.y), self._pairs)
+        height = max(1, self._pairs // columns)
+        for left in range(0, len(prepared.y), columns):
+            x, y = prepared.x[left : left + columns], prepared.y[left : left + columns]
+            for top in range(rows.start, rows.stop, height):
+                some = slice(top, min(top + height, rows.stop))
+                exposed, flipped = self._logits(some, x, bool(self._shared), self.dtype)
+                scores = gain(exposed, flipped, y, self.measure)
+                out[top - rows.start : some.stop - rows.start, left : left + columns] = scores
+        return out
+
+    def _can_share(self, x: Tensor) -> bool:
+        """Whether targets, here two, may go to the first masked layer once, and only then become pairs.
+
+        Not where something from before that layer is used after it again, as in a skip connection.
+        """
+        # This way always works, so an error of the network itself comes to light here.
+        expected = self._logits(slice(0, 1), x, False, torch.float32)
+        try:
+            found = self._logits(slice(0, 1), x, True, torch.float32)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            return False
+        return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()), equal_nan=True)
+
+    def _logits(self, rows: slice, x: Tensor, shared: bool, dtype: torch.dtype) -> Tensor:
+        """Logits [2, train, target, classes] of the exposed and the flipped sub-networks."""
         self._rows, self._targets = rows, len(x)
         count = rows.stop - rows.start
-        try:
-            logits = self._run(x if self._shared else x.repeat(2 * count, *[1] * (x.dim() - 1)))
-        except RuntimeError:
-            if not self._shared:
-                raise
-            # Something from before the first masked layer is used after it again: multiply out the inputs.
-            self._shared = False
-            return self._logits(rows, x)
-        exposed, flipped = logits.view(2, count, len(x), self.classes)
-        return exposed, flipped
-
-    def _run(self, x: Tensor) -> Tensor:
-        half = self.dtype != torch.float32
-        with evaluating(self.model), torch.autocast(self.device.type, self.dtype, enabled=half):
-            return self.model(x)  # type: ignore[no-any-return]
+        x = x if shared else x.repeat(2 * count, *[1] * (x.dim() - 1))
+        with evaluating(self.model), torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            return self.model(x).view(2, count, self._targets, self.classes)  # type: ignore[no-any-return]
 
     def _multiply_out(self, layer: TurnOverDropout, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Forward pre-hook of a masked layer, which itself does nothing outside of a `subnetwork`."""
@@ -102,7 +118,8 @@ class GeneralScorer:
         units = x.shape[dim]
         masks = layer.masks(units)
         mask = masks.unpack(self._packed_masks(layer.layer, masks)[self._rows], torch.bool)
-        scale = torch.cat([mask / layer.keep, ~mask / (1.0 - layer.keep)]).to(x.dtype)
+        plus, minus = scales(layer.keep)
+        scale = torch.cat([mask * plus, ~mask * minus]).to(x.dtype)
         shape = [1] * (x.dim() + 1)
         shape[0], shape[dim + 1] = 2 * count, units
         pairs = x.unsqueeze(0) if len(x) == self._targets else x.view(-1, self._targets, *x.shape[1:])

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from turnover.attribution.scorer import Measure
+from turnover.attribution.scorer import Measure, out_of_memory
 
 # Below so many pairs a compilation costs more than it saves.
 _WORTH_COMPILING = 200_000_000
@@ -80,6 +80,8 @@ class Difference:
             try:
                 return self._fused(product, base)
             except Exception as error:  # whatever the compiler chain lacks, the result does not depend on it
+                if out_of_memory(error):
+                    raise
                 self.fused = False
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 message = f"influence runs uncompiled, up to twice as long: {lines[0]}"

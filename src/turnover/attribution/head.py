@@ -20,10 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.attribution.fused import Base, Difference, base
-from turnover.attribution.scorer import DTYPES, Measure, Precision, evaluating
-from turnover.reading.outputs import MaskedHead, features_and_logits
-
-_BATCH = 256  # targets that go through the network at once
+from turnover.attribution.scorer import DTYPES, Measure, Precision
+from turnover.masking.masks import scales
+from turnover.reading.features import head_features
+from turnover.reading.outputs import MaskedHead
 
 
 class Targets(NamedTuple):
@@ -65,11 +65,12 @@ class HeadScorer:
         bits = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1
         self.octets = (bits - self.centre).to(self.device, self.dtype)
         self._product = torch.empty(0, dtype=self.dtype, device=self.device)
-        self.difference = Difference(measure, 1.0 / keep, 1.0 / (1.0 - keep), fused)
+        self.scales = scales(keep)
+        self.difference = Difference(measure, *self.scales, fused)
 
     def prepare(self, x: Tensor, y: Tensor) -> Targets:
         linear, keep = self.masked.linear, self.masked.dropout.keep
-        features, full = self._features(x)
+        features, full = head_features(self.model, x, _channels_last)
         weight = linear.weight.detach().float()
         steps = torch.arange(1, self.classes, device=self.device).unsqueeze(1)
         others = (y.long() + steps) % self.classes  # [classes - 1, target]
@@ -81,17 +82,8 @@ class HeadScorer:
             factors[number] = product
             residue[number] = product.sum(1)
         residue *= self.centre - keep
-        return Targets(factors.flatten(0, 1).T, base(logits + residue / keep, logits - residue / (1.0 - keep)))
-
-    def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs [target, units] of the last layer and logits [target, classes], float32, a few targets at a time."""
-        found = []
-        with evaluating(self.model):
-            for start in range(0, len(x), _BATCH):
-                part = _channels_last(x[start : start + _BATCH])
-                found.append(features_and_logits(self.model, self.masked.linear, part))
-        features = [f for f, _ in found if f is not None]
-        return torch.cat(features).float(), torch.cat([logits for _, logits in found]).float()
+        plus, minus = self.scales
+        return Targets(factors.flatten(0, 1).T, base(logits + residue * plus, logits - residue * minus))
 
     def tile(self, rows: slice, prepared: Targets) -> Tensor:
         packed = self.packed[rows]
@@ -109,11 +101,11 @@ class HeadScorer:
     def block(self, targets: int, memory: int) -> tuple[int, int]:
         size, units = self.dtype.itemsize, self.masked.linear.in_features
         others = max(1, self.classes - 1)
-        columns = min(targets, max(16, 9216 // others))
-        # factors, their two float32 operands, the product and the scores of a row
-        room = memory - columns * others * (units * size + 8 + 2 * units * 4 // others)
+        # factors, their two float32 operands; the product and the scores of a row
+        column = others * (units * size + 8) + 2 * units * 4
+        columns = min(targets, max(16, 9216 // others), max(1, memory // (2 * column)))
         row = columns * (others * size + 4 * 4) + units * (size + 5)
-        return max(1, min(1024, room // row)), columns
+        return max(1, min(1024, (memory - columns * column) // row)), columns
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -1,32 +1,31 @@
-"""Influence of training examples on targets: every pair."""
+"""Influence of training examples on targets: every pair, tile by tile."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from turnover.attribution.any_network import GeneralScorer
-from turnover.attribution.chain import read_chain
 from turnover.attribution.fused import pays
 from turnover.attribution.head import HeadScorer
-from turnover.attribution.localization import Localized, similarity
-from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer, device_of, evaluating
-from turnover.attribution.slim import SlimScorer
-from turnover.attribution.store import Inputs
+from turnover.attribution.nearness import Localized, Similarity, similarity
+from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
+from turnover.attribution.store import ScoreStore
 from turnover.errors import UserError
 from turnover.masking.layer import masked_layers, subnetwork
-from turnover.reading.checks import check_example_ids, check_inputs, check_labels
-from turnover.reading.outputs import features_and_logits, masked_head, refuse_unreached
-
-DEFAULT_MEMORY = 1 << 30
-# Below so many targets, cutting a network out for every training example costs more than it saves.
-_WORTH_SLIMMING = 32
+from turnover.reading.checks import Inputs, check_example_ids, check_inputs, check_labels
+from turnover.reading.features import features_and_logits
+from turnover.reading.outputs import masked_head, refuse_unreached
+from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, original
 
 
 def influence(
     model: nn.Module,
     train_ids: Tensor,
-    x: Tensor,
+    x: Inputs,
     y: Tensor,
     measure: Measure = "loss",
     *,
@@ -39,12 +38,12 @@ def influence(
 
     Args:
         model: a network with turn-over dropout.
-        train_ids: ids [train] of training examples, in any order, each once.
-        x: inputs of the targets [target, ...], as the model takes them.
+        train_ids: ids [train] of training examples, in any order; repeated ones are warned of.
+        x: inputs of the targets [target, ...], as the model takes them, on any device.
         y: labels of the targets, integers [target] of any type.
         measure: "loss": L(~m(i), t) - L(m(i), t) in nats. "margin": margin(m(i), t) - margin(~m(i), t).
         precision: of the matrix products.
-        memory: bytes of scratch, beside the result.
+        memory: bytes of scratch, beside masks and result; one row of few targets is the least.
         fused: compile the loss difference; by default where that pays.
         localized: inputs of the training examples [train, ...], row for row those of `train_ids`: gives what
             `turnover.localize` makes of the scores, far closer to retraining. None: the raw scores.
@@ -53,29 +52,75 @@ def influence(
         float32 [train, target], on the CPU. Positive: the training example helps.
 
     Raises:
-        ValueError: an argument is out of range, an id is repeated or shapes do not fit; the model has no turn-over
+        ValueError: an argument is out of range or shapes do not fit; the model has no turn-over
             dropout, or its forward pass reaches none of it; its output for a target is NaN or infinite.
         TypeError: inputs are no tensors, or ids or labels are not integer tensors.
     """
     scorer = make_scorer(model, train_ids, x, y, measure, precision, fused)
-    y = y.long()
     out = torch.empty(len(train_ids), len(y))
-    near = None if localized is None else similarity(model, len(train_ids), localized)
+    near = [] if localized is None else [similarity(model, len(train_ids), localized, memory)]
     height, width = scorer.block(len(y), memory)
-    for left in range(0, len(y), width):
-        columns = slice(left, min(left + width, len(y)))
-        inputs = x[columns].to(device_of(model))
-        prepared = scorer.prepare(inputs, y[columns].to(device_of(model)))
-        targets = None if near is None else near.targets(inputs)
-        for top in range(0, len(train_ids), height):
-            rows = slice(top, min(top + height, len(train_ids)))
-            tile = scorer.tile(rows, prepared)
-            if top == 0:
-                refuse_not_finite(tile[0], left)
-            if near is not None and targets is not None:
-                tile *= near.factor(rows, targets)
-            out[rows, columns] = tile.cpu()
+    for tile in tiles([scorer], near, spans(len(train_ids), height), spans(len(y), width), x, y.long()):
+        out[tile.rows, tile.columns] = tile.scores[0].cpu()
     return out
+
+
+class Tile(NamedTuple):
+    """Scores of some training examples on some targets, float32 [train, target] of every network."""
+
+    rows: slice
+    columns: slice
+    raw: list[Tensor]
+    scores: list[Tensor]  # localized, or else the raw ones
+
+
+def spans(length: int, step: int, start: int = 0) -> list[slice]:
+    """`start` to `length` in parts of `step`."""
+    return [slice(low, min(low + step, length)) for low in range(start, length, step)]
+
+
+def tiles(
+    scorers: Sequence[Scorer],
+    near: Sequence[Similarity],
+    rows: Sequence[slice],
+    columns: Sequence[slice],
+    x: Inputs,
+    y: Tensor,
+    store: ScoreStore | None = None,
+) -> Iterator[Tile]:
+    """All tiles: down the training examples for one block of targets, then on to the next.
+
+    Args:
+        scorers: one for each network.
+        near: to localize the scores of each network; empty for raw ones.
+        rows, columns: parts of the training examples and of the targets.
+        x, y: inputs and labels (int64) of all targets.
+        store: read raw scores from there, and write those that it does not have.
+
+    Raises:
+        UserError: a score is NaN or infinite.
+    """
+    device = scorers[0].device
+    for block in columns:
+        inputs, labels = x[block].to(device), y[block].to(device)
+        prepared: list[Any] = []  # only once a tile is missing from the store
+        targets = [similar.targets(inputs) for similar in near]
+        for part in rows:
+            raw = []
+            for number, scorer in enumerate(scorers):
+                tile = store.read(number, part, block) if store is not None else None
+                if tile is None:
+                    prepared = prepared or [scorer.prepare(inputs, labels) for scorer in scorers]
+                    tile = scorer.tile(part, prepared[number])
+                    tile = store.write(number, part, block, tile) if store is not None else tile
+                raw.append(tile.to(device))
+                if part.start == 0:
+                    refuse_not_finite(raw[-1][0], block.start)
+            scores = raw
+            if near:
+                factors = (similar.factor(part, of) for similar, of in zip(near, targets, strict=True))
+                scores = [tile * factor for tile, factor in zip(raw, factors, strict=True)]
+            yield Tile(part, block, raw, scores)
 
 
 def make_scorer(
@@ -91,8 +136,7 @@ def make_scorer(
     check_arguments(train_ids, x, y, measure, precision)
     if not masked_layers(model):
         raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
-    if fused is None:
-        fused = pays(len(train_ids) * len(y))
+    model = original(model)  # compiled code would hide what goes into the head
     device = device_of(model)
     masked, features = masked_head(model), None
     with evaluating(model):
@@ -103,25 +147,11 @@ def make_scorer(
                 logits = model(x[:1].to(device))
             refuse_unreached(model)
     classes = logits.shape[-1]
-    y = check_labels(y, classes, "y")
-    if masked is not None and features is not None:
-        return HeadScorer(model, masked, train_ids, measure, precision, fused)
-    general = GeneralScorer(model, train_ids, classes, measure, precision)
-    if len(y) < _WORTH_SLIMMING or not _is_chain(model):
-        return general
-    slim = SlimScorer(model, train_ids, classes, measure, precision)
-    return slim if _agree(slim, general, x[:2].to(device), y[:2].to(device)) else general
-
-
-def _is_chain(model: nn.Module) -> bool:
-    return read_chain(getattr(model, "_orig_mod", model)) is not None
-
-
-def _agree(one: Scorer, other: Scorer, x: Tensor, y: Tensor) -> bool:
-    """Whether two ways come to the same scores: a module may override its forward, and then does not do as it says."""
-    row = slice(0, 1)
-    found, expected = (scorer.tile(row, scorer.prepare(x, y)) for scorer in (one, other))
-    return bool(torch.allclose(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()) + 1e-4))
+    check_labels(y, classes, "y")
+    if masked is None or features is None:
+        return GeneralScorer(model, train_ids, classes, measure, precision)
+    fused = pays(len(train_ids) * len(y)) if fused is None else fused
+    return HeadScorer(model, masked, train_ids, measure, precision, fused)
 
 
 def check_arguments(train_ids: Tensor, x: Inputs, y: Tensor, measure: str, precision: str) -> None:

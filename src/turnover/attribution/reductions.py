@@ -9,6 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from turnover.reading import processes as sharding
+
+_CHUNK = 1 << 20  # sums by class that are made at once
+
 
 class TopK:
     """The k largest (or smallest) scores of every line, from tiles in any order.
@@ -55,6 +59,8 @@ class TopK:
             tile: float32 scores [train, target].
             carried: second numbers, as `tile`.
         """
+        if not self.k:
+            return
         if not self._started[lines].all():
             self._started[lines] = True
             self._merge(lines, offset, tile, carried)
@@ -88,7 +94,8 @@ class TopK:
 
     def result(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Ids [lines, k] (-1 where fewer were seen), scores from the most extreme on, and second numbers."""
-        self._compact(slice(0, len(self._values)))
+        if self.k:
+            self._compact(slice(0, len(self._values)))
         values = self._values[:, : self.k]
         carried = self._carried[:, : self.k].clone() if self._carried is not None else None
         return self._ids[:, : self.k].long(), values.clone() if self.largest else -values, carried
@@ -133,17 +140,52 @@ class TopK:
 
 
 class Totals:
-    """Sums of scores over the targets of each class, for every training example and every model.
+    """Sums of scores over the targets of each class, as mean and standard error over models.
+
+    The sums of every model are only held for some training examples at a time.
 
     Args:
         models: number of models.
-        train: number of training examples.
+        train_labels: labels [train].
         classes: number of classes.
+        rows: training examples at a time.
     """
 
-    def __init__(self, models: int, train: int, classes: int) -> None:
-        self.by_class = torch.zeros(models, train, classes, dtype=torch.float64)
+    def __init__(self, models: int, train_labels: Tensor, classes: int, rows: int) -> None:
+        self._labels, self._rows = train_labels.cpu().long(), slice(0, 0)
+        self._sums = torch.zeros(models, rows, classes, dtype=torch.float64)
+        train = len(train_labels)
+        shapes = {"": (train,), "_by_class": (train, classes), "_same_class": (train,)}
+        self.mean = {name: torch.empty(shape) for name, shape in shapes.items()}
+        self.error = {name: torch.empty(shape) for name, shape in shapes.items() if models > 1}
+
+    @staticmethod
+    def row_bytes(models: int, classes: int) -> int:
+        """Bytes of scratch that a training example takes: sums, and mean and error in the making."""
+        return (models + 2) * classes * 8
+
+    def begin(self, rows: slice) -> None:
+        """Tiles of the training examples at `rows` follow."""
+        self._rows = rows
+        self._sums.zero_()
 
     def update(self, model: int, rows: slice, tile: Tensor, one_hot: Tensor) -> None:
         """Add a tile [train, target]; `one_hot` float32 [target, classes] tells the classes of its targets."""
-        self.by_class[model, rows] += (tile @ one_hot).to("cpu", torch.float64)
+        some = max(1, _CHUNK // one_hot.shape[1])
+        for start, part in enumerate(torch.split(tile, some)):
+            first = rows.start - self._rows.start + start * some
+            self._sums[model, first : first + len(part)] += (part @ one_hot).to("cpu", torch.float64)
+
+    def end(self, device: torch.device) -> None:
+        """All tiles of these training examples have come, in every process; processes exchange tensors of `device`."""
+        by_class = sharding.total(self._sums[:, : self._rows.stop - self._rows.start], device)
+        same = by_class.gather(2, self._labels[self._rows].expand(len(by_class), -1).unsqueeze(2)).squeeze(2)
+        for name, sums in (("", by_class.sum(2)), ("_by_class", by_class), ("_same_class", same)):
+            self.mean[name][self._rows] = sums.mean(0).float()
+            if self.error:
+                self.error[name][self._rows] = (sums.std(0) / len(sums) ** 0.5).float()
+
+    def named(self, prefix: str) -> dict[str, Tensor]:
+        """Mean and, of several models, standard error, under the names that `InfluenceSummary` has for them."""
+        found = {prefix + name: values for name, values in self.mean.items()}
+        return found | {f"{prefix}{name}_error": values for name, values in self.error.items()}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnover.reading.outputs import loss_and_margin
 
@@ -21,6 +19,7 @@ class Scorer(Protocol):
     """Scores of one network for one list of training examples."""
 
     classes: int
+    device: torch.device
 
     def prepare(self, x: Tensor, y: Tensor) -> Any:
         """What depends on the targets (inputs x [target, ...], labels y [target]) alone, computed once."""
@@ -32,22 +31,9 @@ class Scorer(Protocol):
         """Training examples and targets (out of `targets`) of a tile with at most `memory` bytes of scratch."""
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without gradients; every module's mode is restored afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """The device of the model's first parameter."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a device, or the CPU, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def gain(exposed: Tensor, flipped: Tensor, y: Tensor, measure: Measure) -> Tensor:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +19,11 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from turnover.errors import UserError
-from turnover.masking.layer import masked_layers
+from turnover.masking.layer import masks_identity
+from turnover.reading.checks import Inputs
+from turnover.reading.passes import original
 
 StoredType = Literal["float32", "float16"]
-
-
-class Inputs(Protocol):
-    """Inputs of the targets: a tensor, or anything with a length that makes the tensor of a slice when asked."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, part: slice, /) -> Tensor: ...
 
 
 class Grid(NamedTuple):
@@ -48,7 +42,7 @@ class StoredScores(NamedTuple):
 
 
 class ScoreStore:
-    """Where `turnover.influence.summarize` keeps the scores, and finds those of an interrupted run.
+    """Where `turnover.summarize` keeps the scores, and finds those of an interrupted run.
 
     Args:
         folder: final place of the store.
@@ -174,9 +168,8 @@ class ScoreStore:
 def fingerprint(models: Sequence[nn.Module], train_ids: Tensor, x: Inputs, y: Tensor, *settings: str) -> str:
     """A hash (hex) of all that influence scores depend on: networks, masks, ids, targets and settings."""
     digest = hashlib.sha256(repr(settings).encode())
-    for model in models:
-        digest.update(repr(model).encode())
-        digest.update(repr([(m.layer, m.keep, m.seed, m.dim) for m in masked_layers(model)]).encode())
+    for model in map(original, models):
+        digest.update(f"{model!r} {masks_identity(model)}".encode())
         for name, value in model.state_dict().items():
             digest.update(name.encode())
             _add(digest, value)

@@ -9,16 +9,14 @@ The network itself stays unmodified: masks are applied by hooks (`turnover.maski
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from turnover.masking.layer import TurnOverDropout, _MaskInput, _MaskOutput, masked_layers, masking_hooks
 from turnover.masking.masks import kept_units
-from turnover.masking.placement import BATCH_NORMS, last_linear, places, refuse_batch_norm
-
-Model = TypeVar("Model", bound=nn.Module)
+from turnover.masking.norms import Model, refuse_batch_norm, replace_module
+from turnover.masking.placement import head, head_name, places
 
 
 class WidenedHead(nn.Module):
@@ -40,15 +38,6 @@ class WidenedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.activation(self.expand(x)))  # type: ignore[no-any-return]
-
-
-def head(model: nn.Module) -> nn.Linear:
-    """The last linear layer of `model`, in the order of `model.named_modules()`.
-
-    Raises:
-        ValueError: the model has no `torch.nn.Linear`.
-    """
-    return last_linear(model)[1]
 
 
 def insert(
@@ -107,54 +96,12 @@ def remove(model: Model) -> Model:
     for name, module in list(model.named_modules()):
         if isinstance(module, WidenedHead):
             # It was out of reach of `model.to(...)`.
-            _replace(model, name, module.__dict__["replaced"].to(module.expand.weight))
+            replace_module(model, name, module.__dict__["replaced"].to(module.expand.weight))
     return model
-
-
-def replace_batch_norm(model: Model, groups: int = 32) -> Model:
-    """Replace every BatchNorm of `model` by GroupNorm, in place: the cure that `insert` asks for.
-
-    Affine weights carry over; running statistics are dropped, so a pretrained network needs further training.
-
-    Args:
-        model: any network.
-        groups: groups of channels; lowered to the largest divisor of a layer's channels that is not above it.
-
-    Returns:
-        `model` (or its replacement, if the model itself is a BatchNorm).
-
-    Raises:
-        ValueError: a lazy BatchNorm does not know its channels yet.
-    """
-    if isinstance(model, BATCH_NORMS):
-        return _group_norm(model, groups)  # type: ignore[return-value]
-    new: dict[nn.Module, nn.GroupNorm] = {}  # a layer may stand in several places
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if isinstance(module, BATCH_NORMS):
-            if module not in new:
-                new[module] = _group_norm(module, groups)
-            _replace(model, name, new[module])
-    return model
-
-
-def _group_norm(norm: Any, groups: int) -> nn.GroupNorm:
-    channels = norm.num_features
-    if not channels:
-        raise ValueError("a lazy BatchNorm has no channels yet: run one batch through the model first")
-    divisor = max(d for d in range(1, min(groups, channels) + 1) if channels % d == 0)
-    new = nn.GroupNorm(divisor, channels, eps=norm.eps, affine=norm.affine)
-    if norm.affine:
-        new.weight, new.bias = norm.weight, norm.bias
-    return new.train(norm.training)
 
 
 def _widen(model: nn.Module, width: int, seed: int) -> None:
-    name, linear = last_linear(model)
+    name = head_name(model)
     if not name:
         raise ValueError("the model is a single linear layer: wrap it in torch.nn.Sequential to widen its head")
-    _replace(model, name, WidenedHead(linear, width, seed))
-
-
-def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, new)
+    replace_module(model, name, WidenedHead(head(model), width, seed))

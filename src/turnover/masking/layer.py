@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from turnover.masking.masks import InstanceMasks, check_ids, kept_units
+from turnover.masking.masks import InstanceMasks, check_ids, kept_units, scales
 from turnover.masking.reruns import (
     RERUN,
     Selection,
@@ -119,8 +119,7 @@ class TurnOverDropout(nn.Module):
         # Made on the GPU if that is where they go; other devices take them from the CPU, which remembers them.
         ids = selection.ids.to(x.device if x.is_cuda else "cpu")
         mask = self.masks(x.shape[dim])(ids, flipped=selection.flipped)
-        kept = 1.0 - self.keep if selection.flipped else self.keep
-        return mask.to(x.device, x.dtype) * (1.0 / kept)
+        return mask.to(x.device, x.dtype) * scales(self.keep)[selection.flipped]
 
     def forward(self, x: Tensor) -> Tensor:
         """Mask `x` [batch, ...] row by row.
@@ -233,6 +232,18 @@ def masked_layers(model: nn.Module) -> list[TurnOverDropout]:
     for _, hook in masking_hooks(model):
         found[id(hook.layer)] = hook.layer
     return sorted(found.values(), key=lambda layer: layer.layer)
+
+
+def masks_identity(model: nn.Module) -> str:
+    """All that decides the masks of `model`: where they are, and of what layer. The same for a compiled network."""
+    found = []
+    for name, module in model.named_modules():
+        place = ".".join(part for part in name.split(".") if part != "_orig_mod")
+        if isinstance(module, TurnOverDropout):
+            found.append((place, "here", module))
+        for side, table in (("before", module._forward_pre_hooks), ("after", module._forward_hooks)):
+            found += [(place, side, hook.layer) for hook in table.values() if isinstance(hook, _Hook)]
+    return repr([(*at, m.layer, m.keep, m.seed, m.dim, m.units) for *at, m in found])
 
 
 @contextmanager

@@ -76,6 +76,11 @@ def kept_units(units: int, keep: float) -> int:
     return kept
 
 
+def scales(keep: float) -> tuple[float, float]:
+    """What the units of the exposed and of the flipped network are multiplied with: the full one sees their mean."""
+    return 1.0 / keep, 1.0 / (1.0 - keep)
+
+
 class InstanceMasks:
     """The masks of every possible example for one layer of `units` units.
 

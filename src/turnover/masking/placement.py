@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import nn
 
@@ -23,7 +23,6 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.Tanh,
     nn.Softplus,
 )
-BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class Place(NamedTuple):
@@ -44,8 +43,8 @@ def places(model: nn.Module, after: str | Sequence[str]) -> list[Place]:
     """
     modules = dict(model.named_modules())
     if after == "head":
-        name, linear = last_linear(model)
-        return [Place(name, linear, True, -1, linear.in_features)]
+        linear = head(model)
+        return [Place(head_name(model), linear, True, -1, linear.in_features)]
     if after == "all":
         found = [name for name, module in modules.items() if isinstance(module, ACTIVATIONS)]
         if not found:
@@ -67,27 +66,22 @@ def places(model: nn.Module, after: str | Sequence[str]) -> list[Place]:
     return [Place(name, modules[name], False, *_units(modules, name)) for name in found]
 
 
-def last_linear(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Name and module of the last linear layer, in the order of `model.named_modules()`.
+def head(model: nn.Module) -> nn.Linear:
+    """The last linear layer of `model`, in the order of `model.named_modules()`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the model has no `torch.nn.Linear`.
     """
-    found = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
+    return cast(nn.Linear, model.get_submodule(head_name(model)))
+
+
+def head_name(model: nn.Module) -> str:
+    """Name of the `head` of `model`; errors are the same."""
+    found = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not found:
         raise ValueError("the model has no torch.nn.Linear layer, so it has no head to mask: name modules in `after`")
-    return found[-1]
-
-
-def refuse_batch_norm(model: nn.Module) -> None:
-    """Raise ValueError, naming the layers and the cure, if `model` has BatchNorm."""
-    names = [name or "(the model itself)" for name, m in model.named_modules() if isinstance(m, BATCH_NORMS)]
-    if names:
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise ValueError(
-            "BatchNorm mixes the examples of a batch, so every example would leak into the sub-networks of the others; "
-            f"found: {shown}. Cure: insert(replace_batch_norm(model), ...)"
-        )
+    last: str = found[-1]
+    return last
 
 
 def _refuse_unreachable(modules: Mapping[str, nn.Module], name: str) -> None:

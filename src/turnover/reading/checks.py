@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,14 @@ from turnover.errors import UserError
 from turnover.masking.masks import check_ids
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+class Inputs(Protocol):
+    """Inputs of examples: a tensor, or anything with a length that makes the tensor of a slice when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Tensor: ...
 
 
 def check_inputs(x: Any, name: str = "x") -> None:
@@ -60,13 +68,13 @@ def check_labels(labels: Any, classes: int | None = None, name: str = "labels") 
     return labels.long()  # type: ignore[no-any-return]
 
 
-def check_example_ids(ids: Any, name: str = "ids", *, unique: bool = True) -> None:
+def check_example_ids(ids: Any, name: str = "ids", *, warn_of_repeats: bool = True) -> None:
     """Raise unless `ids` are those of examples.
 
     Args:
         ids: integers [n] of any type, on any device.
         name: what the caller's argument is called.
-        unique: warn of repeated ids: looks at the values, which waits for a GPU. Rows with one id share a mask: right
+        warn_of_repeats: looks at the values, which waits for a GPU. Rows with one id share a mask: right
             for views or copies of one example, and a mistake for anything else.
 
     Raises:
@@ -75,7 +83,7 @@ def check_example_ids(ids: Any, name: str = "ids", *, unique: bool = True) -> No
     """
     _check_tensor(ids, name)
     check_ids(ids)
-    if not unique:
+    if not warn_of_repeats:
         return
     values, counts = torch.unique(ids, return_counts=True)
     if len(values) < len(ids):

@@ -13,8 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.errors import UserError
-from turnover.masking.insertion import head
 from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks, subnetwork
+from turnover.masking.placement import head
+from turnover.masking.reruns import Selection
+from turnover.reading.checks import Inputs, check_example_ids, check_inputs, check_labels
+from turnover.reading.features import features_and_logits
+from turnover.reading.passes import device_of, evaluating
+
+NETWORKS = ("exposed", "flipped", "full")
 
 
 class Outputs(NamedTuple):
@@ -48,24 +54,6 @@ def masked_head(model: nn.Module) -> MaskedHead | None:
     return None
 
 
-def features_and_logits(model: nn.Module, linear: nn.Linear, x: Tensor) -> tuple[Tensor | None, Tensor]:
-    """One full forward pass that also catches what goes into `linear`.
-
-    Returns:
-        Features [batch, units] as they enter `linear`, or None where `linear` does not give the network's output (so
-        that nothing can be derived from its input), and the logits [batch, classes].
-    """
-    caught: list[tuple[Tensor, Tensor]] = []
-    handle = linear.register_forward_hook(lambda module, args, output: caught.append((args[0], output)))
-    try:
-        logits = model(x)
-    finally:
-        handle.remove()
-    if len(caught) == 1 and caught[0][1] is logits and caught[0][0].dim() == 2:
-        return caught[0][0], logits
-    return None, logits
-
-
 def outputs(model: nn.Module, x: Tensor, ids: Tensor) -> Outputs:
     """Logits of the exposed, flipped and full networks for a batch.
 
@@ -81,10 +69,9 @@ def outputs(model: nn.Module, x: Tensor, ids: Tensor) -> Outputs:
     if masked is not None:
         features, full = features_and_logits(model, masked.linear, x)
         if features is not None:
-            mask = masked.dropout.masks(features.shape[1])(ids).to(features.device)
-            keep = masked.dropout.keep
-            exposed = F.linear(features * mask / keep, masked.linear.weight, masked.linear.bias)
-            flipped = F.linear(features * ~mask / (1.0 - keep), masked.linear.weight, masked.linear.bias)
+            selections = Selection(ids, flipped=False), Selection(ids, flipped=True)
+            halves = [features * masked.dropout.factors(selection, features, 1) for selection in selections]
+            exposed, flipped = (F.linear(half, masked.linear.weight, masked.linear.bias) for half in halves)
             return Outputs(exposed, flipped, full)
     else:
         full = model(x)
@@ -94,6 +81,48 @@ def outputs(model: nn.Module, x: Tensor, ids: Tensor) -> Outputs:
     with subnetwork(model, ids, flipped=True):
         flipped = model(x)
     return Outputs(exposed, flipped, full)
+
+
+def evaluate(model: nn.Module, x: Inputs, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> dict[str, Tensor]:
+    """Loss, margin and probability of the given label of every example, in the exposed, flipped and full networks.
+
+    Args:
+        model: a network with turn-over dropout. Evaluated in evaluation mode, and left in the mode it was in.
+        x: inputs [n, ...], as the model takes them; batches of them, and of all else, go to the device of the model.
+        y: labels [n], integers of any type.
+        ids: example ids [n].
+        batch_size: examples a forward pass; the results do not depend on it (beyond rounding).
+
+    Returns:
+        ``loss_exposed``, ``margin_exposed``, ... ``margin_full``: float32 [n] on the CPU. An example is classified
+        correctly where the margin is positive; the probability of its label is ``exp(-loss)``.
+
+    Raises:
+        TypeError: `x` is no tensor, or `y` or `ids` is not an integer tensor.
+        ValueError: lengths differ, there are no examples, labels are not [n] or outside of the network's classes, the
+            model has no turn-over dropout, or its forward pass reaches none of it.
+    """
+    check_inputs(x)
+    y = check_labels(y, name="y")
+    check_example_ids(ids, warn_of_repeats=False)
+    if not len(x) == len(y) == len(ids):
+        raise ValueError(f"x, y and ids must have one row an example, got {len(x)}, {len(y)} and {len(ids)}")
+    if not len(ids):
+        raise UserError("x, y and ids are empty: pass at least one example")
+    parts: dict[str, list[Tensor]] = {f"{kind}_{of}": [] for of in NETWORKS for kind in ("loss", "margin")}
+    device = device_of(model)
+    with evaluating(model):
+        for start in range(0, len(ids), batch_size):
+            rows = slice(start, start + batch_size)
+            found = outputs(model, x[rows].to(device), ids[rows])
+            if start == 0:  # only now is the number of classes known
+                check_labels(y, found.full.shape[-1])
+            labels = y[rows].to(device)
+            for of, logits in zip(NETWORKS, found, strict=True):
+                loss, margin = loss_and_margin(logits, labels)
+                parts[f"loss_{of}"].append(loss.cpu())
+                parts[f"margin_{of}"].append(margin.cpu())
+    return {key: torch.cat(pieces) for key, pieces in parts.items()}
 
 
 def refuse_unreached(model: nn.Module) -> None:

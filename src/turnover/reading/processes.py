@@ -40,12 +40,13 @@ def fill(mine: list[slice], whole: Tensor) -> Tensor:
     return known
 
 
-def total(sums: Tensor) -> Tensor:
-    """Add up over processes."""
-    if shard().processes > 1:
-        sums = sums.clone()
-        dist.all_reduce(sums)
-    return sums
+def total(sums: Tensor, device: torch.device) -> Tensor:
+    """Add up over processes, on the CPU; they exchange tensors of `device`."""
+    if shard().processes == 1:
+        return sums
+    exchanged = sums.to(device, copy=True)
+    dist.all_reduce(exchanged)
+    return exchanged.cpu()
 
 
 def best(ids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

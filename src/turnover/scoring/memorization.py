@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +12,36 @@ import torch
 from torch import Tensor, nn
 
 from turnover.errors import UserError
-from turnover.reading.checks import check_example_ids, check_inputs, check_labels
-from turnover.reading.outputs import loss_and_margin, outputs
+from turnover.reading.checks import Inputs, check_example_ids
+from turnover.reading.outputs import NETWORKS, evaluate
 
-NETWORKS = ("exposed", "flipped", "full")
 MEASURES = ("loss", "probability", "accuracy")
 
 
-def evaluate(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> dict[str, Tensor]:
-    """Loss, margin and probability of the given label of every example, in the exposed, flipped and full networks.
+def measures(losses: Mapping[str, Any], right: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The three measures of memorization, from what the networks say of the given labels.
 
     Args:
-        model: a network with turn-over dropout. Evaluated in evaluation mode, and left in the mode it was in.
-        x: inputs [n, ...].
-        y: labels [n], integers of any type.
-        ids: example ids [n].
-        batch_size: examples a forward pass; the results do not depend on it (beyond rounding).
+        losses: cross-entropy in nats [n] by network, exposed and flipped at least: tensors, arrays or columns.
+        right: 1 where these two classify correctly and 0 elsewhere, numbers [n] by network.
 
     Returns:
-        ``loss_exposed``, ``margin_exposed``, ... ``margin_full``: float32 [n] on the CPU. An example is classified
-        correctly where the margin is positive; the probability of its label is ``exp(-loss)``.
-
-    Raises:
-        TypeError: `x` is no tensor, or `y` or `ids` is not an integer tensor.
-        ValueError: lengths differ, there are no examples, labels are not [n] or outside of the network's classes, the
-            model has no turn-over dropout, or its forward pass reaches none of it.
+        The three measures [n], as precise as what was given; ``accuracy`` only with `right`. See `memorization`.
     """
-    check_inputs(x)
-    y = check_labels(y, name="y")
-    check_example_ids(ids, unique=False)
-    if not len(x) == len(y) == len(ids):
-        raise ValueError(f"x, y and ids must have one row an example, got {len(x)}, {len(y)} and {len(ids)}")
-    if not len(ids):
-        raise UserError("x, y and ids are empty: pass at least one example")
-    parts: dict[str, list[Tensor]] = {f"{kind}_{of}": [] for of in NETWORKS for kind in ("loss", "margin")}
-    with evaluating(model), torch.no_grad():
-        for start in range(0, len(ids), batch_size):
-            rows = slice(start, start + batch_size)
-            found = outputs(model, x[rows], ids[rows])
-            if start == 0:  # only now is the number of classes known
-                check_labels(y, found.full.shape[-1])
-            for of, logits in zip(NETWORKS, found, strict=True):
-                loss, margin = loss_and_margin(logits, y[rows])
-                parts[f"loss_{of}"].append(loss.cpu())
-                parts[f"margin_{of}"].append(margin.cpu())
-    return {key: torch.cat(pieces) for key, pieces in parts.items()}
+    chances = probabilities(losses)
+    found = {
+        "loss": losses["flipped"] - losses["exposed"],
+        "probability": chances["exposed"] - chances["flipped"],
+    }
+    return found if right is None else {**found, "accuracy": right["exposed"] - right["flipped"]}
 
 
-def memorization(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> pd.DataFrame:
+def probabilities(losses: Mapping[str, Any]) -> dict[str, Any]:
+    """Probability of the given label by network, from its loss in nats."""
+    return {of: (-loss).exp() if isinstance(loss, Tensor) else np.exp(-loss) for of, loss in losses.items()}
+
+
+def memorization(model: nn.Module, x: Inputs, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> pd.DataFrame:
     """How much `model` memorized each example: what it says with the example's own sub-network, against the complement.
 
     Three measures, all positive where the example was memorized:
@@ -71,9 +52,9 @@ def memorization(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_s
 
     Args:
         model: a network trained with turn-over dropout.
-        x: inputs [n, ...], as the model takes them.
+        x: inputs [n, ...], as the model takes them, on any device: batches go to that of the model.
         y: given labels [n], integers of any type.
-        ids: example ids [n], the same as in training, each once.
+        ids: example ids [n], the same as in training. Rows with one id share a mask; repeated ids are warned of.
         batch_size: examples a forward pass.
 
     Returns:
@@ -82,20 +63,15 @@ def memorization(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor, *, batch_s
         the loss of a network that never saw the label).
 
     Raises:
-        TypeError, ValueError: as for `evaluate`; an id is repeated, or an output of the network is NaN or infinite.
+        TypeError, ValueError: as for `turnover.reading.outputs.evaluate`; or an output is NaN or infinite.
     """
     check_example_ids(ids)
     values = evaluate(model, x, y, ids, batch_size=batch_size)
     _refuse_not_finite(values, ids)
-    columns: dict[str, Any] = {
-        "id": ids.cpu().numpy(),
-        "loss": (values["loss_flipped"] - values["loss_exposed"]).numpy(),
-        "probability": ((-values["loss_exposed"]).exp() - (-values["loss_flipped"]).exp()).numpy(),
-        "accuracy": ((values["margin_exposed"] > 0).int() - (values["margin_flipped"] > 0).int()).numpy(),
-    }
-    for of in NETWORKS:
-        columns[f"loss_{of}"] = values[f"loss_{of}"].numpy()
-    return pd.DataFrame(columns)
+    losses = {of: values[f"loss_{of}"] for of in NETWORKS}
+    found = measures(losses, {of: (values[f"margin_{of}"] > 0).int() for of in NETWORKS})
+    found |= {f"loss_{of}": loss for of, loss in losses.items()}
+    return pd.DataFrame({"id": ids.cpu().numpy(), **{name: column.numpy() for name, column in found.items()}})
 
 
 def _refuse_not_finite(values: Mapping[str, Tensor], ids: Tensor) -> None:
@@ -112,7 +88,7 @@ def _refuse_not_finite(values: Mapping[str, Tensor], ids: Tensor) -> None:
 def memorization_over_training(
     model: nn.Module,
     checkpoints: Iterable[Mapping[str, Tensor] | str | Path],
-    x: Tensor,
+    x: Inputs,
     y: Tensor,
     ids: Tensor,
     *,
@@ -179,7 +155,7 @@ def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def ensemble_memorization(
-    models: Iterable[nn.Module], x: Tensor, y: Tensor, ids: Tensor, *, batch_size: int = 512
+    models: Iterable[nn.Module], x: Inputs, y: Tensor, ids: Tensor, *, batch_size: int = 512
 ) -> pd.DataFrame:
     """`memorization` averaged over networks trained with different seeds: `combine` of one `memorization` each.
 
@@ -194,15 +170,3 @@ def ensemble_memorization(
         ValueError: as for `memorization` and `combine`.
     """
     return combine([memorization(model, x, y, ids, batch_size=batch_size) for model in models])
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, then every module of it back in the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

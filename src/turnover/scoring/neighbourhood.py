@@ -6,10 +6,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.localization import RIDGE
-from turnover.attribution.store import Inputs
-from turnover.reading.checks import check_inputs, check_labels
-from turnover.reading.features import Features, features_of, spectrum
+from turnover.reading.checks import Inputs, check_inputs, check_labels
+from turnover.reading.features import RIDGE, FeatureBlocks, Features, spectrum
+from turnover.reading.passes import DEFAULT_MEMORY
 
 # Fixed; agreement with retraining and mislabel detection are flat around them, see docs/method.md.
 LEVERAGE_RIDGE = 1e-5
@@ -27,6 +26,7 @@ def neighbourhood(
     ridge: float = RIDGE,
     sharpness: float = SHARPNESS,
     leverage_ridge: float = LEVERAGE_RIDGE,
+    memory: int = DEFAULT_MEMORY,
 ) -> pd.DataFrame:
     """Leverage and support of every training example, from the features of the full network.
 
@@ -44,6 +44,8 @@ def neighbourhood(
         ridge: of the similarity, relative to the total variance of the features.
         sharpness: exponent of the similarity.
         leverage_ridge: of the leverage, relative to the total variance of the features.
+        memory: bytes of scratch, beside 256 numbers an example. Half are for features: where they do not fit, the
+            examples go through the network three more times.
 
     Returns:
         One row an example: ``leverage`` in [0, 1], near 0 among many like it, near 1 where it stands alone; ``support``
@@ -60,19 +62,22 @@ def neighbourhood(
     for name, value in (("ridge", ridge), ("sharpness", sharpness), ("leverage_ridge", leverage_ridge)):
         if not 0.0 < value < float("inf"):
             raise ValueError(f"{name}={value}: it must be a positive number")
-    found = features_of(model, x_train, features)
-    directions = spectrum(found)
-    labels = y_train.to(found.device)
-    leverage = torch.cat(
-        [directions.whitened(part, leverage_ridge).square().sum(1) for part in torch.split(found, _ROWS)]
-    )
-    unit = torch.nn.functional.normalize(directions.whitened(found, ridge, _DIRECTIONS), dim=1)
-    del found
+    blocks = FeatureBlocks(model, x_train, features, memory // 2)
+    directions = spectrum(blocks)
+    levers, units = [], []
+    for block in blocks:
+        parts = torch.split(block, _ROWS)
+        levers += [directions.whitened(part, leverage_ridge).square().sum(1) for part in parts]
+        units.append(torch.nn.functional.normalize(directions.whitened(block, ridge, _DIRECTIONS), dim=1))
+    leverage, unit = torch.cat(levers), torch.cat(units)
+    del blocks, units
+    labels = y_train.to(unit.device)
     support = torch.empty(len(unit), device=unit.device)
-    for top in range(0, len(unit), _ROWS):
-        weight = (unit[top : top + _ROWS] @ unit.T).clamp_(0.0, 1.0).pow_(sharpness)
+    rows = max(1, min(_ROWS, memory // 2 // (12 * len(unit))))  # weights, and those of the same label
+    for top in range(0, len(unit), rows):
+        weight = (unit[top : top + rows] @ unit.T).clamp_(0.0, 1.0).pow_(sharpness)
         weight.diagonal(top).zero_()
-        same = labels[top : top + _ROWS].unsqueeze(1) == labels
+        same = labels[top : top + rows].unsqueeze(1) == labels
         total = weight.sum(1).clamp(min=torch.finfo(torch.float32).tiny)
-        support[top : top + _ROWS] = (weight * same).sum(1) / total
+        support[top : top + rows] = (weight * same).sum(1) / total
     return pd.DataFrame({"leverage": leverage.cpu().double().numpy(), "support": support.cpu().double().numpy()})

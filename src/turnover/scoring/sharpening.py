@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from turnover.scoring.memorization import NETWORKS
+from turnover.reading.outputs import NETWORKS
+from turnover.scoring.memorization import measures, probabilities
 
 
 def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
@@ -44,18 +45,16 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
     counts = frame.groupby("id", sort=False).size()
     if not len(counts) or counts.nunique() != 1 or counts.iloc[0] != frame[time].nunique():
         raise ValueError("there must be at least one trained checkpoint, and every example once at each")
-    columns: dict[str, Any] = {"id": frame["id"]}
     losses = {of: frame[f"loss_{of}"].astype(np.float64) for of in NETWORKS}
-    chances = {of: np.exp(-loss) for of, loss in losses.items()}
-    columns["loss"] = losses["flipped"] - losses["exposed"]
-    columns["probability"] = chances["exposed"] - chances["flipped"]
-    if "accuracy" in frame:
+    chances = probabilities(losses)
+    known = "accuracy" in frame  # `Dynamics` tells instead which networks are right
+    right = None if known else {of: frame[f"correct_{of}"].astype(np.float64) for of in ("exposed", "flipped")}
+    columns = {"id": frame["id"], **measures(losses, right)}
+    if known:
         columns["accuracy"] = frame["accuracy"].astype(np.float64)
-    else:
-        columns["accuracy"] = frame["correct_exposed"].astype(np.float64) - frame["correct_flipped"]
     columns |= {f"loss_{of}": losses[of] for of in NETWORKS}
     columns |= {f"probability_{of}": chances[of] for of in NETWORKS}
-    columns["contrast"] = _contrast(chances["exposed"], chances["flipped"], chances["full"])
+    columns["contrast"] = _contrast(**chances)
     return pd.DataFrame(columns).groupby("id", sort=False).mean().reset_index()
 
 
@@ -92,8 +91,8 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     if "contrast" in frame:
         exposed, contrast = frame["probability_exposed"].to_numpy(), frame["contrast"].to_numpy()
     else:
-        exposed, flipped, full = (np.exp(-frame[f"loss_{of}"].to_numpy(np.float64)) for of in NETWORKS)
-        contrast = _contrast(exposed, flipped, full)
+        chances = probabilities({of: frame[f"loss_{of}"].to_numpy(np.float64) for of in NETWORKS})
+        exposed, contrast = chances["exposed"], _contrast(**chances)
     lever, support = near["leverage"].to_numpy(), near["support"].to_numpy()
     # Contrast holds two of the three; the support does not change over training.
     learned = (2.0 * contrast + exposed * (1.0 - support)) / 3.0

@@ -1,4 +1,4 @@
-"""What a training hands out along the way (dynamics, weights): each piece written once, beside the checkpoint."""
+"""What a checkpoint keeps beside itself (dynamics, snapshots): each written once, and known by its checksum."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from torch import Tensor
 from turnover.errors import UserError
 
 
-class Pieces:
+class DamageError(UserError):
+    """A file is not what this library wrote."""
+
+
+class Attachments:
     """Named sets of tensors, in memory or one file each in a folder.
 
-    A checkpoint keeps only the checksums of the pieces that were there when it was written, so it does not grow with
-    them. A resumed training takes exactly these, and writes the later ones again.
+    A checkpoint keeps only the checksums of the attachments that were there when it was written, so it does not grow
+    with them. A resumed training takes exactly these, and writes the later ones again.
 
     Args:
-        folder: where to write; None keeps the pieces in memory.
+        folder: where to write; None keeps them in memory.
         writes: False: another process writes them there, and this one only reads.
     """
 
@@ -51,10 +55,11 @@ class Pieces:
         self._checksums[name] = hashlib.sha256(content).hexdigest()
 
     def get(self, name: str) -> dict[str, Tensor]:
-        """The tensors of a piece, on the CPU.
+        """The tensors kept under `name`, on the CPU.
 
         Raises:
-            UserError: its file is gone, or is not the one that was written.
+            DamageError: its file is gone, or is not the one that was written.
+            UserError: its file cannot be read.
         """
         if self.folder is None:
             return self._held[name]
@@ -62,31 +67,35 @@ class Pieces:
         try:
             content = path.read_bytes()
             if self._checksums[name] not in ("", hashlib.sha256(content).hexdigest()):
-                raise UserError(f"{path} is not what this training wrote: remove the folder to train from the start")
+                raise DamageError(f"{path} is not what this training wrote: remove its folder to train from the start")
             return dict(sorted(load(content).items()))  # it comes in a random order
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} cannot be read ({error}): remove the folder to train from the start") from error
+        except (FileNotFoundError, SafetensorError) as error:
+            raise DamageError(
+                f"{path} is damaged or gone ({error}): remove its folder to train from the start"
+            ) from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror or error}): make it readable") from error
 
     def names(self, prefix: str = "") -> list[str]:
-        """Names of the pieces that start with `prefix`, sorted."""
+        """The names that start with `prefix`, sorted."""
         return sorted(name for name in self._checksums if name.startswith(prefix))
 
     def state(self) -> dict[str, str]:
-        """For a checkpoint: the checksum of every piece."""
+        """For a checkpoint: the checksum of every attachment."""
         return dict(self._checksums)
 
     def restore(self, state: Mapping[str, str]) -> None:
-        """Take up exactly the pieces of `state`.
+        """Take up exactly the attachments of `state`.
 
         Raises:
-            UserError: one of them is gone or damaged.
+            DamageError, UserError: as for `get`, of any of them.
         """
         self._checksums = dict(state)
         for name in state:
             self.get(name)
 
     def clear(self) -> None:
-        """Remove every piece, those of an abandoned training included."""
+        """Remove every attachment, those of an abandoned training included."""
         self._checksums, self._held = {}, {}
         if self.folder is not None and self.writes:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -99,13 +108,18 @@ class Pieces:
 def write_beside(path: Path, content: bytes) -> None:
     """Write a file under another name, then rename it: nothing half-written ever stands under its name.
 
+    The bytes are on the disk before the name is: after a power cut the name stands for the whole file, old or new.
+
     Raises:
         UserError: no space, no right, no such folder; what was there before is intact.
     """
     beside = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
         raise UserError(

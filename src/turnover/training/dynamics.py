@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from turnover.reading.examples import Examples
-from turnover.scoring.memorization import NETWORKS, evaluate
+from turnover.reading.outputs import NETWORKS, evaluate
 from turnover.training.parallel import gathered, spread
 from turnover.training.recorders import EpochRecorder
 

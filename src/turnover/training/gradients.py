@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from turnover.masking.layer import TurnOverDropout, masked_layers, subnetwork
 from turnover.reading.examples import Examples
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 from turnover.training.recorders import EpochRecorder
 
 KINDS = ("exposed", "full")
@@ -59,12 +59,12 @@ def per_example_gradients(
             logits = functional_call(model, values, (row[None],))
         return F.cross_entropy(logits.float(), label[None])
 
-    pieces: list[dict[str, Tensor]] = []
+    batches: list[dict[str, Tensor]] = []
     for start in range(0, len(x), batch_size):
         rows = slice(start, start + batch_size)
         factors = _factors(model, x[rows], ids[rows]) if ids is not None else {}
-        pieces.append(vmap(grad(loss), (None, 0, 0, 0))(chosen, x[rows], y[rows], factors))
-    return {name: torch.cat([piece[name] for piece in pieces]) for name in parameters}
+        batches.append(vmap(grad(loss), (None, 0, 0, 0))(chosen, x[rows], y[rows], factors))
+    return {name: torch.cat([batch[name] for batch in batches]) for name in parameters}
 
 
 def last_linear_layers(model: nn.Module, count: int) -> list[str]:

@@ -18,8 +18,8 @@ from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels
 from turnover.reading.examples import Examples, step_seed
 from turnover.reading.outputs import refuse_unreached
+from turnover.reading.passes import evaluating
 from turnover.reading.processes import shard
-from turnover.scoring.memorization import evaluating
 from turnover.training.checkpoints import Checkpoint, identify
 from turnover.training.dynamics import Dynamics
 from turnover.training.epochs import Epoch, Tally
@@ -62,7 +62,8 @@ def train(
 
     Args:
         model: a network with turn-over dropout inserted, on the device of `examples`.
-        examples: training examples; labels may be integers of any type, and no id may be repeated.
+        examples: training examples; labels may be integers of any type. Repeated ids bring a warning: they
+            share a mask.
         config: how to train.
         turn_over: False trains the network as it is, for comparison (ordinary dropout, if it has any, applies).
         dynamics: records examples at its epochs; epoch 0 is before the first step.
@@ -72,8 +73,9 @@ def train(
         on_epoch: called with the figures of every epoch; for those before an interruption as soon as they are restored.
         checkpoint: a file. Written at the start (so that a folder that cannot be written to is found before any work),
             after every epoch and on a stop; dynamics and snapshots go to a folder beside it. If it is there, the
-            training goes on from it and ends with the same bits as one without interruption. The caller removes it
-            with `turnover.training.checkpoints.discard` once the results are safe, and after having read dynamics and
+            training goes on from it and ends with the same bits as one without interruption; if it is damaged, training
+            starts from the beginning, with a warning. The caller removes it with
+            `turnover.training.checkpoints.discard` once the results are safe, and after having read dynamics and
             snapshots.
         fingerprint: identity of what only the caller knows, such as its code. A checkpoint with another one is
             refused, as is one of another config, network, masks or examples.
@@ -87,9 +89,9 @@ def train(
     Raises:
         DivergenceError: the loss became NaN or infinite. The last good checkpoint is kept.
         Interrupted: `stop` asked for it.
-        UserError: the checkpoint is corrupt, belongs to something else, is used by another process or cannot be
-            written; the images hold NaN; a label is outside of the classes; an id is repeated (without `turn_over` it
-            may be); or the forward pass reaches no turn-over dropout.
+        UserError: the checkpoint belongs to something else, is used by another process, cannot be read or cannot be
+            written; the images hold NaN; a label is outside of the classes; or the forward pass reaches no turn-over
+            dropout.
         TypeError: images, labels or ids are no tensors, or labels or ids no integers.
     """
     examples = _checked(model, examples, turn_over)
@@ -99,7 +101,7 @@ def train(
     saved = Checkpoint(checkpoint, identity)
     watching = [recorder for recorder in (dynamics, snapshots, *recorders) if recorder is not None]
     for recorder in watching:
-        recorder.keep_in(saved.pieces)
+        recorder.keep_in(saved.attachments)
     tally = Tally(device)
     history: list[Epoch] = []
 
@@ -150,10 +152,9 @@ def train(
                             saved.save(state(step + 1))
                             raise _interrupted(asked, number, step + 1, checkpoint)
                     bar.update(len(batch))
-            with updater.averaged():
-                extra = dict(evaluate(model)) if evaluate is not None else {}
-                for recorder in watching:
-                    recorder.record(number, model)
+            extra = dict(evaluate(model)) if evaluate is not None else {}
+            for recorder in watching:
+                recorder.record(number, model)
             history.append(Epoch(number, tally.sums[0] / len(examples), tally.sums[1] / len(examples), extra))
             bar.set_postfix(_shown(number, tally.loss, history))
             skip = 0
@@ -163,7 +164,6 @@ def train(
                 on_epoch(history[-1])
             if asked and number < config.epochs:
                 raise _interrupted(asked, number + 1, 0, checkpoint)
-    updater.finish()
     return history
 
 
@@ -176,15 +176,14 @@ def _step(
     autocast = torch.autocast(images.device.type, dtype) if dtype is not None else nullcontext()
     with subnetwork(model, batch.ids) if turn_over else nullcontext(), autocast:
         logits = network(images).float()
-    loss = F.cross_entropy(logits, batch.labels, label_smoothing=config.label_smoothing)
-    return loss, (logits.detach().argmax(1) == batch.labels).sum()
+    return F.cross_entropy(logits, batch.labels), (logits.detach().argmax(1) == batch.labels).sum()
 
 
 def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     """The examples, their labels as int64, unless something is wrong with them (see `train`)."""
     check_inputs(examples.images, "images")
     labels = check_labels(examples.labels)
-    check_example_ids(examples.ids, unique=turn_over)
+    check_example_ids(examples.ids, warn_of_repeats=turn_over)
     if examples.images.is_floating_point() and not bool(torch.isfinite(examples.images).all()):
         raise UserError("an image holds NaN or infinite values: clean the data before training")
     masked = subnetwork(model, examples.ids[:1]) if turn_over else nullcontext()

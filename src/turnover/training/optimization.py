@@ -1,10 +1,8 @@
-"""One update of the weights: optimizer, schedule, loss scaling, gradient clipping, moving average."""
+"""One update of the weights: optimizer, schedule, loss scaling, gradient clipping."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,7 +27,6 @@ class Updater:
             raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
         self.optimizer = make_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(self.parameters[0].device.type, enabled=config.precision == "float16")
-        self.average = MovingAverage(self.parameters, config.ema) if config.ema else None
 
     def update(self, loss: Tensor, position: float) -> None:
         """Backward pass of `loss`, and one step; `position` is 0 at the first step and 1 at the end of training."""
@@ -43,76 +40,14 @@ class Updater:
             nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average is not None:
-            self.average.update()
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within: the network holds the moving average, if one is kept."""
-        if self.average is None:
-            yield
-            return
-        self.average.swap()
-        try:
-            yield
-        finally:
-            self.average.swap()
-
-    def finish(self) -> None:
-        """Leave the moving average in the network, if one is kept."""
-        if self.average is not None:
-            self.average.swap()
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else {},
-        }
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-
-
-class MovingAverage:
-    """Exponential moving average of weights. `swap` puts it in their place, and back.
-
-    Args:
-        parameters: the weights.
-        decay: of the average; step s (from 1) uses at most (1 + s) / (10 + s), so that the first weights fade soon.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
-        self._weights = [parameter.data for parameter in parameters]
-        self._decay = decay
-        self._steps = 0
-        self._average = [weight.clone() for weight in self._weights]
-
-    def update(self) -> None:
-        """Take in the weights after a step."""
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(self._average, self._weights, 1.0 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange the contents of the weights and the average."""
-        for weight, average in zip(self._weights, self._average, strict=True):
-            kept = weight.clone()
-            weight.copy_(average)
-            average.copy_(kept)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"steps": self._steps, "average": self._average}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._steps = state["steps"]
-        for own, other in zip(self._average, state["average"], strict=True):
-            own.copy_(other)
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -26,20 +26,16 @@ class TrainingConfig:
         momentum: of SGD.
         schedule: ``"one-cycle"`` (linear warm-up over the first fifth, then cosine to 0), ``"cosine"`` or
             ``"constant"``.
-        label_smoothing: in [0, 1).
         precision: ``"float32"``, or the forward pass in ``"bfloat16"`` or ``"float16"`` (autocast). float16 scales the
             loss, so that small gradients do not vanish, and skips a step whose gradients overflow.
         seed: of the order of the examples, of augmentation and of ordinary dropout.
         clip_norm: gradients whose norm over all parameters is larger are scaled down to it; 0: never.
-        ema: decay of an exponential moving average of the weights; 0: none. With it, everything that looks at the
-            network at the end of an epoch (`evaluate`, dynamics, snapshots) sees the average, and training ends with
-            the average in the model. The decay grows to this value: step s uses at most (1 + s) / (10 + s).
         augmentation: of the training images.
         compile: let `torch.compile` fuse the network. It takes a minute to start, pays on a GPU or for hours of
             training, and the bits of the result depend on the compiler.
 
     Raises:
-        UserError: a value is out of range; the message names the setting as ``params.yaml`` does.
+        UserError: a value is out of range; the message names the setting.
     """
 
     epochs: int = 15
@@ -49,11 +45,9 @@ class TrainingConfig:
     weight_decay: float = 1e-2
     momentum: float = 0.9
     schedule: str = "one-cycle"
-    label_smoothing: float = 0.0
     precision: str = "float32"
     seed: int = 0
     clip_norm: float = 0.0
-    ema: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     compile: bool = False
 
@@ -65,9 +59,8 @@ class TrainingConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name}={getattr(self, name)}: it must be at least 1")
-        for name in ("label_smoothing", "momentum", "ema"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"training.{name}={getattr(self, name)}: it must be at least 0 and below 1")
+        if not 0.0 <= self.momentum < 1.0:
+            raise UserError(f"training.momentum={self.momentum}: it must be at least 0 and below 1")
         if not 0.0 < self.learning_rate < math.inf:
             raise UserError(f"training.learning_rate={self.learning_rate}: it must be a positive number")
         if not 0.0 <= self.weight_decay < math.inf:

@@ -10,7 +10,5 @@ from turnover.reading.examples import Examples
 
 def examples_of(scenario: Scenario, *splits: str) -> Examples:
     """The examples of some splits with their given labels, as tensors."""
-    rows = scenario.of(*splits)
-    ids = torch.tensor(rows["id"].to_numpy())
-    images = torch.from_numpy(scenario.images)[ids]
-    return Examples(images, torch.tensor(rows["given"].to_numpy()), ids)
+    images, labels = (torch.from_numpy(array) for array in scenario.arrays(*splits))
+    return Examples(images, labels, torch.tensor(scenario.of(*splits)["id"].to_numpy()))

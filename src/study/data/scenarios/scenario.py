@@ -14,6 +14,7 @@ from study.artefacts.files import write_json, write_parquet, writing
 from turnover.errors import UserError
 
 SPLITS = ("train", "placebo", "heldout")
+_DERIVED = ["kind", "wrong"]  # columns that follow from the others, and are not written
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Scenario:
 
     `examples` has the columns ``id``, ``split`` (train, placebo, heldout), ``given`` and ``original`` label,
     ``is_random`` (the given label was drawn at random, and may have hit the original one), ``source_part`` (train or
-    test part of the data set) and ``source_index`` (row in that part).
+    test part of the data set) and ``source_index`` (row in that part). Two more follow from these: ``kind`` (real or
+    random label of a training example, placebo, heldout) and ``wrong`` (the given label is not the original one).
     """
 
     name: str
@@ -31,9 +33,19 @@ class Scenario:
     classes: tuple[str, ...]
     dataset: str
 
+    def __post_init__(self) -> None:
+        of = self.examples
+        kind = np.where(of["split"] != "train", of["split"], np.where(of["is_random"], "random", "real"))
+        object.__setattr__(self, "examples", of.assign(kind=kind, wrong=of["given"] != of["original"]))
+
     def of(self, *splits: str) -> pd.DataFrame:
         """The examples of some splits, in order of id."""
         return self.examples[self.examples["split"].isin(splits)]
+
+    def arrays(self, *splits: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [n, channels, height, width] and given labels int64 [n] of some splits, in order of id."""
+        rows = self.of(*splits)
+        return self.images[rows["id"].to_numpy()], rows["given"].to_numpy(copy=True)
 
 
 def save_scenario(scenario: Scenario, folder: Path) -> None:
@@ -41,7 +53,7 @@ def save_scenario(scenario: Scenario, folder: Path) -> None:
     with writing(folder) as beside:
         beside.mkdir(parents=True)
         np.save(beside / "images.npy", scenario.images, allow_pickle=False)
-        write_parquet(beside / "examples.parquet", scenario.examples)
+        write_parquet(beside / "examples.parquet", scenario.examples.drop(columns=_DERIVED))
         write_json(
             beside / "scenario.json",
             {"scenario": scenario.name, "dataset": scenario.dataset, "classes": list(scenario.classes)},

@@ -5,9 +5,11 @@ The sources compress the files in ways of their own, so the checksums are of the
 
 from __future__ import annotations
 
+import ast
 import gzip
 import hashlib
 import http.client
+import importlib.util
 import io
 import logging
 import struct
@@ -15,6 +17,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,21 +90,34 @@ def _sources(local: Path | None, progress: bool | None) -> Iterator[tuple[str, C
     """Every source by name, in the order in which they are tried. Opened one by one: some cost seconds."""
     if local is not None:
         yield f"the local folder {local}", lambda: _in_folder(local)
+    known = mirrors()
+    for mirror in known:
+        yield f"the mirror {mirror}", partial(_at_mirror, mirror, progress)
+    if not known:
+        yield "torchvision's mirrors", _no_mirrors
+    yield f"Debian's package {PACKAGE}", _in_package
+
+
+def mirrors() -> list[str]:
+    """The addresses in torchvision's class FashionMNIST, read from its source: importing it takes torch, and seconds.
+
+    None where torchvision is not installed, or keeps them elsewhere.
+    """
+    found = importlib.util.find_spec("torchvision")
     try:
-        from torchvision.datasets import FashionMNIST  # late: the import takes seconds
+        source = (Path(found.origin or "").parent / "datasets/mnist.py").read_text(encoding="utf-8") if found else ""
+    except OSError:
+        return []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef) and node.name == "FashionMNIST":
+            for line in node.body:
+                if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "mirrors":
+                    return list(ast.literal_eval(line.value))
+    return []
 
-        mirrors = list(FashionMNIST.mirrors)
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it does not fit the torch beside it
-        why = f"torchvision cannot be imported ({reason(error)})"
-        yield "torchvision's mirrors", lambda: _refuse(why)
-        mirrors = []
-    for mirror in mirrors:
-        yield f"the mirror {mirror}", lambda mirror=mirror: _at_mirror(mirror, progress)  # type: ignore[misc]
-    yield f"Debian's package {PACKAGE}", lambda: _in_package()
 
-
-def _refuse(why: str) -> Read:
-    raise RefusedError(why)
+def _no_mirrors() -> Read:
+    raise RefusedError("torchvision, which names them, is not installed, or no longer names them where it did")
 
 
 def _in_folder(folder: Path) -> Read:

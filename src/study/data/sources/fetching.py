@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from study.data.sources import fashion, own, standard
+from study.data.sources import standard
 from study.data.sources.dataset import (
     ARRAYS,
     MANIFEST,
@@ -85,10 +85,15 @@ def _stands(name: str, folder: Path) -> bool:
 
 
 def _build(name: str, scratch: Path, local: Path | None, progress: bool | None) -> Dataset:
+    # Each with imports of its own, which no other stage need wait for: the settings are checked against NAMES above.
     if name == "fashion-mnist":
+        from study.data.sources import fashion
+
         return fashion.fashion_mnist(local, progress)
     if name == "digits":
         return standard.digits()
     if name in standard.TORCHVISION:
         return standard.torchvision_dataset(name, scratch, local, progress)
+    from study.data.sources import own
+
     return own.own_dataset(name)

@@ -17,7 +17,10 @@ from study.networks.zoo.resnets import ResNet9, ResNet18
 
 
 class CNN(nn.Module):
-    """Stages of 3x3 convolution, ReLU and 2x2 max-pooling, one hidden layer, and the classes.
+    """Stages of 3x3 convolution, 2x2 max-pooling and ReLU, one hidden layer, and the classes.
+
+    Pooling and ReLU commute, gradients and masks of channels included, to the bit. This order has a quarter of the
+    values to clip and to mask.
 
     Args:
         shape: channels, height and width of an image.
@@ -45,7 +48,7 @@ class CNN(nn.Module):
             )
         stages: list[nn.Module] = []
         for before, after in itertools.pairwise([shape[0], *channels]):
-            stages += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            stages += [nn.Conv2d(before, after, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
         self.features = nn.Sequential(*stages, nn.Flatten())
         self.hidden = nn.Linear(channels[-1] * height * width, hidden)
         self.activation = nn.ReLU()

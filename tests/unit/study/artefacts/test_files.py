@@ -64,6 +64,9 @@ def test_content_hashes_see_names_and_bytes_but_not_caches(tmp_path: Path) -> No
     assert hash_of({"a": 1, "b": 2}) == hash_of({"b": 2, "a": 1}) != hash_of({"a": 2, "b": 1})
 
 
-def test_run_names_can_be_read_back() -> None:
-    for run in (Run("mixed", "head", 0), Run("real", "features.1+hidden", 12)):
-        assert Run.parse(run.name) == run
+def test_every_run_has_a_name_and_folders_of_its_own() -> None:
+    runs = [Run("mixed", "head", 0), Run("mixed", "head", 10), Run("mixed", "features.1+hidden", 0)]
+    for about in ("name", "folder", "scores"):
+        assert len({getattr(run, about) for run in runs}) == len(runs)
+    first = runs[0]
+    assert (first.name, first.folder, first.scores) == ("mixed-head-0", "runs/mixed/head/0", "scores/mixed/head/0")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from study.context.declaration import read_yaml
-from study.context.params import EARLY_EPOCHS, ParamsError, check_params, placement_after
+from study.context.params import ParamsError, check_params, placement_after
+from study.context.rules import EARLY_EPOCHS
 from study.findings.learning import EARLY
 from study.networks.masked import check_networks
 from tests.support import ROOT
@@ -71,16 +72,18 @@ def with_value(path: str, value: Any) -> Any:
         ("training.keep_checkpoints", [99], "training.keep_checkpoints: 99 is more than training.epochs="),
         ("training.augmentation", {"crop": -1}, "training.augmentation.crop: -1 is not allowed: it should be greater"),
         ("training.augmentation", {"flop": True}, "training.augmentation.flop is not a setting: did you mean 'flip'?"),
-        ("training.ema", 1.0, "training.ema: 1.0 is not allowed: it should be less than 1"),
+        ("training.clip_norm", -1.0, "training.clip_norm: -1.0 is not allowed"),
         ("model.keep", 1.0, "model.keep: 1.0 is not allowed: it should be less than 1"),
         ("model.options", {"hidden": "x"}, "model.options.hidden: 'x' is not allowed"),
-        ("seeds", [0, 0], "seeds: [0, 0] names something twice"),
-        ("seeds", [], "seeds: [] is not allowed"),
-        ("seeds", 3, "seeds: 3 is not allowed: it should be a valid list"),
-        ("placements", ["dropout"], "placements: 'dropout' is the control's name"),
+        ("seeds.head", [0, 0], "seeds.head: [0, 0] names something twice"),
+        ("seeds.other", [], "seeds.other: [] is not allowed"),
+        ("seeds.head", 3, "seeds.head: 3 is not allowed: it should be a valid list"),
+        ("seeds", [0, 1], "seeds: [0, 1] is not allowed: it should be a mapping with the keys head, other"),
+        ("processes", 0, "processes: 0 is not allowed"),
+        ("placements", ["dropout"], "placements: 'dropout' is only the control"),
         ("placements", ["a b"], "placements.0: 'a b' is not allowed: it should be head, all, or module names joined"),
         ("data.dataset", "imagenet", "data.dataset: 'imagenet' is not allowed: it should be one of fashion-mnist"),
-        ("validation_sets", ["mixed"], "validation_sets: 'mixed' is the name of something else under data/"),
+        ("validation_sets", ["mixed"], "validation: there is no set 'mixed'"),
         ("validation_sets", ["kmnist"], "validation: there is no set 'kmnist'; it has ['validation',"),
         ("retrain.networks", 1, "retrain.networks: 1 is not allowed: it should be greater than or equal to 4"),
         ("estimate.influence.targets", 9999, "estimate.influence.targets: 9999 is more than data.heldout="),
@@ -135,7 +138,7 @@ def test_the_epochs_that_must_be_recorded_are_those_of_the_findings() -> None:
 
 
 def test_settings_are_checked_without_torch() -> None:
-    code = "import sys; from study.context.stage import load_params; from pathlib import Path; load_params(Path('.')); "
+    code = "import sys; from study.context.runs import load_params; from pathlib import Path; load_params(Path('.')); "
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], cwd=ROOT, check=True)
 
 

@@ -77,8 +77,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         return world.package()
 
     monkeypatch.setattr(fashion, "download", download)
+    monkeypatch.setattr(fashion, "mirrors", lambda: [MIRROR])
     monkeypatch.setattr(debian, "package_files", package_files)
-    datasets = types.SimpleNamespace(FashionMNIST=types.SimpleNamespace(mirrors=[MIRROR]))
+    datasets = types.SimpleNamespace()
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
     monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
     return world

@@ -1,6 +1,5 @@
 import gzip
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +101,17 @@ def test_when_all_fail_every_source_is_listed_with_its_reason(files, world, tmp_
         fetch("fashion-mnist", tmp_path / "set", local=tmp_path / "nowhere")
 
 
-def test_without_torchvision_the_other_sources_are_tried(files, world, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    with pytest.raises(DataError, match="torchvision's mirrors: torchvision cannot be imported"):
+def test_mirrors_are_those_that_torchvision_names(monkeypatch) -> None:
+    found = fashion.mirrors()
+    assert found
+    assert all(address.startswith("http") and "fashion" in address for address in found)
+    monkeypatch.setattr(fashion.importlib.util, "find_spec", lambda name: None)
+    assert fashion.mirrors() == []
+
+
+def test_without_mirrors_the_other_sources_are_tried(files, world, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(fashion, "mirrors", list)
+    with pytest.raises(DataError, match="torchvision's mirrors: torchvision, which names them, is not installed"):
         fetch("fashion-mnist", tmp_path / "set")
     world.package = lambda: {f"{name}.gz": gzip.compress(data) for name, data in files.items()}
     fetch("fashion-mnist", tmp_path / "set")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +113,23 @@ def test_a_validation_set_of_another_data_set_is_looked_for_where_the_environmen
 
     monkeypatch.setattr(validation_data, "fetch", fetched)
     monkeypatch.setenv("TURNOVER_DATA", str(tmp_path / "files"))
-    validation_data.make_validation_data(validation_stage(tmp_path, "kmnist"), "validation")
+    validation_data.run(validation_stage(tmp_path, "kmnist"))
     assert asked == [("kmnist", tmp_path / "files")]
-    assert len(load_scenario(tmp_path / "data/validation").examples) == 20
+    assert len(load_scenario(tmp_path / "data/validation/validation").examples) == 20
+
+
+def test_the_stages_that_make_data_do_not_wait_for_torch(tmp_path: Path) -> None:
+    """Its import alone takes longer than their work; torchvision's is worse."""
+    script = (
+        "import sys; from pathlib import Path; from stages import corrupt, validation_data;"
+        "from stages.fetch import fetch;"
+        "from study.data.sources import fashion; fashion.mirrors(); fetch('digits', Path(sys.argv[1]));"
+        "assert not {'torch', 'torchvision'} & set(sys.modules)"
+    )
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "raw")], env={**os.environ, "PYTHONPATH": path}, check=True
+    )
 
 
 @pytest.mark.parametrize(

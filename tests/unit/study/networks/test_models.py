@@ -21,6 +21,28 @@ def test_sizes_of_the_zoo() -> None:
     assert mlp(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("after", ["head", "all"])
+def test_pooling_before_relu_is_relu_before_pooling_to_the_bit(after: str) -> None:
+    """Logits and gradients, masks of channels included: the usual order is the reference."""
+    torch.manual_seed(0)
+    network = insert(CNN((1, 28, 28), 10, (4, 8), 16), after)
+    usual = insert(CNN((1, 28, 28), 10, (4, 8), 16), after)
+    usual.load_state_dict(network.state_dict())
+    order = [0, 2, 1, 3, 5, 4, 6]
+    usual.features = torch.nn.Sequential(*(usual.features[place] for place in order))
+    assert isinstance(usual.features[1], torch.nn.ReLU)
+    x = torch.randn(8, 1, 28, 28)
+    x[:, :, :14] = 0.5  # constant regions: ties in the pooling
+    logits = []
+    for model in (network, usual):
+        with subnetwork(model, torch.arange(8)):
+            logits.append(model(x))
+        logits[-1].square().sum().backward()
+    assert torch.equal(*logits)
+    for mine, theirs in zip(network.parameters(), usual.parameters(), strict=True):
+        assert torch.equal(mine.grad, theirs.grad)  # type: ignore[arg-type]
+
+
 def test_weights_come_from_the_seed_alone() -> None:
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -106,3 +128,5 @@ def test_devices_and_precision() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"training.device='cuda:3': this machine has no such device"):
             resolve_device("cuda:3")
+        with pytest.raises(UserError, match=r"retrain.device='mps': this machine has no such device"):
+            resolve_device("mps", "retrain.device")

@@ -65,30 +65,20 @@ class Scale(torch.nn.Module):
 
 def test_every_score_ranks_wrong_labels_high(noisy: tuple[pd.DataFrame, np.ndarray]) -> None:
     frame, wrong = noisy
-    scores = dynamics.from_dynamics(frame)
-    assert scores["id"].tolist() == list(range(400))
-    for name in ("loss", "csl", "aum", "forgetting"):
-        assert roc_auc_score(wrong, scores[name]) > 0.8, name
-    assert roc_auc_score(wrong, scores["csl"]) > 0.95
+    trained = frame[frame["epoch"] > 0].sort_values(["epoch", "id"], kind="stable")
+    loss, margin, correct = (
+        trained[f"{kind}_full"].to_numpy().reshape(10, 400) for kind in ("loss", "margin", "correct")
+    )
+    assert roc_auc_score(wrong, dynamics.cumulative_loss(loss)) > 0.95
+    for scores in (
+        dynamics.final_loss(loss),
+        dynamics.area_under_margin(margin),
+        dynamics.forgetting_events(correct),
+    ):
+        assert roc_auc_score(wrong, scores) > 0.8
 
 
-def test_dynamics_leave_out_the_untrained_network(noisy: tuple[pd.DataFrame, np.ndarray]) -> None:
-    frame, _ = noisy
-    shuffled = frame.sample(frac=1.0, random_state=0)
-    pd.testing.assert_frame_equal(dynamics.from_dynamics(shuffled), dynamics.from_dynamics(frame))
-    one = frame[frame["id"] == 7].sort_values("epoch")
-    expected = one["loss_full"].to_numpy(np.float64)[1:].sum()
-    assert dynamics.from_dynamics(frame).loc[7, "csl"] == pytest.approx(expected)
-
-
-def test_incomplete_dynamics_are_refused(noisy: tuple[pd.DataFrame, np.ndarray]) -> None:
-    frame, _ = noisy
-    with pytest.raises(ValueError, match="no column 'loss_other'"):
-        dynamics.from_dynamics(frame, "other")
-    with pytest.raises(ValueError, match="are not 10 epochs of 400 examples"):
-        dynamics.from_dynamics(frame.drop(frame.index[-1]))
-    with pytest.raises(ValueError, match="are not 0 epochs"):
-        dynamics.from_dynamics(frame[frame["epoch"] == 0])
+def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match="one label a row"):
         dynamics.el2n(np.zeros((3, 2)), [0, 1])
     with pytest.raises(ValueError, match="loss must be a matrix"):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from study.peers import inputs, with_captum, with_cleanlab, with_dattri
+from study.peers import inputs, with_cleanlab, with_dattri
 from study.peers.inputs import TrainedNetwork
 from study.peers.knn_shapley import knn_shapley, shapley_values
 from tests.support import required
@@ -118,39 +118,36 @@ def test_influence_function_is_the_closed_form_and_foretells_leaving_out(
     # Positive where leaving i out raises the loss, and of the right size.
     np.testing.assert_allclose((found / TRAIN).numpy(), left_out, atol=0.05 * np.abs(left_out).max())
     assert np.corrcoef(found.numpy().ravel(), left_out.ravel())[0, 1] > 0.998
-    itself = with_dattri.influence_function_self([network], train, components=UNITS, damping=PENALTY)
+    itself = with_dattri.influence_function([network], train, None, components=UNITS, damping=PENALTY)
     pairs = with_dattri.influence_function([network], train, train, components=UNITS, damping=PENALTY)
     torch.testing.assert_close(itself, pairs.diagonal(), rtol=1e-3, atol=1e-4)
     assert itself[:WRONG].mean() > 2 * itself[WRONG:].mean()  # wrong labels
 
 
 def test_tracin_is_the_closed_form(data: tuple[Examples, Examples], network: TrainedNetwork) -> None:
-    needs("captum")
     needs("dattri")
     train, targets = data
-    weights_only = torch.zeros(TRAIN, TARGETS)
-    with_bias = torch.zeros(TRAIN, TARGETS)
+    expected = {"head": torch.zeros(TRAIN, TARGETS), "all": torch.zeros(TRAIN, TARGETS)}
     for state, rate in zip(network.checkpoints, network.learning_rates, strict=True):
         (g, h), (g_target, h_target) = (gradients(dict(state), e.images, e.labels) for e in (train, targets))
-        weights_only += rate * (g @ g_target.T) * (h @ h_target.T)
-        with_bias += rate * (g @ g_target.T) * (h @ h_target.T + 1)
-    torch.testing.assert_close(with_captum.tracin([network], train, targets), weights_only, rtol=1e-4, atol=1e-5)
-    for parameters in ("head", "all"):
-        found = with_dattri.tracin([network], train, targets, parameters=parameters, batch_size=25)  # type: ignore[arg-type]
-        torch.testing.assert_close(found, with_bias, rtol=1e-4, atol=1e-5)
-    itself = with_captum.tracin_self([network], train)
-    torch.testing.assert_close(itself, with_captum.tracin([network], train, train).diagonal(), rtol=1e-4, atol=1e-5)
+        expected["head"] += rate * (g @ g_target.T) * (h @ h_target.T)
+        expected["all"] += rate * (g @ g_target.T) * (h @ h_target.T + 1)  # the bias too
+    for parameters, by_hand in expected.items():
+        settings = {"parameters": parameters, "batch_size": 25}
+        found = with_dattri.tracin([network], train, targets, **settings)  # type: ignore[arg-type]
+        torch.testing.assert_close(found, by_hand, rtol=1e-4, atol=1e-5)
+        itself = with_dattri.tracin([network], train, None, **settings)  # type: ignore[arg-type]
+        pairs = with_dattri.tracin([network], train, train, **settings)  # type: ignore[arg-type]
+        torch.testing.assert_close(itself, pairs.diagonal(), rtol=1e-4, atol=1e-5)
 
 
 def test_peers_leave_the_network_as_it_was(data: tuple[Examples, Examples], network: TrainedNetwork) -> None:
-    needs("captum")
     needs("dattri")
     train, targets = data
     before = {key: value.clone() for key, value in network.model.state_dict().items()}
-    with_captum.tracin([network], train, targets)
     with_dattri.tracin([network], train, targets)
     with_dattri.trak([network], train, targets, dimension=8)
-    with_dattri.representer_points([network], train, targets)
+    with_dattri.representer_points([network], train, targets, epochs=3)
     for key, value in network.model.state_dict().items():
         assert torch.equal(value, before[key])
     assert all(p.requires_grad and p.grad is None for p in network.model.parameters())
@@ -159,9 +156,8 @@ def test_peers_leave_the_network_as_it_was(data: tuple[Examples, Examples], netw
 def test_tracin_needs_a_learning_rate_for_every_checkpoint(
     data: tuple[Examples, Examples], network: TrainedNetwork
 ) -> None:
-    needs("captum")
     with pytest.raises(ValueError, match="2 checkpoints and 1 learning rates"):
-        with_captum.tracin([TrainedNetwork(network.model, network.checkpoints, (1.0,))], *data)
+        with_dattri.tracin([TrainedNetwork(network.model, network.checkpoints, (1.0,))], *data)
 
 
 def test_trak_is_positive_where_leaving_out_hurts(
@@ -176,7 +172,7 @@ def test_trak_is_positive_where_leaving_out_hurts(
     assert agreement(found, left_out) > 0.5
     everything = with_dattri.trak([network], train, targets, parameters="all", **settings)  # type: ignore[arg-type]
     torch.testing.assert_close(found, everything)  # here the head is all there is
-    itself = with_dattri.trak_self([network], train, **settings)  # type: ignore[arg-type]
+    itself = with_dattri.trak([network], train, None, **settings)  # type: ignore[arg-type]
     torch.testing.assert_close(
         itself, with_dattri.trak([network], train, train, **settings).diagonal(), rtol=1e-3, atol=1e-5
     )  # type: ignore[arg-type]
@@ -283,8 +279,8 @@ def test_cleanlab_suspects_what_the_probabilities_contradict() -> None:
 
 
 def test_a_missing_extra_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "EXTRA", ("torch", "captum_that_is_not_there"))
-    with pytest.raises(inputs.UserError, match=r"needs captum_that_is_not_there, not installed here: run `make setup`"):
+    monkeypatch.setattr(inputs, "EXTRA", ("torch", "dattri_that_is_not_there"))
+    with pytest.raises(inputs.UserError, match=r"needs dattri_that_is_not_there, not installed here: run `make setup`"):
         inputs.check_extra()
     monkeypatch.setattr(inputs, "EXTRA", ("torch",))
     inputs.check_extra()

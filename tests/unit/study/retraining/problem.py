@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from study.context.params import RecipeParams
 from study.networks.zoo.small import Normalized, build_own
-from study.retraining.loop import Recipe
 from study.retraining.many import train_many
-from study.retraining.subsets import draw_subsets
 
 NETWORKS, EXAMPLES = 6, 90
-RECIPE = Recipe(epochs=2, batch_size=16, learning_rate=5e-3)
+RECIPE = RecipeParams(
+    epochs=2, batch_size=16, learning_rate=5e-3, weight_decay=1e-2, min_steps=0, precision="float32", device="cpu"
+)
 SEEDS = [100 + k for k in range(NETWORKS)]
 
 
@@ -31,6 +31,8 @@ def network(seed: int, name: str = "cnn") -> Normalized:
 
 
 def examples() -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits  # here, because processes that train import this file
+
     bunch = load_digits()
     images = torch.tensor(bunch.images[:EXAMPLES] * 15, dtype=torch.uint8).unsqueeze(1)
     return images, torch.tensor(bunch.target[:EXAMPLES]).long()
@@ -38,6 +40,8 @@ def examples() -> tuple[Tensor, Tensor]:
 
 def subsets() -> np.ndarray:
     """Halves of the first 60 examples; the others are held out."""
+    from study.retraining.subsets import draw_subsets
+
     inside = np.zeros((NETWORKS, EXAMPLES), dtype=np.bool_)
     inside[:, :60] = draw_subsets(60, NETWORKS)
     return inside

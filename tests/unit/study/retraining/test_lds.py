@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from study.retraining import lds
-from study.retraining.lds import lds_interval
+from study.retraining.lds import lds
 
 NETWORKS, TRAIN, TARGETS = 60, 40, 25
 
@@ -68,16 +67,6 @@ def test_a_target_without_any_order_scores_zero() -> None:
     assert lds(rng.normal(size=(TRAIN, 1)), inside, np.ones((NETWORKS, 1))).tolist() == [0.0]
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(3)
-    hits = 0
-    for trial in range(300):
-        interval = lds_interval(rng.normal(0.3, 0.2, size=80), confidence=0.9, resamples=400, seed=trial)
-        assert interval.low < interval.mean < interval.high
-        hits += interval.low <= 0.3 <= interval.high
-    assert 0.83 <= hits / 300 <= 0.95
-
-
 @pytest.mark.parametrize(
     ("scores", "inside", "outputs", "message"),
     [
@@ -92,8 +81,3 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
 def test_bad_input_is_refused(scores: np.ndarray, inside: np.ndarray, outputs: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lds(scores, inside, outputs)
-
-
-def test_an_interval_needs_values() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        lds_interval([])

@@ -63,6 +63,7 @@ def test_by_hand() -> None:
     outputs = SubsetOutputs(inside, log_odds(p), p > 0.5)
     assert outputs.memorization()[0] == pytest.approx(0.8 - 0.3)
     assert outputs.memorization("accuracy")[0] == 1.0
+    assert outputs.memorization("loss")[0] == pytest.approx((np.log(0.9) + np.log(0.7)) / 2 - np.log(0.3))
     assert np.isnan(outputs.memorization()[1])  # nobody saw the second example
     assert outputs.heldout() == pytest.approx([0.3, 0.4, 0.6])
     np.testing.assert_allclose(outputs.probability, p, rtol=1e-6)
@@ -96,17 +97,36 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-def test_a_missing_or_corrupt_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"x.npz is missing or corrupt"):
+def test_a_missing_file_is_said_with_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x.npz is missing or damaged .* by `git checkout -- ground_truth/x.npz`"):
+        SubsetOutputs.load(tmp_path / "ground_truth/x.npz")
+    np.savez(tmp_path / "x.npz", other=np.zeros(3))
+    with pytest.raises(UserError, match=r"x.npz is missing or damaged"):
         SubsetOutputs.load(tmp_path / "x.npz")
-    (tmp_path / "x.npz").write_bytes(b"PK nothing")
-    with pytest.raises(UserError, match=r"x.npz is missing or corrupt"):
-        SubsetOutputs.load(tmp_path / "x.npz")
+
+
+def test_no_damaged_file_is_read(tmp_path: Path) -> None:
+    """A bit flipped at many places, an end that is missing, nothing at all: a sentence, or the same outputs."""
+    outputs, _ = planted(networks=7, train=13, noise=1.0)
+    path = tmp_path / "x.npz"
+    outputs.save(path)
+    whole, right = path.read_bytes(), SubsetOutputs.load(path)
+    refused = 0
+    for place in range(0, len(whole), 7):
+        for content in (whole[:place], whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :]):
+            path.write_bytes(content)
+            try:
+                found = SubsetOutputs.load(path)
+            except UserError:
+                refused += 1
+            else:
+                assert all(np.array_equal(getattr(found, of), getattr(right, of)) for of in vars(right))
+    assert refused > 1.8 * len(whole) / 7
 
 
 def test_shapes_and_measures_are_checked() -> None:
     outputs, _ = planted(networks=4)
     with pytest.raises(UserError, match="do not go together"):
         SubsetOutputs(outputs.inside[:3], outputs.margin, outputs.correct)
-    with pytest.raises(UserError, match="measure='loss'"):
-        outputs.memorization("loss")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="measure='margin'"):
+        outputs.memorization("margin")  # type: ignore[arg-type]

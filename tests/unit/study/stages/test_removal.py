@@ -10,10 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-from stages.removal import plan, removal
-from stages.retrain import network_seeds, retrain_set
+from stages import removal, retrain
 from study.artefacts.files import write_parquet
-from study.context.runs import load_params
+from study.context.runs import Run, load_params
 from study.context.stage import Stage, run_stage
 from study.data.scenarios.scenario import Scenario, load_scenario, save_scenario
 from study.retraining import many as many_room
@@ -30,18 +29,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     yaml = YAML()
     values = yaml.load((ROOT / "params.yaml").read_text())
     make_tiny(values)
-    values.update(seeds=[0, 1])
+    values.update(seeds={"head": [0, 1], "other": [0]}, placements=["dropout", "all", "head"])
     values["model"].update(name="mlp", options={"hidden": 32, "layers": 1})
-    values["removal"].update(fractions=[0.2, 0.4], seeds=2, epochs=3, batch_size=16)
+    values["removal"].update(fractions=[0.2], seeds=2, epochs=1, batch_size=16)
     yaml.dump(values, tmp_path / "params.yaml")
     (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
     for dep in ("stages/removal.py", "stages/retrain.py", "src"):
         (tmp_path / dep).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / dep).symlink_to(ROOT / dep)
-    for name, wrong in (("real", 0), ("mixed", 12), ("validation", 6)):
-        save_scenario(scenario(name, wrong), tmp_path / "data" / name)
+    save_scenario(scenario("validation", 6), tmp_path / "data/validation/validation")
+    for name, wrong in (("real", 0), ("mixed", 12)):
+        save_scenario(scenario(name, wrong), tmp_path / "data/scenarios" / name)
         for seed in (0, 1):
-            folder = tmp_path / f"scores/{name}-head-{seed}"
+            folder = tmp_path / Run(name, "head", seed).scores
             folder.mkdir(parents=True)
             write_parquet(folder / "memorization.parquet", scores(wrong, seed))
     return tmp_path
@@ -79,13 +79,13 @@ def scores(wrong: int, seed: int) -> pd.DataFrame:
 
 
 def test_removal_follows_the_mean_score_and_leaves_one_table(root: Path) -> None:
-    assert run_stage(removal, "removal", {}, root) == 0
+    assert run_stage(removal.run, "removal", {}, root) == 0
     table = pd.read_csv(root / "reports/metrics/removal.csv")
     assert list(table) == [
         "scenario", "seed", "order", "action", "fraction", "train", "heldout_accuracy", "heldout_loss",
     ]  # fmt: skip
     sizes = table.groupby(["scenario", "seed"]).size()
-    assert sizes.loc["real"].tolist() == [25, 25] and sizes.loc["mixed"].tolist() == [28, 28]
+    assert sizes.loc["real"].tolist() == [13, 13] and sizes.loc["mixed"].tolist() == [16, 16]
     assert (table[table["order"] == "none"]["train"] == TRAIN).all()
     kept = table[(table["action"] == "keep") & (table["fraction"] == 0.2)]
     assert (kept["train"] == 12).all()
@@ -98,45 +98,54 @@ def test_removal_follows_the_mean_score_and_leaves_one_table(root: Path) -> None
     assert table["heldout_accuracy"].between(0, 1).all() and (table["heldout_loss"] > 0).all()
 
     before = (root / "reports/metrics/removal.csv").read_bytes()
-    assert run_stage(removal, "removal", {}, root) == 0
+    assert run_stage(removal.run, "removal", {}, root) == 0
     assert (root / "reports/metrics/removal.csv").read_bytes() == before
     assert not list((root / ".checkpoints").iterdir())
 
 
 def test_the_plan_takes_the_highest_mean_scores_first(root: Path) -> None:
-    from stages.removal import mean_scores
-
     stage = Stage(root, "removal", {})
-    found = mean_scores(stage, load_scenario(root / "data/real"), stage.param("removal"))
+    found = removal.mean_scores(stage, load_scenario(root / "data/scenarios/real"), stage.param("removal"))
     assert found.index.tolist() == list(range(TRAIN))
     np.testing.assert_allclose(found["probability"], -np.arange(TRAIN) / 100)
-    trained = load_scenario(root / "data/real").of("train")
+    trained = load_scenario(root / "data/scenarios/real").of("train")
     most = next(
-        one for one in plan(trained, found, stage.param("removal"), 0)
+        one for one in removal.plan(trained, found, stage.param("removal"), 0)
         if (one.order, one.action, one.fraction) == ("most_memorized", "keep", 0.2)
     )  # fmt: skip
     assert np.flatnonzero(most.inside).tolist() == list(range(12))
 
 
+def test_the_first_placement_with_masks_decides_where_head_is_not_asked_for(root: Path) -> None:
+    text = (root / "params.yaml").read_text().replace("- head\n", "", 1)
+    (root / "params.yaml").write_text(text)
+    stage, only = Stage(root, "removal", {}), scores(0, 0)
+    assert stage.param("placements") == ["dropout", "all"]
+    (root / Run("real", "all", 0).scores).mkdir(parents=True)
+    write_parquet(root / Run("real", "all", 0).scores / "memorization.parquet", only)
+    found = removal.mean_scores(stage, load_scenario(root / "data/scenarios/real"), stage.param("removal"))
+    assert found["probability"].tolist() == only["probability"].tolist()[:TRAIN]
+
+
 def test_a_score_that_is_not_there_is_one_sentence(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (root / "params.yaml").read_text().replace("score: probability", "score: accuracy")
     (root / "params.yaml").write_text(text)
-    assert run_stage(removal, "removal", {}, root) == 1
+    assert run_stage(removal.run, "removal", {}, root) == 1
     assert "removal.score: 'accuracy' is no column of the scores; there are ['id'" in capsys.readouterr().err
 
 
 def test_retrain_writes_what_networks_on_halves_say(root: Path) -> None:
     item = {"validation_set": "validation"}
-    assert run_stage(lambda stage: retrain_set(stage, "validation"), "retrain", item, root) == 0
+    assert run_stage(retrain.run, "retrain", item, root) == 0
     path = root / "ground_truth/validation.npz"
     found = SubsetOutputs.load(path)
     networks = load_params(root).retrain.networks
     assert found.inside.shape == (networks, TRAIN) and found.margin.shape == (networks, TRAIN + 4 + HELDOUT)
     assert (found.inside.sum(1) == TRAIN // 2).all()
     before = path.read_bytes()
-    assert run_stage(lambda stage: retrain_set(stage, "validation"), "retrain", item, root) == 0
+    assert run_stage(retrain.run, "retrain", item, root) == 0
     assert path.read_bytes() == before
 
 
 def test_no_two_seeds_share_a_network() -> None:
-    assert not set(network_seeds(0, 2000)) & set(network_seeds(1, 2000))
+    assert not set(retrain.network_seeds(0, 2000)) & set(retrain.network_seeds(1, 2000))

@@ -12,16 +12,16 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from stages import validate as stage_module
-from stages.validate import table, validate
+from stages import validate
+from stages.validate import table
+from study.artefacts.kept import KeptResults, Result
 from study.context.params import ComparisonParams, RecipeParams, ValidationParams
 from study.context.stage import run_stage
 from study.data.scenarios.scenario import Scenario, save_scenario
 from study.peers import inputs
 from study.retraining.subsets import SubsetOutputs, draw_subsets
-from study.validation import pieces as pieces_module
-from study.validation.judge import Judge, truth_in
-from study.validation.pieces import Piece
+from study.validation.judge import Judge
+from study.validation.ours import MEASURES
 from study.validation.placebo import calibration
 from study.validation.rows import Row, doublings, groups
 from study.validation.settings import Problem
@@ -30,7 +30,9 @@ from turnover.reading.examples import Examples
 from turnover.training.loop import train
 
 TRAIN, PLACEBO, HELDOUT, NETWORKS = 80, 30, 24, 12
-SETTINGS = ComparisonParams(seeds=[0, 1], keep=0.5, networks=2, folds=2, targets=20, resamples=50, placebo_splits=20)
+SETTINGS = ComparisonParams(
+    seeds=[0, 1], keep=0.5, networks=2, folds=2, targets=20, resamples=50, placebo_splits=20, threads=1
+)
 RECIPE = RecipeParams(
     epochs=3, batch_size=16, learning_rate=0.003, weight_decay=0.01, min_steps=0, precision="float32", device="cpu"
 )
@@ -91,14 +93,12 @@ def project(tmp_path: Path, truth: SubsetOutputs) -> Path:
     values["validation"] = {"validation": ARCHITECTURE.model_dump()}
     values["retrain"].update(RECIPE.model_dump())
     values["comparison"] = SETTINGS.model_dump()
-    values["training"]["threads"] = 1
     yaml.dump(values, tmp_path / "params.yaml")
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     for name in ("src", "stages"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "data").mkdir()
     (tmp_path / "ground_truth").mkdir()
-    save_scenario(scenario(), tmp_path / "data/validation")
+    save_scenario(scenario(), tmp_path / "data/validation/validation")
     truth.save(tmp_path / "ground_truth/validation.npz")
     return tmp_path
 
@@ -110,41 +110,44 @@ def needs_extra() -> None:
 
 
 def run(project: Path) -> int:
-    return run_stage(lambda stage: validate(stage, "validation"), "validate", {"validation_set": "validation"}, project)
+    return run_stage(validate.run, "validate", {"validation_set": "validation"}, project)
 
 
-def test_the_stage_judges_every_method_resumes_and_repeats(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stage_judges_every_method_and_goes_on_where_it_stopped(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs_extra()
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_module, "peer_rows", interrupted)
+        patch.setattr(validate, "peer_rows", interrupted)
         assert run(project) == 130
     kept = {path.name for folder in (project / ".checkpoints").iterdir() for path in folder.iterdir()}
     assert {"turn-over-0.npz", "turn-over-1.npz", "ordinary-1.npz", "folds.npz", "half.npz"} <= kept
     assert not (project / "reports").exists() or not any((project / "reports").rglob("validation*"))
 
     made: list[str] = []
-    get = pieces_module.Pieces.get
+    keep = KeptResults.keep
 
-    def counting(self: pieces_module.Pieces, name: str, make: object) -> Piece:
-        if not (self.folder / f"{name}.npz").exists():
-            made.append(name)
-        return get(self, name, make)  # type: ignore[arg-type]
+    def counting(self: KeptResults, name: str, arrays: dict[str, np.ndarray]) -> None:
+        made.append(name)
+        keep(self, name, arrays)
 
-    monkeypatch.setattr(pieces_module.Pieces, "get", counting)
+    monkeypatch.setattr(KeptResults, "keep", counting)
     assert run(project) == 0
     assert made and all(name.startswith("peer-") for name in made)  # the trainings were not repeated
     assert not any((project / ".checkpoints").iterdir())
 
-    result = json.loads((project / "reports/metrics/validation.json").read_text())
+    folder = project / "reports/validation/validation"
+    assert {"result.json", "table.csv", "cost.csv"} == {path.name for path in folder.iterdir()}
+    result = json.loads((folder / "result.json").read_text())
     rows = {(row["method"], row["networks"]): row for row in result["rows"]}
     for method in ("turn-over raw", "turn-over sharpened", "CSL", "KNN-Shapley", "influence function (dattri head)"):
         assert {(method, 1), (method, 2)} <= set(rows)
         assert rows[method, 1]["repeats"] == 2
-    for method in ("TracIn (captum)", "TRAK (dattri head)", "turn-over raw", "influence function (dattri head)"):
+    for method in ("TracIn (dattri head)", "TRAK (dattri head)", "turn-over raw", "influence function (dattri head)"):
         assert (
             -1
             <= rows[method, 1]["lds"]["low"]
@@ -160,17 +163,12 @@ def test_the_stage_judges_every_method_resumes_and_repeats(project: Path, monkey
     assert {entry["measure"] for entry in result["turn_over_measures"]} == {"loss", "probability", "accuracy"}
     assert {entry["level"] for entry in result["placebo"]} == {0.01, 0.05, 0.1}
 
-    frame = pd.read_csv(project / "reports/metrics/validation.csv")
+    frame = pd.read_csv(folder / "table.csv")
     assert len(frame) == len(result["rows"])
     assert not [column for column in frame if "second" in column]
-    costs = pd.read_csv(project / "reports/metrics/validation-cost.csv")
+    costs = pd.read_csv(folder / "cost.csv")
     assert (costs["seconds"] >= 0).all()
     assert costs.loc[costs["method"] == "CSL", "seconds"].gt(0).all()
-    assert {"cost.svg", "cost.png", "cost.csv"} == {path.name for path in (project / "reports/validation").iterdir()}
-
-    before = [(project / f"reports/metrics/validation.{kind}").read_bytes() for kind in ("json", "csv")]
-    assert run(project) == 0
-    assert before == [(project / f"reports/metrics/validation.{kind}").read_bytes() for kind in ("json", "csv")]
 
 
 def test_a_missing_extra_stops_the_stage_before_any_work(
@@ -249,21 +247,23 @@ def test_the_partial_correlation_of_the_difficulty_itself_is_nothing() -> None:
 
 def test_truth_in_three_measures_by_hand() -> None:
     outputs = planted(20)
-    for measure, said in (("loss", -outputs.loss), ("probability", outputs.probability), ("accuracy", outputs.correct)):
-        found = truth_in(outputs, measure, TRAIN)
+    said = {"loss": -outputs.loss, "probability": outputs.probability, "accuracy": outputs.correct}
+    for measure in MEASURES:
+        found = outputs.memorization(measure)
         for i in (0, 40, 79):
             inside = outputs.inside[:, i]
-            assert found[i] == pytest.approx(said[inside, i].mean() - said[~inside, i].mean(), abs=1e-5)
-    assert truth_in(outputs, "loss", TRAIN)[79] > 1
+            expected = said[measure][inside, i].mean() - said[measure][~inside, i].mean()
+            assert found[i] == pytest.approx(expected, abs=1e-5)
+    assert outputs.memorization("loss")[79] > 1
 
 
-def runs_with(shift: float, seed: int = 0) -> Piece:
+def runs_with(shift: float, seed: int = 0) -> Result:
     """Losses of noise, the training examples memorized by `shift`."""
     rng = np.random.default_rng(seed)
     exposed = rng.exponential(size=(2, TRAIN + PLACEBO))
     flipped = rng.exponential(size=(2, TRAIN + PLACEBO))
     flipped[:, :TRAIN] += shift
-    return Piece({"loss_exposed": exposed, "loss_flipped": flipped}, 1.0)
+    return Result({"loss_exposed": exposed, "loss_flipped": flipped}, 1.0)
 
 
 def test_placebos_are_called_at_the_nominal_level_and_memorized_examples_more_often() -> None:

@@ -1,15 +1,12 @@
-"""Figures of merit against scipy and scikit-learn, whole sample and resampled; pieces that outlive an interruption."""
+"""Figures of merit against scipy and scikit-learn, whole sample and resampled."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from study.validation.pieces import Pieces
 from study.validation.resampling import (
     auroc_for,
     average_precision_for,
@@ -18,7 +15,6 @@ from study.validation.resampling import (
     partial_spearman_with,
     spearman_with,
 )
-from turnover.errors import UserError
 
 N = 80
 
@@ -78,31 +74,3 @@ def test_an_estimate_is_the_mean_of_its_runs_inside_of_its_interval() -> None:
     # About as wide as Fisher's interval for one correlation of that size: not ten times more or less.
     width = 2 * 1.96 * (1 - found.value**2) / np.sqrt(N)
     assert 0.4 * width < found.high - found.low < 1.5 * width
-
-
-def test_a_piece_is_made_once_and_keeps_its_seconds(tmp_path: Path) -> None:
-    made = []
-
-    def make() -> dict[str, np.ndarray]:
-        made.append(1)
-        return {"a": np.arange(3), "b": np.eye(2, dtype=np.float32)}
-
-    first = Pieces(tmp_path / "x").get("one", make)
-    again = Pieces(tmp_path / "x").get("one", make)
-    assert len(made) == 1
-    assert again.seconds == first.seconds > 0
-    assert again["a"].tolist() == [0, 1, 2]
-    assert again["b"].dtype == np.float32
-    assert set(again.arrays) == {"a", "b"}
-
-
-def test_an_interrupted_or_corrupt_piece_is_never_taken_for_a_result(tmp_path: Path) -> None:
-    def interrupted() -> dict[str, np.ndarray]:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Pieces(tmp_path).get("one", interrupted)
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "one.npz").write_bytes(b"half of a file")
-    with pytest.raises(UserError, match=r"one.npz is corrupt .* remove it"):
-        Pieces(tmp_path).get("one", lambda: {})

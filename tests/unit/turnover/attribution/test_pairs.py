@@ -10,9 +10,10 @@ import torch
 from tests.unit.turnover.attribution.networks import brute_force, examples, network
 from turnover import insert, remove
 from turnover.attribution import any_network as general
-from turnover.attribution import head, slim
-from turnover.attribution.influence import DEFAULT_MEMORY, influence, make_scorer
+from turnover.attribution.influence import influence, make_scorer
 from turnover.attribution.summary import summarize
+from turnover.reading import features
+from turnover.reading.passes import DEFAULT_MEMORY
 
 IDS = torch.tensor([3, 999, 0, 41, 40, 7_000_000_000, 12, -5, 8, 100, 101])
 KINDS = ["head", "all", "mlp", "residual"]
@@ -147,11 +148,9 @@ def test_batch_size_does_not_matter(kind: str, monkeypatch: pytest.MonkeyPatch) 
     full = influence(model, IDS, x, y)
     calls: list[int] = []
     model.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
-    monkeypatch.setattr(head, "_BATCH", 7)
-    monkeypatch.setattr(slim, "_CACHED", 1)  # 16 targets at once
+    monkeypatch.setattr(features, "_BATCH", 7)
     monkeypatch.setattr(general, "_PAIRS", 11)
     small = influence(model, IDS, x, y)
     assert small.abs().max() > 0.1
-    if kind != "all":  # which runs no module but cut-out layers
-        assert max(calls) <= 2 * 11 * 2
+    assert max(calls) <= 2 * 11 * 2
     torch.testing.assert_close(small, full, rtol=1e-6, atol=1e-6 * float(full.abs().max()))

@@ -1,41 +1,44 @@
-"""Which way of scoring a network takes, and that cutting networks out equals masking them."""
+"""Which way of scoring a network takes, and what the way for any network does about odd ones and too little memory."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from study.networks.zoo.small import CNN, MLP
 from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network
+from turnover import influence, insert, summarize
 from turnover.attribution.any_network import GeneralScorer
-from turnover.attribution.chain import read_chain
 from turnover.attribution.head import HeadScorer
-from turnover.attribution.influence import influence, make_scorer
-from turnover.attribution.slim import SlimScorer
-from turnover.masking.insertion import insert
+from turnover.attribution.influence import make_scorer
 from turnover.masking.layer import TurnOverDropout
 
 IDS = torch.arange(6)
+X, Y = examples(35)
 
 
 @pytest.mark.parametrize(
     ("kind", "way"),
-    [("head", HeadScorer), ("all", SlimScorer), ("mlp", SlimScorer), ("residual", GeneralScorer)],
+    [("head", HeadScorer), ("all", GeneralScorer), ("mlp", GeneralScorer), ("residual", GeneralScorer)],
 )
 def test_the_way_taken(kind: str, way: type) -> None:
-    x, y = examples(40)
-    assert isinstance(make_scorer(network(kind), IDS, x, y, "loss", "float32"), way)
+    assert isinstance(make_scorer(network(kind), IDS, X, Y, "loss", "float32"), way)
 
 
-def test_few_targets_do_not_pay_for_cutting() -> None:
-    x, y = examples(3)
-    assert isinstance(make_scorer(network("all"), IDS, x, y, "loss", "float32"), GeneralScorer)
-
-
-@pytest.mark.parametrize("model", [CNN((1, 28, 28), 10), MLP((1, 28, 28), 10, hidden=16)])
-def test_the_zoo_is_made_of_chains(model: nn.Module) -> None:
-    assert read_chain(insert(model, after="all")) is not None
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize(("kind", "way"), [("head", HeadScorer), ("all", GeneralScorer)])
+def test_a_compiled_network_is_scored_as_the_original(kind: str, way: type, in_place: bool) -> None:
+    model, plain = network(kind), network(kind)
+    if in_place:
+        model.compile(backend="eager")
+    else:
+        model = torch.compile(model, backend="eager")  # type: ignore[assignment]
+    model(X)  # compiled by now: what is hooked on later, it would not see
+    assert isinstance(make_scorer(model, IDS, X, Y, "loss", "float32"), way)
+    for localized in (None, X[:6]):
+        found = influence(model, IDS, X, Y, localized=localized)
+        assert torch.equal(found, influence(plain, IDS, X, Y, localized=localized)) and found.std() > 0.01
+    assert torch.equal(summarize(model, IDS, IDS % 5, X, Y).total, summarize(plain, IDS, IDS % 5, X, Y).total)
 
 
 def sequential(*middle: nn.Module) -> nn.Module:
@@ -47,37 +50,91 @@ def sequential(*middle: nn.Module) -> nn.Module:
     return model
 
 
+class Around(nn.Module):
+    """Something from before the masked layer comes back after it, in one of several ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.first, self.act = nn.Linear(64, 64), nn.ReLU()
+        self.last = nn.Linear(128 if how == "joined" else 64, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        hidden = self.act(self.first(x))
+        if self.how == "joined":
+            return self.last(torch.cat([x, hidden], 1))  # type: ignore[no-any-return]
+        # The number of rows comes from before: fits whatever arrives, and gives averages over pairs.
+        tokens = hidden.view(len(x), -1, 64).mean(1)
+        return self.last(tokens)  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize(
-    ("model", "after", "chain"),
+    ("model", "after"),
     [
-        (sequential(nn.MaxPool2d(2), nn.Conv2d(6, 4, 2), nn.GELU(), nn.AvgPool2d(2)), "all", True),
-        (sequential(nn.Conv2d(6, 4, 3, stride=2, padding=1), nn.Tanh()), ["1"], True),
-        (sequential(nn.Conv2d(6, 6, 3, groups=2), nn.ReLU()), "all", False),  # groups do not take any subset
-        (sequential(nn.Sigmoid(), nn.Conv2d(6, 4, 3)), ["1"], False),  # sigmoid(0) is not 0
-        (sequential(nn.GroupNorm(2, 6), nn.Conv2d(6, 4, 3), nn.ReLU()), ["3"], True),  # in front of the mask
-        (sequential(nn.Conv2d(6, 4, 3), nn.GroupNorm(2, 4), nn.ReLU()), "all", False),  # mixes masked channels
-        (sequential(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.ReLU()), "all", False),  # channels become features
-        (sequential(TurnOverDropout(), nn.Conv2d(6, 4, 3)), None, True),  # written by hand
+        (sequential(nn.MaxPool2d(2), nn.Conv2d(6, 4, 2), nn.GELU(), nn.AvgPool2d(2)), "all"),
+        (sequential(nn.Conv2d(6, 6, 3, groups=2), nn.ReLU()), "all"),
+        (sequential(nn.Sigmoid(), nn.Conv2d(6, 4, 3)), ["1"]),
+        (sequential(nn.Conv2d(6, 4, 3), nn.GroupNorm(2, 4), nn.ReLU()), "all"),
+        (sequential(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.ReLU()), "all"),
+        (sequential(TurnOverDropout(), nn.Conv2d(6, 4, 3)), None),  # written by hand
+        (Around("joined"), ["act"]),
+        (Around("averaged"), ["act"]),
     ],
 )
-def test_any_sequence_equals_brute_force(model: nn.Module, after: str | list[str] | None, chain: bool) -> None:
-    if after is not None:
+@pytest.mark.parametrize("targets", [1, 35])
+def test_any_network_equals_brute_force(model: nn.Module, after: str | list[str] | None, targets: int) -> None:
+    if after is not None and not any(module._forward_hooks for module in model.modules()):
         insert(model, after=after, keep=0.7 if after == ["1"] else 0.5)
-    x, y = examples(35)
-    assert (read_chain(model) is not None) == chain
+    x, y = X[:targets], Y[:targets]
     expected = brute_force(model, IDS, x, y)
     assert expected.std() > 1e-3
     torch.testing.assert_close(influence(model, IDS, x, y), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_module_that_does_not_do_as_it_says_is_found_out() -> None:
-    class Shuffled(nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x).flip(1)
+class Limited(nn.Module):
+    """The identity on batches of up to `rows`, an error on larger ones."""
 
-    model = network("mlp")
-    odd = Shuffled(40, 48)
-    odd.load_state_dict(model[5].state_dict())
-    model[5] = odd
-    x, y = examples(35)
-    torch.testing.assert_close(influence(model, IDS, x, y), brute_force(model, IDS, x, y), rtol=1e-4, atol=1e-5)
+    def __init__(self, rows: int, error: RuntimeError) -> None:
+        super().__init__()
+        self.rows, self.error, self.seen = rows, error, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.rows:
+            raise self.error
+        return x
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Limited:
+        return self  # the scorer copies the network: still count here
+
+
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_out_of_memory_is_answered_by_smaller_batches_and_nothing_else(error: RuntimeError) -> None:
+    limit = Limited(100, error)
+    model = insert(sequential(nn.Conv2d(6, 4, 3), nn.ReLU(), limit), after=["1"])
+    ids = torch.arange(40)
+    found = influence(model, ids, X, Y)
+    assert 1 <= sum(size > 100 for size in limit.seen) <= 4  # halved until it fits, not tried again for every tile
+    assert 50 < max(limit.seen[-20:]) <= 100  # no smaller than needed
+    torch.testing.assert_close(found, brute_force(model, ids, X, Y), rtol=1e-4, atol=1e-5)
+    scorer = make_scorer(model, ids, X, Y, "loss", "float32")
+    scorer.tile(slice(0, 40), scorer.prepare(X, Y))
+    assert scorer._shared  # type: ignore[attr-defined]  # what comes before the mask still runs once a target
+    limit.rows = 0
+    with pytest.raises(RuntimeError, match="memory"):
+        scorer.tile(slice(0, 1), scorer.prepare(X, Y))
+
+
+def test_an_error_of_the_network_is_the_users_to_see() -> None:
+    limit = Limited(100, RuntimeError("a bug of mine"))
+    model = insert(sequential(nn.Conv2d(6, 4, 3), nn.ReLU(), limit), after=["1"])
+    with pytest.raises(RuntimeError, match="a bug of mine"):
+        influence(model, torch.arange(40), X, Y)
+    assert [size for size in limit.seen if size > 100] == [limit.seen[-1]]  # not tried a second time

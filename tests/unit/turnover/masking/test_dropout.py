@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from turnover import TurnOverDropout, insert, remove, replace_batch_norm, subnetwork
-from turnover.masking.insertion import WidenedHead, head
+from turnover.masking.insertion import WidenedHead
 from turnover.masking.layer import masked_layers
+from turnover.masking.placement import head
 
 
 @pytest.fixture(autouse=True)

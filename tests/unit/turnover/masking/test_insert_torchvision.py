@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from study.networks.named import build
 from turnover import InstanceMasks, insert, remove, subnetwork
-from turnover.masking.insertion import head
 from turnover.masking.layer import masked_layers
+from turnover.masking.placement import head
 
 CLASSES, KEEP, SEED = 7, 0.5, 3
 IDS = torch.tensor([5, 2**40, 11])
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("mlp", 8, -1, "features.1", "features.2", "features.3", {"hidden": 32}),
-    Case("cnn", 16, 1, "features.0", "features.1", "features.3", {"hidden": 32}),
+    Case("cnn", 16, 1, "features.0", "features.2", "features.3", {"hidden": 32}),
     Case("torchvision.resnet18", 32, 1, None, "layer1.0.relu", "layer1.0.conv2", {}),
     Case("vgg11", 32, 1, "features.0", "features.1", "features.3", {"dropout": 0.0}),
     Case("convnext_tiny", 32, -1, "features.1.0.block.3", "features.1.0.block.4", "features.1.0.block.5", {}),

@@ -22,7 +22,7 @@ from turnover import (
     subnetwork,
 )
 from turnover.reading.outputs import loss_and_margin, masked_head, outputs
-from turnover.scoring.memorization import evaluating
+from turnover.reading.passes import evaluating
 
 ROWS, CLASSES = 90, 4
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.unit.turnover.attribution.test_localization import by_hand, linear
+from tests.unit.turnover.attribution.test_nearness import by_hand, linear
 from turnover import neighbourhood
 
 

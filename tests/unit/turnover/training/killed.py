@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from tests.unit.turnover.small import examples, network
 from turnover.training.augmentation import Augmentation
+from turnover.training.checkpoints import read
 from turnover.training.dynamics import Dynamics
 from turnover.training.interruption import Interrupted, stop_on_signals
 from turnover.training.loop import train
@@ -25,7 +26,7 @@ from turnover.training.settings import TrainingConfig
 from turnover.training.snapshots import Snapshots
 
 CONFIG = TrainingConfig(
-    epochs=6, batch_size=8, ema=0.9, clip_norm=1.0, augmentation=Augmentation(flip=True, crop=1, translate=1)
+    epochs=6, batch_size=8, clip_norm=1.0, augmentation=Augmentation(flip=True, crop=1, translate=1)
 )
 
 
@@ -64,7 +65,7 @@ def main(folder: Path) -> None:
         time.sleep(chance.uniform(0.05, 1.0) * duration)
         os.kill(child, getattr(signal, name))
         os.waitpid(child, 0)
-        state = torch.load(path, weights_only=True) if path.exists() else {"history": [], "step": 0}
+        state = read(path) if path.exists() else {"history": [], "step": 0}
         report[name].append((len(state["history"]), state["step"], run(path) == expected))
     print(json.dumps({"epochs": CONFIG.epochs, **report}))
 

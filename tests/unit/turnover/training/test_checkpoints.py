@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -12,16 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from tests.unit.turnover.attribution.networks import run_python
 from tests.unit.turnover.small import examples, network, weights
 from turnover.errors import UserError
+from turnover.masking.insertion import insert, remove
+from turnover.masking.layer import TurnOverDropout
 from turnover.reading.examples import Examples
 from turnover.scoring.memorization import memorization, memorization_over_training
+from turnover.training.attachments import DamageError
 from turnover.training.augmentation import Augmentation
-from turnover.training.checkpoints import discard, pieces_folder
+from turnover.training.checkpoints import attachments_folder, discard, masks_identity, read
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
@@ -68,32 +74,120 @@ def test_a_checkpoint_of_something_else_is_refused(half_done: Path, changed: dic
     assert half_done.read_bytes() == before
 
 
-def test_a_corrupt_checkpoint_is_refused(tmp_path: Path) -> None:
+HERE = {"after": ["network.features.2", "network.activation"], "keep": 0.5, "seed": 7}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"after": ["network.features.2", "network.hidden"]},
+        {"after": ["network.features.5", "network.activation"]},
+        {"after": ["network.features.2"]},
+        {"after": "head"},
+        {"keep": 0.25},
+        {"seed": 8},
+    ],
+)
+def test_a_checkpoint_fits_where_the_masks_are_the_same_and_nowhere_else(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match="is corrupt"):
-        train(network(), examples(), CONFIG, checkpoint=path)
-
-
-@pytest.mark.parametrize("damage", ["changed", "gone"])
-def test_dynamics_that_are_not_what_was_written_are_refused(half_done: Path, damage: str) -> None:
-    piece = pieces_folder(half_done) / "dynamics-000000.safetensors"
-    if damage == "gone":
-        piece.unlink()
+    train(insert(remove(network()), **HERE), examples(), CONFIG, checkpoint=path)
+    other, epochs = insert(remove(network()), **{**HERE, **changed}), []
+    if changed:
+        with pytest.raises(UserError, match=r"another training: its masks is \[.*this training's is \[.*remove it"):
+            train(other, examples(), CONFIG, checkpoint=path, on_epoch=epochs.append)
     else:
-        content = bytearray(piece.read_bytes())
-        content[-1] ^= 1
-        piece.write_bytes(content)
-    with pytest.raises(
-        UserError, match=r"dynamics-000000.safetensors (cannot be read|is not what this training wrote)"
-    ):
-        train(network(), examples(), CONFIG, checkpoint=half_done, fingerprint="aaa")
+        train(other, examples(), CONFIG, checkpoint=path, on_epoch=epochs.append)
+    assert len(epochs) == (0 if changed else CONFIG.epochs)
 
 
-def test_a_piece_later_than_the_checkpoint_does_not_belong(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", [{"dim": 1}, {"units": 31}, {"layer": 1}])
+def test_dimension_units_and_number_of_a_masked_layer_count_too(changed: dict[str, int]) -> None:
+    def masked(**settings: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 32), TurnOverDropout(**{"dim": 2, "units": 32, "layer": 0, **settings}))
+
+    assert masks_identity(masked()) == masks_identity(masked())
+    assert masks_identity(masked()) != masks_identity(masked(**changed))
+
+
+def test_a_compiled_network_has_the_same_masks() -> None:
+    assert masks_identity(torch.compile(network("all"))) == masks_identity(network("all"))
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"of": "somebody else"}, path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"checkpoint\.pt is not a checkpoint of this version: remove it"):
+        train(network(), examples(), CONFIG, checkpoint=path)
+    assert path.read_bytes() == before
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    """One bit of one byte changed."""
+    return content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
+
+
+def result(path: Path | None) -> tuple[torch.Tensor, pd.DataFrame]:
+    """What a training like that of `half_done` ends with."""
+    model, dynamics = network(), Dynamics(examples(), [0, 2])
+    train(model, examples(), CONFIG, dynamics=dynamics, checkpoint=path, fingerprint="aaa")
+    return weights(model), dynamics.frame()
+
+
+def test_a_damaged_checkpoint_is_never_used(half_done: Path) -> None:
+    """One byte flipped at each of 20 places, or the end missing: found, said, and trained again from the beginning."""
+    whole, (expected, dynamics) = half_done.read_bytes(), result(None)
+    chance = random.Random(0)
+    damaged = [flipped(whole, chance.randrange(30, len(whole))) for _ in range(20)]
+    damaged += [whole[: chance.randrange(1, len(whole))] for _ in range(5)]
+    for content in [*damaged, flipped(whole, len(whole) - 1), flipped(whole, 30), whole[:5], whole[:-1], b""]:
+        half_done.write_bytes(content)
+        with pytest.raises(DamageError, match=r"the checkpoint .*checkpoint\.pt is damaged"):
+            read(half_done)
+    for content in (damaged[0], b""):
+        half_done.write_bytes(content)
+        with pytest.warns(UserWarning, match=r"checkpoint\.pt is damaged; .*training starts from the beginning"):
+            found, frame = result(half_done)
+        assert torch.equal(found, expected)
+        assert frame.equals(dynamics)
+    half_done.write_bytes(flipped(whole, 3))  # its first bytes no longer say that it is ours
+    with pytest.raises(UserError, match=r"is not a checkpoint of this version: remove it"):
+        result(half_done)
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_dynamics_that_are_not_what_was_written_are_never_used(half_done: Path, damage: str) -> None:
+    file = attachments_folder(half_done) / "dynamics-000000.safetensors"
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-9] if damage == "cut" else flipped(content, len(content) - 1))
+    with pytest.warns(UserWarning, match=r"dynamics-000000\.safetensors is .*; .*training starts from the beginning"):
+        found, dynamics = result(half_done)
+    expected, frame = result(None)
+    assert torch.equal(found, expected)
+    assert dynamics.equals(frame)
+
+
+def test_dynamics_that_cannot_be_read_now_are_refused_and_kept(half_done: Path) -> None:
+    """A disk that does not answer is no damage: nothing is thrown away."""
+    file = attachments_folder(half_done) / "dynamics-000000.safetensors"
+    file.unlink()
+    file.mkdir()
+    before = half_done.read_bytes()
+    with pytest.raises(UserError, match=r"dynamics-000000\.safetensors cannot be read"):
+        result(half_done)
+    assert half_done.read_bytes() == before
+
+
+def test_an_attachment_later_than_the_checkpoint_does_not_belong(tmp_path: Path) -> None:
     """Killed between writing dynamics and checkpoint: the leftover is written again, not believed."""
     path = tmp_path / "checkpoint.pt"
-    leftover = pieces_folder(path) / "dynamics-000002.safetensors"
+    leftover = attachments_folder(path) / "dynamics-000002.safetensors"
     leftover.parent.mkdir()
     leftover.write_bytes(b"of an abandoned training")
     dynamics = Dynamics(examples(), [0, 1])
@@ -116,7 +210,7 @@ def test_the_checkpoint_does_not_grow_with_the_dynamics_and_discard_removes_all(
         on_epoch=lambda _: sizes.append(path.stat().st_size),
     )
     assert sizes[-1] - sizes[0] < 3000  # history and checksums; the dynamics of one epoch are 12,000 bytes
-    assert len(list(pieces_folder(path).iterdir())) == 7
+    assert len(list(attachments_folder(path).iterdir())) == 7
     discard(path)
     assert list(tmp_path.iterdir()) == []
 
@@ -195,7 +289,7 @@ def test_two_trainings_do_not_share_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
 
     def second(epoch: object) -> None:
-        with pytest.raises(UserError, match=r"another process is training with the checkpoint .*checkpoint\.pt"):
+        with pytest.raises(UserError, match=rf"another process \({os.getpid()}\) is training with the .*\.pt"):
             train(network(), examples(), CONFIG, checkpoint=path)
         seen.append(epoch)
 

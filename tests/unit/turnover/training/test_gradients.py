@@ -14,7 +14,7 @@ from study.networks.named import build
 from turnover.masking.insertion import insert
 from turnover.masking.layer import subnetwork
 from turnover.reading.examples import Examples
-from turnover.training.attachments import Pieces
+from turnover.training.attachments import Attachments
 from turnover.training.dynamics import Dynamics
 from turnover.training.epochs import Epoch
 from turnover.training.gradients import (
@@ -131,7 +131,7 @@ def test_unknown_names_are_refused() -> None:
 def test_the_recorder_keeps_the_pairs_of_its_epochs_and_resumes(tmp_path: Path) -> None:
     model = _cnn("head").train()
     x, y, ids = _batch(6, (1, 8, 8))
-    recorder, kept = GradientSimilarity(Examples(x, y, ids), [0, 2]), Pieces(tmp_path)
+    recorder, kept = GradientSimilarity(Examples(x, y, ids), [0, 2]), Attachments(tmp_path)
     recorder.keep_in(kept)
     for epoch in range(3):
         recorder.record(epoch, model)
@@ -142,7 +142,7 @@ def test_the_recorder_keeps_the_pairs_of_its_epochs_and_resumes(tmp_path: Path) 
     assert exposed.shape == (2, 15) and exposed.dtype == torch.float16
     assert not torch.equal(exposed, recorder.pairs("full"))
     assert not torch.equal(exposed[0], exposed[1])
-    resumed, taken_up = GradientSimilarity(Examples(x, y, ids), [0, 2]), Pieces(tmp_path)
+    resumed, taken_up = GradientSimilarity(Examples(x, y, ids), [0, 2]), Attachments(tmp_path)
     taken_up.restore(kept.state())
     resumed.keep_in(taken_up)
     assert torch.equal(resumed.pairs("exposed"), exposed)

@@ -9,9 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.unit.turnover.small import examples, network, weights
 from turnover.errors import UserError
-from turnover.training.loop import train
 from turnover.training.optimization import Updater
 from turnover.training.settings import TrainingConfig
 
@@ -23,38 +21,6 @@ def line(value: float = 1.0) -> nn.Linear:
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, value)
     return module
-
-
-def test_the_moving_average_is_that_of_the_formula() -> None:
-    model = line()
-    updater = Updater(model, replace(SGD, ema=0.6))
-    weight, average = 1.0, 1.0
-    for step in range(1, 9):
-        updater.update(model(torch.ones(1, 1)).sum(), 0.0)  # the gradient is 1
-        weight -= 0.5
-        decay = min(0.6, (1 + step) / (10 + step))
-        average = decay * average + (1 - decay) * weight
-        assert model.weight.item() == pytest.approx(weight)
-        with updater.averaged():
-            assert model.weight.item() == pytest.approx(average)
-        assert model.weight.item() == pytest.approx(weight)
-    updater.finish()
-    assert model.weight.item() == pytest.approx(average)
-
-
-def test_what_looks_at_the_network_sees_the_average_and_training_ends_with_it() -> None:
-    seen: list[torch.Tensor] = []
-
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        seen.append(weights(model))
-        return {}
-
-    averaged, plain = network(), network()
-    config = TrainingConfig(epochs=2, batch_size=16, ema=0.9)
-    train(averaged, examples(), config, evaluate=evaluate)
-    train(plain, examples(), replace(config, ema=0.0))
-    assert torch.equal(seen[-1], weights(averaged))
-    assert not torch.allclose(weights(averaged), weights(plain))
 
 
 @pytest.mark.parametrize(("norm", "expected"), [(0.0, 30.0), (2.0, 2.0), (100.0, 30.0)])
@@ -79,7 +45,7 @@ def test_the_state_goes_on_where_it_was() -> None:
     found: list[Any] = []
     for interrupted in (False, True):
         model = line()
-        config = TrainingConfig(optimizer="adamw", ema=0.9, precision="float16", learning_rate=0.1)
+        config = TrainingConfig(optimizer="adamw", precision="float16", learning_rate=0.1)
         updater = Updater(model, config)
         for step in range(6):
             if interrupted and step == 3:
@@ -88,7 +54,7 @@ def test_the_state_goes_on_where_it_was() -> None:
                 updater = Updater(model, config)
                 updater.load_state_dict(state)
             updater.update((step - 2.3) * model(torch.ones(1, 1)).sum(), step / 6)
-        found.append((model.weight.item(), updater.state_dict()["average"]["average"][0].item()))
+        found.append((model.weight.item(), updater.scaler.get_scale()))
     assert found[0] == found[1]
 
 

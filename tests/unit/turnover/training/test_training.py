@@ -21,6 +21,7 @@ from turnover.masking.insertion import insert, remove
 from turnover.masking.layer import masked_layers
 from turnover.reading.examples import Examples
 from turnover.training.augmentation import Augmentation
+from turnover.training.checkpoints import read
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.epochs import Epoch
 from turnover.training.interruption import Interrupted
@@ -110,7 +111,7 @@ def test_stopping_between_any_two_steps_saves_and_resumes_to_the_same_bits(tmp_p
     def run(path: Path | None, stop: Callable[[], int] | None) -> tuple[Normalized, list[Epoch]]:
         model = network()
         model.network.hidden.register_forward_pre_hook(lambda module, x: F.dropout(x[0], 0.3, module.training))
-        config = TrainingConfig(epochs=2, batch_size=16, ema=0.9, augmentation=Augmentation(flip=True, crop=1))
+        config = TrainingConfig(epochs=2, batch_size=16, augmentation=Augmentation(flip=True, crop=1))
         return model, train(model, examples(), config, checkpoint=path, stop=stop)
 
     straight, history = run(None, None)
@@ -187,7 +188,7 @@ def test_divergence_is_reported_with_the_cure_and_keeps_the_last_good_checkpoint
     path, told = tmp_path / "checkpoint.pt", []
     with pytest.raises(DivergenceError, match=r"diverged in epoch \d.*Lower training.learning_rate.*kept in .*\.pt"):
         train(network(), examples(), config, checkpoint=path, on_epoch=told.append)
-    saved = torch.load(path, weights_only=True)
+    saved = read(path)
     assert len(saved["history"]) == len(told)
     assert all(np.isfinite(epoch.loss) for epoch in told)
 
@@ -266,7 +267,7 @@ def test_fewer_examples_than_a_batch_still_train() -> None:
         ({"optimizer": "adam"}, "training.optimizer='adam': use adamw or sgd"),
         ({"precision": "float8"}, "training.precision='float8': use float32, bfloat16 or float16"),
         ({"batch_size": 0}, "training.batch_size=0: it must be at least 1"),
-        ({"ema": 1.0}, "training.ema=1.0: it must be at least 0 and below 1"),
+        ({"momentum": 1.0}, "training.momentum=1.0: it must be at least 0 and below 1"),
         ({"clip_norm": -1.0}, "training.clip_norm=-1.0: it must be positive"),
         ({"learning_rate": 0.0}, "training.learning_rate=0.0: it must be a positive number"),
         ({"learning_rate": float("nan")}, "training.learning_rate=nan: it must be a positive number"),

@@ -28,7 +28,6 @@ def run(settings: dict[str, Any], checkpoint: Path | None = None) -> dict[str, A
         learning_rate=1e-2,
         augmentation=Augmentation(flip=True, crop=1),
         clip_norm=1.0,
-        ema=0.5,
     )
     dynamics = Dynamics(data, schedule(config.epochs))
     history = train(network(settings["after"]), data, config, dynamics=dynamics, checkpoint=checkpoint)

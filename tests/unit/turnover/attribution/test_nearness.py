@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.unit.turnover.attribution.networks import CLASSES, examples, network
 from turnover import Localized, influence, insert, localize, summarize
-from turnover.attribution.localization import RIDGE, SHARPNESS
+from turnover.attribution.nearness import RIDGE, SHARPNESS
 from turnover.attribution.store import ScoreStore
 
 IDS = torch.randperm(150, generator=torch.Generator().manual_seed(3)) + 1000

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file
 
 from study.context.params import GradientsParams
 from study.data.scenarios.scenario import Scenario
-from study.networks.gradients import sample_ids, save_similarity, watch_gradients
 from study.networks.named import build
+from study.training.gradients import sample_ids, save_similarity, watch_gradients
 from turnover.masking.insertion import insert
 from turnover.reading.examples import Examples
 

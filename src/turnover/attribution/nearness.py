@@ -5,6 +5,12 @@ far targets drowns in that. Data assimilation has the same disease, sampled cova
 and cures it by an elementwise product with a function of distance (Houtekamer & Mitchell 2001; Hamill et al. 2001;
 shapes: Gaspari & Cohn 1999). Here the function is ``max(0, cos)^sharpness``, the cosine of two examples' features in
 the metric of `turnover.reading.features`.
+
+And partial pooling within classes: what one mask cannot tell, hundreds of the same class can. One example's influence
+on a target is its own effect in the noise of one mask. The mean over all examples of a class has next to none of that
+noise, and is the best guess for an example about which nothing more is known. In a normal model with known variances
+the posterior mean weighs a measurement and the mean of its group by the ratio of noise to spread between the members
+(Efron & Morris 1975, *J. Am. Stat. Assoc.* 70, 311; Gelman & Hill 2007, chapter 12).
 """
 
 from __future__ import annotations
@@ -14,14 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.scorer import device_of
-from turnover.attribution.store import Inputs
-from turnover.reading.checks import check_inputs
-from turnover.reading.features import Features, features_of, spectrum
+from turnover.reading.checks import Inputs, check_inputs, check_labels
+from turnover.reading.features import RIDGE, FeatureBlocks, Features, features_of, spectrum
+from turnover.reading.passes import DEFAULT_MEMORY, device_of
 
 # Fixed, and not tuned to a data set: agreement with retraining is flat around them, see docs/method.md.
-RIDGE = 3.5e-4
 SHARPNESS = 2.0
+STRENGTH = 2.0  # of the pooling: anything between 1 and 5
 _DIRECTIONS = 256  # the strongest; weaker ones hold rounding and little else
 _ROWS, _COLUMNS = 1024, 4096  # of a block of `localize`
 
@@ -60,14 +65,16 @@ class Similarity:
     Args:
         model: the network, which ends in a linear layer (or see `Localized.features`).
         settings: the training examples, and how sharp.
+        memory: bytes for the features, beside 256 numbers a training example.
     """
 
-    def __init__(self, model: nn.Module, settings: Localized) -> None:
+    def __init__(self, model: nn.Module, settings: Localized, memory: int = DEFAULT_MEMORY) -> None:
         self.model, self.settings = model, settings
-        found = features_of(model, settings.x_train, settings.features)
-        reference = settings.reference
-        self.spectrum = spectrum(found if reference is None else features_of(model, reference, settings.features))
-        self.train = self._directions(found)
+        blocks, reference = FeatureBlocks(model, settings.x_train, settings.features, memory), settings.reference
+        self.spectrum = spectrum(
+            blocks if reference is None else FeatureBlocks(model, reference, settings.features, memory)
+        )
+        self.train = torch.cat([self._directions(block) for block in blocks])
 
     def targets(self, x: Tensor) -> Tensor:
         """Directions [target, directions] of targets [target, ...]: what `factor` needs of them."""
@@ -83,7 +90,7 @@ class Similarity:
         return torch.nn.functional.normalize(whitened, dim=1)
 
 
-def similarity(model: nn.Module, train: int, localized: Localized | Inputs) -> Similarity:
+def similarity(model: nn.Module, train: int, localized: Localized | Inputs, memory: int = DEFAULT_MEMORY) -> Similarity:
     """The factors that the argument `localized` of `influence` and `summarize` asks for.
 
     Raises:
@@ -98,7 +105,7 @@ def similarity(model: nn.Module, train: int, localized: Localized | Inputs) -> S
         check_inputs(settings.reference, "reference")
     if len(settings.x_train) != train:
         raise ValueError(f"{train} training examples but {len(settings.x_train)} inputs to localize: pass one for each")
-    return Similarity(model, settings)
+    return Similarity(model, settings, memory)
 
 
 def localize(
@@ -145,3 +152,42 @@ def localize(
             rows = slice(top, min(top + _ROWS, influence.shape[0]))
             torch.mul(influence[rows, columns], found.factor(rows, targets).to(out.device), out=out[rows, columns])
     return out
+
+
+def pool_within_classes(localized: Tensor, factor: Tensor, y_train: Tensor, strength: float = STRENGTH) -> Tensor:
+    """Localized influence, each score drawn towards what its class does to the target.
+
+    With D the raw scores and K the factor, ``K * (D + strength * mean of D over the class, weighted by K)``: up to a
+    constant scale, ``strength`` is the variance of the noise over that of the true effects within a class.
+
+    Args:
+        localized: K * D, [train, target], as `turnover.localize` gives it.
+        factor: K, [train, target]: `turnover.localize` of a matrix of ones.
+        y_train: given labels of the training examples [train], integers.
+        strength: not negative; 0 changes nothing.
+
+    Returns:
+        float32 [train, target].
+
+    Raises:
+        ValueError: shapes do not fit, or `strength` is negative.
+        TypeError: labels are not an integer tensor.
+    """
+    y_train = check_labels(y_train, name="y_train")
+    if localized.shape != factor.shape or localized.dim() != 2 or len(y_train) != len(localized):
+        raise ValueError(
+            f"localized has shape {tuple(localized.shape)}, factor {tuple(factor.shape)}, and there are {len(y_train)} "
+            "labels: pass two matrices [train, target], and one label for each row"
+        )
+    if not 0.0 <= strength < float("inf"):
+        raise ValueError(f"strength={strength}: it must be a number that is not negative")
+    if not len(y_train):
+        return localized.float()
+    classes, group = torch.unique(y_train.to(localized.device), return_inverse=True)
+    sums, weights = (
+        torch.zeros(len(classes), localized.shape[1], device=localized.device).index_add_(0, group, values.float())
+        for values in (localized, factor)
+    )
+    # Where no example of a class is near a target, there is nothing to pool, and the factor is 0 anyway.
+    mean = sums / weights.clamp(min=torch.finfo(torch.float32).tiny)
+    return localized + strength * factor * mean[group]
