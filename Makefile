@@ -27,8 +27,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo "error: $(PYTHON) has no venv module: install it (Debian: python3-venv)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' \
+	  || { uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' && ln -sf "$$(command -v uv)" $(BIN)/uv; } \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
-	  || { echo "error: uv $(UV_VERSION), which installs the packages, is not in .venv and could not be fetched: connect to the network once, or copy that uv to $(BIN)/uv"; exit 1; }
+	  || { echo "error: uv $(UV_VERSION), which installs the packages, is not on this machine and could not be fetched: connect to the network once"; exit 1; }
 	@$(INSTALL) --offline --require-hashes -r requirements.lock 2>/dev/null \
 	  || $(INSTALL) --require-hashes -r requirements.lock \
 	  || { echo "error: the packages of requirements.lock are not all in uv's cache and could not be fetched: connect to the network once"; exit 1; }
