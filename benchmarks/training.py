@@ -33,11 +33,11 @@ from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import TrainingConfig, insert, train
+from turnover.interruption import Interrupted
 from turnover.reading.examples import Examples
 from turnover.reading.passes import evaluating
 from turnover.training.augmentation import Augmentation
 from turnover.training.dynamics import Dynamics, schedule
-from turnover.training.interruption import Interrupted
 
 CHANNELS, HIDDEN = (16, 32, 64), 512
 

@@ -25,6 +25,7 @@ from study.networks.masked import Architecture, make_network, save_network
 from study.networks.zoo.small import image_statistics
 from study.tracking import track
 from study.training.gradients import save_similarity, watch_gradients
+from turnover.interruption import stop_on_signals
 from turnover.progress import progress_bar
 from turnover.reading.examples import Examples
 from turnover.reading.outputs import loss_and_margin
@@ -33,7 +34,6 @@ from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import discard
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.epochs import Epoch
-from turnover.training.interruption import stop_on_signals
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
 from turnover.training.snapshots import Snapshots

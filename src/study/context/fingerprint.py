@@ -23,7 +23,7 @@ def fingerprint(stage: Stage) -> str:
 
 
 def work_key(stage: Stage) -> str:
-    """As `fingerprint`, but code counts by what it does (see `member_key`): for work that is kept over other changes."""
+    """As `fingerprint`, but code counts by what it does, see `member_key`: for work that is kept."""
     data = [dep for dep in stage.declared.deps if not dep.startswith(_CODE)]
     return member_key(stage, data, stage.declared.params, {})
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from turnover.training.interruption import Interrupted, stop_this_process
+from turnover.interruption import Interrupted, stop_this_process
 
 _LOOK = 0.5  # seconds between two looks at whether the other process is still there
 

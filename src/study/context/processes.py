@@ -17,7 +17,7 @@ from typing import Any
 
 from study.context.lifetime import end_with_parent, leave_on_sigterm
 from turnover.errors import UserError
-from turnover.training.interruption import Interrupted, StopRequest, stop_on_signals
+from turnover.interruption import Interrupted, StopRequest, stop_on_signals
 
 # What a piece of work calls with a kind and a value that can be pickled; it never waits for anybody but this process.
 Report = Callable[[str, Any], None]
@@ -47,7 +47,7 @@ def in_processes(
 
     Args:
         names: one piece of work each.
-        work: what to do; it may use `turnover.training.interruption.stop_on_signals`.
+        work: what to do; it may use `turnover.interruption.stop_on_signals`.
         processes: at most so many at a time.
         on_report: called in this process, in no particular order over names.
         fork: take over this process's imports, which saves seconds each. All are forked before any begins, so that

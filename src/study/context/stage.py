@@ -19,7 +19,7 @@ from study.context.lifetime import leave_on_sigterm
 from study.context.params import check_params
 from study.context.runs import Run, masked_runs_of, runs_of
 from turnover.errors import UserError
-from turnover.training.interruption import Interrupted
+from turnover.interruption import Interrupted
 
 # Folders and files of the pipeline: everything in them belongs to some stage. Who made a network (`made-by`) is for the
 # tracking alone, which works in every stage.

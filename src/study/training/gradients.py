@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from study.artefacts.files import writing
 from study.context.params import GradientsParams
 from study.data.scenarios.scenario import Scenario
+from study.training.similarity import GradientSimilarity, doubling
 from turnover.reading.examples import Examples
-from turnover.training.gradients import GradientSimilarity, doubling
 
 
 def sample_ids(scenario: Scenario, count: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from turnover.errors import UserError
-from turnover.masking.layer import TurnOverDropout, _Hook
+from turnover.masking.layer import masks_identity
 from turnover.reading.examples import Examples
 from turnover.reading.processes import shard, wait
 from turnover.training.attachments import Attachments, DamageError, write_beside
@@ -174,18 +174,6 @@ def identify(
         "masks": masks_identity(model) if turn_over else "not used",
         "examples": content.hexdigest()[:20],
     }
-
-
-def masks_identity(model: nn.Module) -> str:
-    """All that decides the masks of `model`: where they are, and of what layer. The same for a compiled network."""
-    found = []
-    for name, module in model.named_modules():
-        place = ".".join(part for part in name.split(".") if part != "_orig_mod")
-        if isinstance(module, TurnOverDropout):
-            found.append((place, "here", module))
-        for side, table in (("before", module._forward_pre_hooks), ("after", module._forward_hooks)):
-            found += [(place, side, hook.layer) for hook in table.values() if isinstance(hook, _Hook)]
-    return repr([(*at, m.layer, m.keep, m.seed, m.dim, m.units) for *at, m in found])
 
 
 def _holder(lock: Path) -> str:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.errors import UserError
+from turnover.interruption import Interrupted
 from turnover.masking.layer import subnetwork
 from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels
@@ -23,7 +24,6 @@ from turnover.reading.processes import shard
 from turnover.training.checkpoints import Checkpoint, identify
 from turnover.training.dynamics import Dynamics
 from turnover.training.epochs import Epoch, Tally
-from turnover.training.interruption import Interrupted
 from turnover.training.optimization import Updater, make_optimizer, schedule_factor
 from turnover.training.parallel import share, wrapped
 from turnover.training.recorders import Recorder
@@ -81,7 +81,7 @@ def train(
             refused, as is one of another config, network, masks or examples.
         progress: show a progress bar. None: only on a terminal.
         stop: asked after every step (on other devices than the CPU, or in several processes, every 16 steps); a
-            number other than 0 saves and ends the training. See `turnover.training.interruption.stop_on_signals`.
+            number other than 0 saves and ends the training. See `turnover.interruption.stop_on_signals`.
 
     Returns:
         One `Epoch` for each epoch, from the first, whether or not this call trained it.

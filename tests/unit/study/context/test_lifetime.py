@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="st
 BEGIN = """
 import os, sys, time
 from study.context.lifetime import end_with_dvc, leave_on_sigterm
-from turnover.training.interruption import stop_on_signals
+from turnover.interruption import stop_on_signals
 leave_on_sigterm()
 end_with_dvc()
 open(sys.argv[1] + ".part", "w").write(str(os.getpid()))

@@ -16,7 +16,7 @@ import pytest
 from study.context.processes import Report, in_processes
 from tests.support import ROOT
 from turnover.errors import UserError
-from turnover.training.interruption import Interrupted, stop_on_signals
+from turnover.interruption import Interrupted, stop_on_signals
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and looks into /proc")
 
@@ -97,7 +97,7 @@ import os, sys, time
 from pathlib import Path
 from study.context.lifetime import leave_on_sigterm
 from study.context.processes import in_processes
-from turnover.training.interruption import Interrupted, stop_on_signals
+from turnover.interruption import Interrupted, stop_on_signals
 folder = Path(sys.argv[1])
 def work(name, report):
     (folder / f"{name}.part").write_text(str(os.getpid()))

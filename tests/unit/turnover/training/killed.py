@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 
 from tests.unit.turnover.small import examples, network
+from turnover.interruption import Interrupted, stop_on_signals
 from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import read
 from turnover.training.dynamics import Dynamics
-from turnover.training.interruption import Interrupted, stop_on_signals
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
 from turnover.training.snapshots import Snapshots

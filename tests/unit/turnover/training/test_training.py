@@ -17,6 +17,7 @@ from torch import nn
 from study.networks.zoo.small import Normalized
 from tests.unit.turnover.small import examples, network, weights
 from turnover.errors import UserError
+from turnover.interruption import Interrupted
 from turnover.masking.insertion import insert, remove
 from turnover.masking.layer import masked_layers
 from turnover.reading.examples import Examples
@@ -24,7 +25,6 @@ from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import masks_identity, read
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.epochs import Epoch
-from turnover.training.interruption import Interrupted
 from turnover.training.loop import DivergenceError, train
 from turnover.training.optimization import schedule_factor
 from turnover.training.settings import TrainingConfig

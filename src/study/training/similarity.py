@@ -4,67 +4,26 @@ Two examples whose gradients point the same way are learned together: a step for
 example's gradient is that of its own exposed sub-network (the step it really takes under turn-over dropout), or of the
 full network.
 
-Two ways to the same numbers. `per_example_gradients` works for any parameters (`torch.func`: vmap of grad). For linear
-layers `linear_gradient_products` needs one backward pass and never holds a single per-example gradient: the gradient of
-a linear layer is the outer product of what comes out (its derivative, d) and what goes in (a), so that the inner
-product of two of them is ``(d_i . d_j)(a_i . a_j)`` (the "ghost" trick, Goodfellow 2015, arXiv 1510.01799).
+They are compared in linear layers, where one backward pass is enough and no per-example gradient is ever held: the
+gradient of a linear layer is the outer product of what comes out (its derivative, d) and what goes in (a), so that the
+inner product of two of them is ``(d_i . d_j)(a_i . a_j)`` (the "ghost" trick, Goodfellow 2015, arXiv 1510.01799).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover.masking.layer import TurnOverDropout, masked_layers, subnetwork
+from turnover.masking.layer import subnetwork
 from turnover.reading.examples import Examples
 from turnover.reading.passes import evaluating
 from turnover.training.recorders import EpochRecorder
 
 KINDS = ("exposed", "full")
-
-
-def per_example_gradients(
-    model: nn.Module, x: Tensor, y: Tensor, ids: Tensor | None, parameters: Sequence[str], *, batch_size: int = 16
-) -> dict[str, Tensor]:
-    """Gradient of every example's cross-entropy (nats), by `torch.func`. Put the model into evaluation mode first.
-
-    Args:
-        model: a classifier; with turn-over dropout if `ids` are given.
-        x: inputs [n, ...].
-        y: labels [n].
-        ids: example ids [n]: row r's gradient is that of the sub-network of ``ids[r]``. None: of the full network.
-        parameters: names as `model.named_parameters()` gives them.
-        batch_size: examples at once; bounds the memory beside the result.
-
-    Returns:
-        For each parameter its gradients [n, *shape of the parameter]: restrict `parameters` to what fits in memory.
-
-    Raises:
-        ValueError: there is no such parameter.
-    """
-    from torch.func import functional_call, grad, vmap
-
-    every = dict(model.named_parameters())
-    unknown = [name for name in parameters if name not in every]
-    if unknown:
-        raise ValueError(f"the model has no parameter {unknown[0]!r}; it has {', '.join(every)}")
-    chosen = {name: every[name].detach() for name in parameters}
-
-    def loss(values: dict[str, Tensor], row: Tensor, label: Tensor, factors: dict[str, Tensor]) -> Tensor:
-        with _masked_by(model, factors):
-            logits = functional_call(model, values, (row[None],))
-        return F.cross_entropy(logits.float(), label[None])
-
-    batches: list[dict[str, Tensor]] = []
-    for start in range(0, len(x), batch_size):
-        rows = slice(start, start + batch_size)
-        factors = _factors(model, x[rows], ids[rows]) if ids is not None else {}
-        batches.append(vmap(grad(loss), (None, 0, 0, 0))(chosen, x[rows], y[rows], factors))
-    return {name: torch.cat([batch[name] for batch in batches]) for name in parameters}
 
 
 def last_linear_layers(model: nn.Module, count: int) -> list[str]:
@@ -85,7 +44,10 @@ def linear_gradient_products(
     """Inner products of the per-example gradients with respect to weights and biases of some linear layers.
 
     Args:
-        model, x, y, ids: as for `per_example_gradients`.
+        model: a classifier in evaluation mode; with turn-over dropout if `ids` are given.
+        x: inputs [n, ...].
+        y: labels [n].
+        ids: example ids [n]: row r's gradient is that of the sub-network of ``ids[r]``. None: of the full network.
         layers: names of linear modules. A layer may run more than once, and may see tokens [n, tokens, features].
         block: examples whose products with all others are made at once: with t tokens an example the scratch memory
             is ``block * n * t^2`` numbers.
@@ -180,43 +142,3 @@ def _add_products(total: Tensor, inputs: Tensor, deltas: Tensor, block: int) -> 
         rows = slice(start * tokens, (start + block) * tokens)
         both = (flat_inputs[rows] @ flat_inputs.T) * (flat_deltas[rows] @ flat_deltas.T)
         total[start : start + block] += both.view(-1, tokens, count, tokens).sum((1, 3))
-
-
-def _factors(model: nn.Module, x: Tensor, ids: Tensor) -> dict[str, Tensor]:
-    """What every masked layer multiplies its units with, for each row: [n, units] by layer and number of units."""
-    found: dict[str, Tensor] = {}
-
-    def look(layer: TurnOverDropout, args: tuple[Tensor], output: Tensor) -> None:
-        dim = layer.unit_dim(args[0])
-        mask = layer.masks(args[0].shape[dim])(ids.to(args[0].device))
-        found[_key(layer, args[0])] = mask.to(args[0].dtype) / layer.keep
-
-    handles = [layer.register_forward_hook(look) for layer in masked_layers(model)]
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-@contextmanager
-def _masked_by(model: nn.Module, factors: Mapping[str, Tensor]) -> Iterator[None]:
-    """While active, masked layers multiply one example's units by its factors (nothing can be hashed under vmap)."""
-
-    def multiply(layer: TurnOverDropout, args: tuple[Tensor], output: Tensor) -> Tensor:
-        shape = [1] * output.dim()
-        shape[layer.unit_dim(output)] = -1
-        return output * factors[_key(layer, output)].view(shape)
-
-    handles = [layer.register_forward_hook(multiply) for layer in masked_layers(model)] if factors else []
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _key(layer: TurnOverDropout, x: Tensor) -> str:
-    return f"{layer.layer}:{x.shape[layer.unit_dim(x)]}"

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from turnover.training.interruption import stop_on_signals
+from turnover.interruption import stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

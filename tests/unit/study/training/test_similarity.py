@@ -1,4 +1,4 @@
-"""Per-example gradients: both ways against a plain loop, and the recorder through an interruption."""
+"""Gradient similarity: against a plain loop of backward passes, and the recorder through an interruption."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from study.networks.named import build
+from study.training.similarity import (
+    GradientSimilarity,
+    cosines,
+    doubling,
+    last_linear_layers,
+    linear_gradient_products,
+)
 from turnover.masking.insertion import insert
 from turnover.masking.layer import subnetwork
 from turnover.reading.examples import Examples
 from turnover.training.attachments import Attachments
 from turnover.training.dynamics import Dynamics
 from turnover.training.epochs import Epoch
-from turnover.training.gradients import (
-    GradientSimilarity,
-    cosines,
-    doubling,
-    last_linear_layers,
-    linear_gradient_products,
-    per_example_gradients,
-)
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
 
@@ -72,23 +71,6 @@ def _loop(model: nn.Module, x: Tensor, y: Tensor, ids: Tensor | None, parameters
     return {name: torch.stack(values) for name, values in rows.items()}
 
 
-@pytest.mark.parametrize("after", ["head", "all"])
-@pytest.mark.parametrize("masked", [True, False])
-def test_torch_func_equals_a_loop_of_backward_passes_in_every_layer(after: str, masked: bool) -> None:
-    model = _cnn(after)
-    x, y, ids = _batch(7, (1, 8, 8))
-    names = [name for name, _ in model.named_parameters()]
-    found = per_example_gradients(model, x, y, ids if masked else None, names, batch_size=3)
-    expected = _loop(model, x, y, ids if masked else None, names)
-    for name in names:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-6)
-    other = per_example_gradients(model, x, y, None if masked else ids, names)
-    assert any((other[name] - expected[name]).abs().max() > 1e-3 for name in names), "the masks make no difference"
-    with subnetwork(model, ids):  # nothing was left behind
-        again = model(x)
-    assert not torch.allclose(again, model(x))
-
-
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("network", ["head", "all", "tokens"])
 def test_products_equal_those_of_the_gradients_themselves(network: str, masked: bool) -> None:
@@ -119,8 +101,6 @@ def test_an_example_without_a_gradient_has_no_direction() -> None:
 def test_unknown_names_are_refused() -> None:
     model = _cnn("head")
     x, y, ids = _batch(3, (1, 8, 8))
-    with pytest.raises(ValueError, match="no parameter 'tail'"):
-        per_example_gradients(model, x, y, ids, ["tail"])
     with pytest.raises(ValueError, match=r"no torch\.nn\.Linear"):
         last_linear_layers(nn.Conv2d(1, 1, 1), 2)
     model.spare = nn.Linear(2, 2)
