@@ -28,8 +28,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its t
 import torch
 from torch import Tensor, nn
 
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, MLP
-from turnover import data, insert, subnetwork, summarize
+from turnover import insert, subnetwork, summarize
 from turnover.attribution.influence import influence, make_scorer
 from turnover.reading.outputs import loss_and_margin
 
@@ -82,8 +84,7 @@ def images(count: int, folder: Path | None) -> tuple[Tensor, Tensor]:
     if folder is None:
         generator = torch.Generator().manual_seed(1)
         return torch.randn(count, 1, 28, 28, generator=generator), torch.randint(0, CLASSES, (count,))
-    data.fetch("fashion-mnist", folder)
-    test = data.load(folder).test
+    test = load(fetch("fashion-mnist", folder)).test
     x = torch.as_tensor(test.images[:count]).float().view(-1, 1, 28, 28) / 255
     return (x - x.mean()) / x.std(), torch.as_tensor(test.labels[:count]).long()
 
@@ -119,8 +120,8 @@ def flop_per_pair(kind: str, width: int) -> int:
     """FLOP of the matrix products and convolutions that a pair cannot share with other pairs."""
     if kind == "head":
         return 2 * width * (CLASSES - 1)
-    if kind == "reference":  # layer 2 exposed only; layer 3 and head exposed and flipped, half of the units each
-        return 2 * (384 * 768 + 2 * 768 * 384 + 2 * 384 * CLASSES)
+    if kind == "reference":  # layers 2, 3 and head, exposed and flipped
+        return 2 * 2 * (2 * 768 * 768 + 768 * CLASSES)
     convolutions = 9 * 16 * 32 * 14 * 14 + 9 * 32 * 64 * 7 * 7
     return 2 * 2 * (convolutions + 576 * 256 + 256 * CLASSES)
 

@@ -21,19 +21,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pandas as pd
 import torch
-from agreement import config, network
+from agreement import network
 from scipy.special import expit
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from study.data.scenarios.scenario import Scenario, load_scenario
+from study.networks.zoo.small import image_statistics
 from turnover import average_over_training, influence, insert, memorization, neighbourhood, sharpen
 from turnover.attribution.nearness import Localized, Similarity
 from turnover.reading.examples import Examples
 from turnover.reading.features import features_of
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
 
 RIDGES = (1e-5, 1e-4, 3.5e-4, 1e-3, 1e-2)
 SHARPNESS = (1.0, 2.0, 3.0, 4.0, 8.0)
@@ -106,11 +108,13 @@ def main() -> None:
     influences: dict[str, list[Tensor]] = {}
     criteria: dict[str, list[float]] = {}
     scores: dict[str, list[np.ndarray]] = {}
+    statistics = image_statistics(trained.images)
     started = time.perf_counter()
     for seed in range(options.first_seed, options.first_seed + options.runs):
-        model = insert(network(trained, options.width, seed), after="head", seed=seed)
+        model = insert(network(seed, options.width, *statistics), after="head", seed=seed)
         dynamics = Dynamics(trained, schedule(options.epochs))
-        train(model, trained, config(options.epochs, seed), dynamics=dynamics)
+        config = TrainingConfig(epochs=options.epochs, batch_size=64, learning_rate=2e-3, seed=seed)
+        train(model, trained, config, dynamics=dynamics)
         raw = influence(model, trained.ids, heldout.images, heldout.labels)
         margin = influence(model, trained.ids, heldout.images, heldout.labels, "margin")
         found = {"raw loss": raw, "raw margin": margin, "same label alone": same}
