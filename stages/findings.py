@@ -8,6 +8,7 @@ import pandas as pd
 
 from study.analysis.inputs import Study, read_study
 from study.analysis.intervals import rounded
+from study.analysis.wording import difficulty_from
 from study.artefacts.files import write_csv, write_json, writing
 from study.context.stage import Stage, main
 from study.findings.alignment import alignment_table, compare_alignment
@@ -69,11 +70,11 @@ def find(
         turning = {name: turning_point(tables["removal-differences"], name) for name in retrained}
     claims = judge(comparisons, confidence)
     found = {
-        "seeds": {placement: study.seeds[placement] for placement in study.placements},
+        "seeds": study.masked_seeds,
         "confidence": confidence,
         "difficulty_quantile": difficulty_quantile,
         "definitions": list(DEFINITIONS),
-        "difficulty_from": study.difficulty_from(),
+        "difficulty_from": difficulty_from(study.masked_seeds),
         "early_epochs": EARLY,
         "draws": DRAWS,
         "enough_targets": ENOUGH_TARGETS,

@@ -65,6 +65,11 @@ class Study:
         return [placement for placement in self.seeds if placement != CONTROL]
 
     @property
+    def masked_seeds(self) -> dict[str, list[int]]:
+        """The seeds of each of them."""
+        return {placement: self.seeds[placement] for placement in self.placements}
+
+    @property
     def settings(self) -> list[tuple[str, str]]:
         """Every scenario and placement of the masks, the first placement first."""
         return [(scenario, placement) for placement in self.placements for scenario in self.scenarios]
@@ -82,15 +87,6 @@ class Study:
     def difficulty(self, run: Run) -> pd.Series[float]:
         """Memorization (probability) of every training example by the other seeds; by its own if there is no other."""
         return difficulty({of.seed: self.memorization[of] for of in self.runs(run.scenario, run.placement)}, run.seed)
-
-    def difficulty_from(self) -> str:
-        """Whose memorization says who is difficult, in words."""
-        alone = [placement for placement in self.placements if len(self.seeds[placement]) == 1]
-        if not alone:
-            return "the other seeds"
-        if len(alone) == len(self.placements):
-            return "the only seed itself"
-        return f"the other seeds (of placement {' and '.join(alone)}, the only seed itself)"
 
 
 class _WhenAsked(dict[Run, _Table], Generic[_Table]):

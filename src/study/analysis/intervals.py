@@ -1,9 +1,9 @@
-"""Means over seeds with their t-intervals, how the JSON files hold them, and how many seeds there are in words."""
+"""Means over seeds with their t-intervals, and how the JSON files hold them."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,18 +85,6 @@ def mean_of(values: Iterable[float], confidence: float) -> dict[str, Any] | None
     """The same of the values that are there; None where none is."""
     present = [value for value in values if not np.isnan(value)]
     return entry(present, confidence) if present else None
-
-
-def seeds_in_words(seeds: Mapping[str, list[int]]) -> str:
-    """How many seeds the placements have, such as ``3 seeds`` or ``5 seeds for placement head, 3 for the others``."""
-    (first, most), *others = ((placement, len(of)) for placement, of in seeds.items())
-    counts = {count for _, count in others}
-    words = "one seed" if most == 1 else f"{most} seeds"
-    if counts <= {most}:
-        return words
-    if len(counts) == 1 and len(others) > 1:
-        return f"{words} for placement {first}, {counts.pop()} for the others"
-    return f"{words} for placement {first}, " + ", ".join(f"{count} for {placement}" for placement, count in others)
 
 
 def rounded(value: Any) -> Any:

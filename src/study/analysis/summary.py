@@ -8,6 +8,7 @@ from study.analysis.groups import KINDS, PLACEBO, RANDOM, REAL
 from study.analysis.inputs import MEASURES, NETWORKS, Study
 from study.analysis.intervals import entry, mean_of, rounded
 from study.analysis.tables import DETECTION, kinds_of
+from study.analysis.wording import difficulty_from
 from study.context.rules import CONTROL
 from study.context.runs import Run
 
@@ -22,7 +23,7 @@ def summarize(study: Study, *, confidence: float, difficulty_quantile: float, ne
         "seeds": study.seeds,
         "confidence": confidence,
         "difficulty_quantile": difficulty_quantile,
-        "difficulty_from": study.difficulty_from(),
+        "difficulty_from": difficulty_from(study.masked_seeds),
         "shown": {"scenario": shown.scenario, "placement": shown.placement, "seed": shown.seed},
         "neighbours": _neighbours(study, neighbours, confidence),
         "scenarios": {name: _scenario(study, name, confidence) for name in study.scenarios},

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from study.analysis.groups import KINDS, PLACEBO
 from study.analysis.inputs import MEASURES, NETWORKS, Study
-from study.analysis.intervals import seeds_in_words
 from study.analysis.tables import curve_table, distribution_table, memorization_table
+from study.analysis.wording import seeds_in_words
 from study.context.params import FiguresParams
 from study.figures.palette import INK
 from study.figures.style import (
@@ -79,8 +79,7 @@ def draw_memorization_over_training(study: Study, settings: FiguresParams, folde
         row[0].set_ylabel(f"placement {placement}\np(exposed) − p(flipped)")
     for key, panel in panels.items():  # once all limits are known
         label_groups(panel, parts[key], 0.13)
-    seeds = {placement: study.seeds[placement] for placement in study.placements}
-    note(figure, over_seeds_note(seeds, settings.confidence, "band"))
+    note(figure, over_seeds_note(study.masked_seeds, settings.confidence, "band"))
     save(figure, folder, "memorization-over-training", settings.dpi, table)
 
 
@@ -98,7 +97,7 @@ def draw_distributions(study: Study, settings: FiguresParams, folder: Path) -> N
             panel.set_title(_TITLES[measure], fontsize=8)
         sizes = scenario.examples["kind"].value_counts()
         counts = ", ".join(f"{kind} n = {sizes[kind]}" for kind in KINDS if kind in sizes)
-        words = seeds_in_words({placement: study.seeds[placement] for placement in study.placements})
+        words = seeds_in_words(study.masked_seeds)
         note(figure, f"{counts}; {words}{'' if words == 'one seed' else ' together'}; log scale")
         save(figure, folder, f"memorization-{name}", settings.dpi, table)
 

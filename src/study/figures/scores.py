@@ -8,8 +8,8 @@ from matplotlib.ticker import MaxNLocator
 
 from study.analysis.groups import PLACEBO
 from study.analysis.inputs import Study
-from study.analysis.intervals import seeds_in_words
 from study.analysis.tables import DETECTION, TOTALS, cost_table, detection_table, influence_table
+from study.analysis.wording import seeds_in_words
 from study.context.params import FiguresParams
 from study.context.rules import CONTROL
 from study.figures.palette import GREEN, INK
@@ -40,7 +40,7 @@ def draw_detection(study: Study, settings: FiguresParams, folder: Path) -> None:
             panel.set_title(title)
             panel.set_xlim(right=1.005)
             panel.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-        note(figure, _dots_note({of: study.seeds[of] for of in study.placements}, settings))
+        note(figure, _dots_note(study.masked_seeds, settings))
         save(figure, folder, f"detection-{scenario}", settings.dpi, table)
 
 

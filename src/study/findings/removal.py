@@ -98,7 +98,7 @@ def compare_removal(removal: pd.DataFrame, scenario: str, noisy: bool) -> Iterat
             # The one that should have more stands first: more accuracy without the better ones to remove, less loss.
             first, second = (pair.better, pair.worse) if measure.sign > 0 else (pair.worse, pair.better)
             what = "without" if pair.action == "remove" else "with only"
-            at = ", ".join(_percent(fraction) for fraction in difference.columns)
+            at = ", ".join(f"{100 * fraction:.3g} %" for fraction in difference.columns)
             text = f"{measure.words} {what} {WORDS[first]} minus {what} {WORDS[second]}: " + (
                 f"mean over {at} of the examples" if len(difference.columns) > 1 else f"{at} of the examples"
             )
@@ -110,18 +110,7 @@ def difference_of(removal: pd.DataFrame, measure: Measure, scenario: str, pair: 
     """By how much the better order of a pair is better: one row a seed, one column a fraction that both have."""
     if pair.better == FLAGGED:
         return over_random(removal, measure, scenario, pair.better)
-    return paired_difference(removal, measure, scenario, pair.action, pair.better, pair.worse)
-
-
-def _percent(fraction: object) -> str:
-    return f"{100 * float(str(fraction)):.3g} %"
-
-
-def paired_difference(
-    removal: pd.DataFrame, measure: Measure, scenario: str, action: str, better: str, worse: str
-) -> pd.DataFrame:
-    """By how much one order is better than the other: one row a seed, one column a fraction that both have."""
-    one, other = (values_of(removal, measure, scenario, action, order) for order in (better, worse))
+    one, other = (values_of(removal, measure, scenario, pair.action, order) for order in (pair.better, pair.worse))
     shared = one.columns.intersection(other.columns)
     seeds = one.index.intersection(other.index)
     difference = one.loc[seeds, shared] - other.loc[seeds, shared]

@@ -14,12 +14,19 @@ from PIL import Image
 from pydantic import BaseModel
 
 from study.analysis.files import read_json
-from study.analysis.validation import read_validations
+from study.analysis.validation import Validation, read_validations
 from study.context.stage import Stage
-from study.report.validation import Shown, shown
 from turnover.errors import UserError
 
 SETTINGS = ("scenarios", "placements", "seeds", "data", "labels", "model", "training", "estimate", "figures")
+
+# Columns of a comparison of estimators -> heading; those that a table lacks are left out.
+SCORES = {
+    "memorization": "Memorization, Spearman",
+    "lds": "LDS",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Content:
     summary: dict[str, Any]
     findings: dict[str, Any]
     groups: list[dict[str, Any]]  # of each setting and group: the numbers of `groups.csv`, by name
-    validations: list[Shown]
+    validations: list[dict[str, Any]]  # name, rows, and the headings of the scores that they have
     figures: Path  # the folder
     settings: list[tuple[str, str]]
     gallery: dict[str, list[dict[str, Any]]]  # kind -> images, each with its `src`
@@ -65,7 +72,7 @@ def read_content(stage: Stage) -> Content:
         summary=read_json(stage, "reports/metrics/summary.json"),
         findings=read_json(stage, "reports/metrics/findings.json"),
         groups=groups,
-        validations=[shown(of) for of in read_validations(stage)],
+        validations=[_compared(of) for of in read_validations(stage)],
         figures=folder,
         settings=[line for key in SETTINGS for line in _lines(key, stage.param(key))],
         gallery={kind: [row for row in gallery if row["kind"] == kind] for kind in kinds},
@@ -84,6 +91,13 @@ def _groups(table: pd.DataFrame) -> list[dict[str, Any]]:
             entry[row["number"]] = {"mean": row["mean"], "half_width": half, "n": row["seeds"]}
         found.append(entry)
     return found
+
+
+def _compared(validation: Validation) -> dict[str, Any]:
+    """The rows of a comparison, with None where a method has no value."""
+    table = validation.table.astype(object).where(validation.table.notna(), None)
+    scores = {key: title for key, title in SCORES.items() if key in table}
+    return {"name": validation.name, "rows": table.to_dict("records"), "scores": scores}
 
 
 def _images(folder: Path, name: str) -> list[dict[str, Any]]:

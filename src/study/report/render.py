@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from study.analysis.intervals import seeds_in_words
+from study.analysis.wording import seeds_in_words
 from study.report.content import Content
 from study.report.evidence import TITLES, by_verdict, digits, of_number, p_value, p_words, where
 from study.report.svg import inline

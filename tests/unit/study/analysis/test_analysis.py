@@ -15,8 +15,9 @@ from scipy import stats
 from stages import findings, summarize
 from study.analysis.groups import assign_groups, deciles, difficulty, easy_and_difficult
 from study.analysis.headline import headline
-from study.analysis.intervals import Interval, interval, intervals, mean_of, seeds_in_words
+from study.analysis.intervals import Interval, interval, intervals, mean_of
 from study.analysis.validation import Validation
+from study.analysis.wording import difficulty_from, seeds_in_words
 from study.context.stage import run_stage
 from tests.support import ROOT
 from tests.unit.study.fake_runs import EPOCHS, SEEDS, make_repository
@@ -133,6 +134,12 @@ def test_summary_traces_to_the_runs(results: Path) -> None:
     assert "mislabel_auroc" not in summary["scenarios"]["real"]["placements"]["head"]
 
 
+def test_difficulty_is_said_to_come_from_those_it_comes_from() -> None:
+    assert difficulty_from({"head": [0, 1], "all": [0, 2]}) == "the other seeds"
+    assert difficulty_from({"head": [0]}) == "the only seed itself"
+    assert difficulty_from({"head": [0, 1], "all": [0]}) == "the other seeds (of placement all, the only seed itself)"
+
+
 def test_headline_is_flat_and_traces_to_what_the_report_says(results: Path) -> None:
     found = json.loads((results / "reports/headline.json").read_text())
     assert all(isinstance(value, int | float) for value in found.values())
@@ -157,8 +164,10 @@ def test_headline_is_flat_and_traces_to_what_the_report_says(results: Path) -> N
 
 
 def test_headline_leaves_out_what_there_is_not(tmp_path: Path) -> None:
-    one = {"seeds": {"head": [0], "other": [0]}, "scenarios": {"random": 1.0}, "placements": ("head",)}
-    root = make_repository(tmp_path, **one, removal=False, validation=False)
+    seeds = {"head": [0], "other": [0]}
+    root = make_repository(
+        tmp_path, seeds=seeds, scenarios={"random": 1.0}, placements=("head",), removal=False, validation=False
+    )
     assert run_stage(findings.run, "findings", {}, root=root) == 0
     assert run_stage(summarize.run, "summarize", {}, root=root) == 0
     found = json.loads((root / "reports/headline.json").read_text())
