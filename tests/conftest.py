@@ -25,24 +25,24 @@ os.environ["PYTHONPATH"] = os.pathsep.join(path for path in _PATHS if path)
 # What takes more than two seconds of a processor, most of it to start processes that import torch or to compile;
 # `make test-fast` leaves them out, with those that have the mark `slow` themselves.
 SLOW = {
-    "test_agreement.py::test_memorization_agrees_with_retraining",
-    "test_api.py::test_functions_are_not_hidden_by_the_modules_of_the_same_name",
-    "test_checkpoints.py::test_twenty_kills_at_random_moments_end_in_the_same_bytes",
-    "test_dropout.py::test_threads_of_the_autograd_engine_find_the_selection",
-    "test_examples.py::test_plain_pytorch",
-    "test_fused.py::test_compiled_equals_uncompiled",
-    "test_fused.py::test_no_compiler_warns_and_gives_the_same",
-    "test_insert_torchvision.py::test_sub_networks_agree_with_activations_multiplied_by_hand",
-    "test_insert_torchvision.py::test_training_never_touches_what_the_mask_hides",
-    "test_localization.py::test_masked_linear_model_in_closed_form",
-    "test_many.py::test_a_kill_loses_only_the_network_in_flight_and_changes_no_byte",
-    "test_many.py::test_a_killed_worker_is_one_sentence_and_keeps_what_is_done",
-    "test_many.py::test_a_network_does_not_depend_on_company_or_processes",
-    "test_masks.py::test_the_same_bits_when_compiled",
-    "test_parallel.py::test_two_processes_train_as_one",
-    "test_peers.py::test_influence_function_is_the_closed_form_and_foretells_leaving_out",
-    "test_sharding.py::test_two_processes_equal_one",
-    "test_store.py::test_twenty_kills_change_nothing",
+    "test_memorization_agrees_with_retraining",
+    "test_functions_are_not_hidden_by_the_modules_of_the_same_name",
+    "test_twenty_kills_at_random_moments_end_in_the_same_bytes",
+    "test_threads_of_the_autograd_engine_find_the_selection",
+    "test_plain_pytorch",
+    "test_compiled_equals_uncompiled",
+    "test_no_compiler_warns_and_gives_the_same",
+    "test_sub_networks_agree_with_activations_multiplied_by_hand",
+    "test_training_never_touches_what_the_mask_hides",
+    "test_masked_linear_model_in_closed_form",
+    "test_a_kill_loses_only_the_network_in_flight_and_changes_no_byte",
+    "test_a_killed_worker_is_one_sentence_and_keeps_what_is_done",
+    "test_a_network_does_not_depend_on_company_or_processes",
+    "test_the_same_bits_when_compiled",
+    "test_two_processes_train_as_one",
+    "test_influence_function_is_the_closed_form_and_foretells_leaving_out",
+    "test_two_processes_equal_one",
+    "test_twenty_kills_change_nothing",
 }
 
 
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     together = config.pluginmanager.hasplugin("xdist")
     for item in items:
-        if f"{item.path.name}::{getattr(item, 'originalname', item.name)}" in SLOW:
+        if getattr(item, "originalname", item.name) in SLOW:
             item.add_marker(pytest.mark.slow)
         alone = item.get_closest_marker("xdist_group") or item.get_closest_marker("side_by_side")
         if together and not alone:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support import ROOT
 
-CORE = {"torch", "numpy", "pandas", "scipy", "safetensors", "tqdm"}
+CORE = {"torch", "numpy", "pandas", "scipy", "safetensors", "tqdm", "filelock"}
 
 
 def requirement(line: str) -> str:
