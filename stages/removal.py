@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from study.artefacts.files import write_csv
-from study.context.fingerprint import fingerprint
+from study.artefacts.files import copy_file, write_csv
+from study.context.fingerprint import work_key
+from study.context.members import Member, make_once
 from study.context.params import ModelParams, ParamsError, RemovalParams
 from study.context.rules import CONTROL
 from study.context.runs import Run
@@ -25,10 +28,17 @@ _SEED_OFFSET = 10_000
 
 
 def run(stage: Stage) -> None:
+    member = Member("removal", "", work_key(stage))
+    made = make_once(member, partial(retrain_all, stage), store=stage.root / ".checkpoints" / "removal")
+    copy_file(made / "removal.csv", stage.out("reports/metrics/removal.csv"))
+
+
+def retrain_all(stage: Stage, folder: Path) -> None:
+    """Retrain without (or with only) chosen examples in every scenario, and write how good the networks are."""
     settings: RemovalParams = stage.param("removal")
     scenarios = [name for name in settings.scenarios if name in stage.param("scenarios")]
     tables = [_retrained(stage, load_scenario(stage.dep(f"data/scenarios/{name}")), settings) for name in scenarios]
-    write_csv(stage.out("reports/metrics/removal.csv"), pd.concat(tables, ignore_index=True))
+    write_csv(folder / "removal.csv", pd.concat(tables, ignore_index=True))
     for name in scenarios:
         shutil.rmtree(stage.root / _checkpoint(stage, name))
 
@@ -106,7 +116,7 @@ def plan(trained: pd.DataFrame, scores: pd.DataFrame, settings: RemovalParams, s
 
 
 def _checkpoint(stage: Stage, scenario: str) -> str:
-    return f".checkpoints/removal-{scenario}-{fingerprint(stage)}"
+    return f".checkpoints/removal-{scenario}-{work_key(stage)}"
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from study.context.fingerprint import fingerprint
+from study.artefacts.files import copy_file
+from study.context.fingerprint import work_key
+from study.context.members import Member, make_once
 from study.context.params import RetrainParams, ValidationParams
 from study.context.stage import Stage, main
 from study.data.scenarios.scenario import SPLITS, load_scenario
@@ -19,6 +23,13 @@ from study.retraining.subsets import SubsetOutputs, draw_subsets
 
 def run(stage: Stage) -> None:
     name = stage.item["validation_set"]
+    member = Member(name, "", work_key(stage))
+    made = make_once(member, partial(retrain_set, stage, name), store=stage.root / ".checkpoints" / "retrain")
+    copy_file(made / "truth.npz", stage.out(f"ground_truth/{name}.npz"))
+
+
+def retrain_set(stage: Stage, name: str, folder: Path) -> None:
+    """Train the networks of one validation set and write what they say."""
     network: ValidationParams = stage.param(f"validation.{name}")
     settings: RetrainParams = stage.param("retrain")
     scenario = load_scenario(stage.dep(f"data/validation/{name}"))
@@ -27,7 +38,7 @@ def run(stage: Stage) -> None:
     train = len(scenario.of("train"))
     inside = np.zeros((settings.networks, len(images)), dtype=np.bool_)
     inside[:, :train] = draw_subsets(train, settings.networks, settings.fraction, settings.seed)
-    checkpoint = stage.root / ".checkpoints" / f"retrain-{name}-{fingerprint(stage)}"
+    checkpoint = stage.root / ".checkpoints" / f"retrain-{name}-{work_key(stage)}"
     margin, correct = train_many(
         ordinary_network(build_own, network.model, network.options, scenario),
         torch.from_numpy(images),
@@ -37,7 +48,7 @@ def run(stage: Stage) -> None:
         settings,
         checkpoint=checkpoint,
     )
-    SubsetOutputs(inside[:, :train], margin, correct).save(stage.out(f"ground_truth/{name}.npz"))
+    SubsetOutputs(inside[:, :train], margin, correct).save(folder / "truth.npz")
     shutil.rmtree(checkpoint)
 
 

@@ -6,14 +6,16 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from study.artefacts.files import write_csv, write_json, writing
+from study.artefacts.files import write_csv, write_json
 from study.artefacts.kept import Arrays, KeptResults, Result
-from study.context.fingerprint import fingerprint
+from study.context.fingerprint import work_key
+from study.context.members import Member, copy_members, make_once
 from study.context.stage import Stage, main
 from study.data.scenarios.scenario import load_scenario
 from study.peers.inputs import check_extra, import_extra
@@ -31,6 +33,14 @@ from turnover.progress import progress_bar
 def run(stage: Stage) -> None:
     check_extra()
     name = stage.item["validation_set"]
+    member = Member(name, "", work_key(stage))
+    store = stage.root / ".checkpoints" / "validate"
+    make_once(member, partial(validate_set, stage, name), store=store)
+    copy_members([member], store, stage.out(f"reports/validation/{name}"))
+
+
+def validate_set(stage: Stage, name: str, folder: Path) -> None:
+    """Judge every method on one validation set and write the tables."""
     torch.set_num_threads(stage.param("comparison.threads"))
     problem = Problem(
         load_scenario(stage.dep(f"data/validation/{name}")),
@@ -39,14 +49,12 @@ def run(stage: Stage) -> None:
         stage.param(f"validation.{name}"),
         stage.param("retrain"),
     )
-    folder = stage.root / ".checkpoints" / f"validate-{name}-{fingerprint(stage)}"
-    result, costs = judge_all(problem, KeptResults(folder))
-    with writing(stage.out(f"reports/validation/{name}")) as beside:
-        beside.mkdir()
-        write_json(beside / "result.json", result)
-        write_csv(beside / "table.csv", table(result["rows"]))
-        write_csv(beside / "cost.csv", costs, digits=3)
-    shutil.rmtree(folder)
+    kept = stage.root / ".checkpoints" / f"validate-{name}-{work_key(stage)}"
+    result, costs = judge_all(problem, KeptResults(kept))
+    write_json(folder / "result.json", result)
+    write_csv(folder / "table.csv", table(result["rows"]))
+    write_csv(folder / "cost.csv", costs, digits=3)
+    shutil.rmtree(kept)
 
 
 def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.DataFrame]:

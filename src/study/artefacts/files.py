@@ -31,6 +31,12 @@ def writing(path: Path) -> Iterator[Path]:
         _remove(beside)
 
 
+def copy_file(source: Path, path: Path) -> None:
+    """A copy of a file; whole, or not there."""
+    with writing(path) as beside:
+        shutil.copyfile(source, beside)
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Readable JSON, floats as they are."""
     with writing(path) as beside:

@@ -41,7 +41,7 @@ def train_network(make: Factory, images: Tensor, labels: Tensor, recipe: RecipeP
     epochs = max(recipe.epochs, -(-recipe.min_steps // batches))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = pool_before_relu(make(seed)).to(device).train()
+        model = make(seed).to(device).train()
         parameters = list(model.parameters())
         optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         for epoch in range(epochs):
@@ -82,20 +82,6 @@ def one_cycle(position: float) -> float:
     if position < 0.2:
         return max(position / 0.2, 0.04)
     return 0.5 * (1.0 + math.cos(math.pi * (position - 0.2) / 0.8))
-
-
-def pool_before_relu(model: nn.Module) -> nn.Module:
-    """Swap every ReLU with the max-pooling right after it, in place: the same function and gradients, to the bit.
-
-    Max-pooling and ReLU commute, and a pooled map is smaller. Only neighbours in an `nn.Sequential` are known to be
-    neighbours in the computation. Neither has weights, so the state dict stays as it was.
-    """
-    for sequence in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
-        for at in range(len(sequence) - 1):
-            first, second = sequence[at], sequence[at + 1]
-            if isinstance(first, nn.ReLU) and isinstance(second, nn.MaxPool2d):
-                sequence[at], sequence[at + 1] = second, first
-    return model
 
 
 def _precision(recipe: RecipeParams, device: torch.device) -> torch.autocast | nullcontext[None]:

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from study.networks.zoo.small import CNN
-from study.retraining.loop import label_log_odds, one_cycle, pool_before_relu, train_network
+from study.retraining.loop import label_log_odds, one_cycle, train_network
 from study.retraining.many import train_many
 from tests.support import ROOT
 from tests.unit.study.retraining.problem import (
@@ -58,21 +57,6 @@ def test_the_loop_is_the_ordinary_one() -> None:
 
 def test_schedule() -> None:
     assert [one_cycle(p) for p in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx([0.04, 0.5, 1.0, 0.5, 0.0])
-
-
-def test_pooling_before_relu_changes_no_bit() -> None:
-    torch.manual_seed(0)
-    plain, swapped = CNN((1, 28, 28), 10, (4, 8), 16), CNN((1, 28, 28), 10, (4, 8), 16)
-    swapped.load_state_dict(plain.state_dict())
-    pool_before_relu(swapped)
-    assert isinstance(swapped.features[1], nn.MaxPool2d) and isinstance(swapped.features[2], nn.ReLU)
-    assert list(swapped.state_dict()) == list(plain.state_dict())
-    x = torch.randn(8, 1, 28, 28)
-    for model in (plain, swapped):
-        model(x).square().sum().backward()
-    assert torch.equal(plain(x), swapped(x))
-    for a, b in zip(plain.parameters(), swapped.parameters(), strict=True):
-        assert torch.equal(a.grad, b.grad)
 
 
 def test_log_odds_are_exact_where_the_probability_is_one() -> None:
