@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import validation_data
+from study.artefacts.files import write_parquet
 from study.context.params import DataParams
 from study.context.stage import Stage
 from study.data.scenarios.corruption import make_scenario
@@ -84,10 +85,16 @@ def test_names_of_the_data_set_go_with_its_examples_and_come_back(tmp_path: Path
     assert again.drop(columns="name").equals(scenario(0.2).examples)
 
 
-def test_without_names_there_is_no_column_of_them() -> None:
-    assert list(scenario(0.2).examples) == [
-        "id", "split", "given", "original", "is_random", "source_part", "source_index",
-    ]  # fmt: skip
+def test_kind_and_wrong_follow_from_what_is_written(tmp_path: Path) -> None:
+    made = scenario(0.5)
+    written = ["id", "split", "given", "original", "is_random", "source_part", "source_index"]
+    assert list(made.examples) == [*written, "kind", "wrong"], "no column of names where the data set has none"
+    for row in made.examples.to_dict("records"):
+        kind = row["split"] if row["split"] != "train" else "random" if row["is_random"] else "real"
+        assert (row["kind"], row["wrong"]) == (kind, row["given"] != row["original"])
+    save_scenario(made, tmp_path / "mixed")
+    write_parquet(tmp_path / "by-itself.parquet", made.examples[written])
+    assert (tmp_path / "mixed/examples.parquet").read_bytes() == (tmp_path / "by-itself.parquet").read_bytes()
 
 
 def validation_stage(root: Path, own: str) -> Stage:
