@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from study.context.params import Params
@@ -31,10 +32,13 @@ def backfill(root: Path) -> str:
     complete = runs_if_complete(place, root)
     if complete is not None:
         return f"MLflow: {complete} runs present, 0 added"
-    changed = changed_stages(root)
-    forget_complete(place)
     silence()
-    filling = _Filling(Store(root), root, changed)
+    with ThreadPoolExecutor(1) as other:  # both take seconds to start
+        asked = other.submit(changed_stages, root)
+        store = Store(root)
+        changed = asked.result()
+    forget_complete(place)
+    filling = _Filling(store, root, changed)
     for item in _items(root, params, changed):
         filling.add(item)
     done = f"MLflow: {len(filling.ids)} runs present, {filling.added} added"

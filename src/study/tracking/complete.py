@@ -14,7 +14,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from study.artefacts.files import write_json
 from study.tracking.place import Place, local_path
 
 _RUNS = """
@@ -31,6 +30,8 @@ def note_complete(place: Place, root: Path, runs: Iterable[str]) -> None:
         root: the repository.
         runs: ids of its runs.
     """
+    from study.artefacts.files import write_json  # imports pandas, which whoever only asks can do without
+
     path = _path(place)
     if path is not None:
         write_json(path, {"experiment": place.experiment, "lock": _lock(root), "runs": sorted(runs)})
