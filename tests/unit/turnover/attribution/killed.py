@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     model, ids, (x, y) = network("head"), torch.arange(100), examples(60)
 
     def run(store: Path) -> InfluenceSummary:
-        return summarize(model, ids, ids % CLASSES, x, y, top=7, store=ScoreStore(store), memory=1)
+        return summarize(model, ids, ids % CLASSES, x, y, top=7, store=ScoreStore(store), memory=12_000)
 
     began = time.perf_counter()
     expected = run(folder / "expected")
