@@ -87,16 +87,24 @@ def check_networks(params: Params, shape: tuple[int, int, int] = (1, 28, 28), cl
 
 
 def save_network(
-    network: nn.Module, architecture: Architecture, folder: Path, snapshots: Mapping[int, Mapping[str, Tensor]]
+    network: nn.Module,
+    architecture: Architecture,
+    folder: Path,
+    snapshots: Mapping[int, Mapping[str, Tensor]] | None = None,
 ) -> None:
-    """Write `model.safetensors` and `model.json`, and ``epoch-N.safetensors`` for each snapshot, into `folder`.
+    """Write `model.safetensors` and `model.json` into `folder`, the same bytes for the same network, whatever made it.
 
-    The same bytes for the same network, whatever made it.
+    Args:
+        network: as `make_network` made it from `architecture`, trained.
+        architecture: what `load_network` builds it from.
+        folder: where the files go; made if it is not there.
+        snapshots: state dicts of earlier weights by epoch: ``epoch-N.safetensors``.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    save_file(state, folder / "model.safetensors")
-    for epoch, weights in snapshots.items():
-        save_file(dict(weights), folder / f"epoch-{epoch}.safetensors")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"model": network.state_dict(), **{f"epoch-{epoch}": kept for epoch, kept in (snapshots or {}).items()}}
+    for name, weights in files.items():
+        plain = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
+        save_file(plain, folder / f"{name}.safetensors")
     run = architecture.run
     write_json(
         folder / "model.json",

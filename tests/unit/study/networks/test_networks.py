@@ -35,7 +35,7 @@ def test_a_network_comes_back_as_it_was_saved(tmp_path: Path, placement: str) ->
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.01)
-    save_network(network, description, "f", tmp_path / "net")
+    save_network(network, description, tmp_path / "net")
     again, description_again = load_network(tmp_path / "net")
     assert description_again == description
     network.eval(), again.eval()
@@ -50,7 +50,7 @@ def test_a_network_comes_back_as_it_was_saved(tmp_path: Path, placement: str) ->
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_network(make_network(architecture()), architecture(), "f", tmp_path / name)
+        save_network(make_network(architecture()), architecture(), tmp_path / name)
     for file in ("model.safetensors", "model.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -61,7 +61,7 @@ def test_snapshots_stand_beside_the_network_and_fit_it(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.01)
-    save_network(network, architecture(), "f", tmp_path / "net", {9: start, 10: network.state_dict()})
+    save_network(network, architecture(), tmp_path / "net", {9: start, 10: network.state_dict()})
     again, _ = load_network(tmp_path / "net")
     assert torch.equal(again(X), network(X))
     found = dict(load_snapshots(tmp_path / "net"))
@@ -88,7 +88,7 @@ def test_the_control_drops_units_in_training_only() -> None:
 
 
 def test_a_corrupt_network_is_an_error_with_the_cure(tmp_path: Path) -> None:
-    save_network(make_network(architecture()), architecture(), "f", tmp_path / "net")
+    save_network(make_network(architecture()), architecture(), tmp_path / "net")
     path = tmp_path / "net" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"net is missing or corrupt .* run `dvc repro`"):

@@ -20,7 +20,10 @@ from turnover.reading.examples import Examples
 
 def _scenario(random: int, train: int = 40) -> Scenario:
     split = np.repeat(["train", "heldout"], [train, 10])
-    examples = pd.DataFrame({"id": np.arange(50), "split": split, "is_random": np.arange(50) < random})
+    labels = np.zeros(50, np.int64)
+    examples = pd.DataFrame(
+        {"id": np.arange(50), "split": split, "is_random": np.arange(50) < random, "given": labels, "original": labels}
+    )
     return Scenario("x", np.zeros((50, 1, 8, 8), np.uint8), examples, ("a", "b"), "none")
 
 

@@ -129,7 +129,7 @@ def test_the_stage_judges_every_method_and_goes_on_where_it_stopped(
     monkeypatch.setattr(KeptResults, "keep", counting)
     assert run(project) == 0
     assert made and all(name.startswith("peer-") for name in made)  # the trainings were not repeated
-    assert not any((project / ".checkpoints").iterdir())
+    assert [path.name for path in (project / ".checkpoints").iterdir()] == ["validate"]  # what is finished
 
     folder = project / "reports/validation/validation"
     assert {"result.json", "table.csv", "cost.csv"} == {path.name for path in folder.iterdir()}
