@@ -37,9 +37,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@rm -f .venv/.installed-* && touch $@
 
 repro: setup  ## the whole pipeline, MLflow backfill, report
-	@python -m study.commands.prepare
-	@dvc repro
-	@python -m study.commands.backfill
+	@python -m study.commands.repro
 	@echo "The report: reports/index.html    The runs: make ui"
 
 full: setup  ## the whole data set, beside the default results: see configs/full.yaml
