@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from study.artefacts.files import writing
 from study.commands import backfill, prepare
 
 
@@ -46,15 +46,15 @@ def mend_lock(root: Path) -> bool:
     if committed.returncode or not _is_whole(committed.stdout):
         print("error: dvc.lock is damaged, and git has no other: remove it to run every stage again", file=sys.stderr)
         return False
-    with writing(path) as beside:
-        beside.write_text(committed.stdout, encoding="utf-8")
+    path.write_text(committed.stdout, encoding="utf-8")
     print("warning: dvc.lock was damaged; it is that of the last commit again", file=sys.stderr)
     return True
 
 
 def _is_whole(text: str) -> bool:
     """Whether a lock file is all there: DVC writes the schema first, and ends every line."""
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     if not (text.startswith("schema:") and text.endswith("\n")):
         return False
@@ -74,8 +74,10 @@ def write_whole_files() -> None:
     import dvc.utils.serialize._common as common
 
     def dump(path: Any, data: Any, dumper: Any, fs: Any = None, **arguments: Any) -> None:
-        with writing(Path(path)) as beside, beside.open("w", encoding="utf-8") as file:
+        beside = Path(path).with_name(f".{Path(path).name}.part")
+        with beside.open("w", encoding="utf-8") as file:
             dumper(data, file, **arguments)
+        os.replace(beside, path)
 
     common._dump_data = dump
 
