@@ -82,7 +82,8 @@ def make_project(root: Path) -> Path:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (34, 1, 8, 8), dtype=np.uint8)
     splits = ["train"] * 20 + ["placebo"] * 4 + ["heldout"] * 10
-    examples = pd.DataFrame({"id": range(34), "split": splits, "given": rng.integers(0, 10, 34)})
+    labels = rng.integers(0, 10, 34)
+    examples = pd.DataFrame({"id": range(34), "split": splits, "given": labels, "original": labels, "is_random": False})
     save_scenario(Scenario("mixed", images, examples, tuple("0123456789"), "digits"), root / "data/scenarios/mixed")
     return root
 
