@@ -117,12 +117,11 @@ def _complete(store: Store, item: Item, run_id: str, tags: Mapping[str, str]) ->
 
 
 def _fill_and_say(root: Path) -> None:
-    """The pipeline's result stands without MLflow, so an MLflow that fails is a warning."""
     try:
         print(backfill(root))
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # the pipeline's result stands without MLflow
         print(
             f"warning: MLflow was not brought up to date ({reason(error)}); the results are not affected, "
             "and the next `make repro` tries again",

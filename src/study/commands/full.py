@@ -83,22 +83,18 @@ def collect(folder: Path, target: Path, settings: str) -> list[str]:
     Returns:
         The files too large for git, which stay where they are.
     """
-    large: list[str] = []
     reports = folder / "reports"
+    large = [path for path in sorted(reports.rglob("*")) if path.is_file() and path.stat().st_size > LARGEST]
 
-    def left_out(where: str, names: list[str]) -> list[str]:
-        out = {".gitignore"} if Path(where) != reports else set(names) - set(_RESULTS)
-        for path in (Path(where) / name for name in names if name not in out):
-            if path.is_file() and path.stat().st_size > LARGEST:
-                large.append(path.relative_to(folder).as_posix())
-                out.add(path.name)
-        return list(out)
+    def left_out(where: str, names: list[str]) -> set[str]:
+        others = {".gitignore"} if Path(where) != reports else set(names) - set(_RESULTS)
+        return others | {path.name for path in large if path.parent == Path(where)}
 
     with writing(target) as beside:
         shutil.copytree(reports, beside, ignore=left_out)
         shutil.copyfile(folder / "dvc.lock", beside / "dvc.lock")
         write_json(beside / "made-by.json", made_by(folder, settings))
-    return large
+    return [path.relative_to(folder).as_posix() for path in large]
 
 
 def made_by(folder: Path, settings: str) -> dict[str, Any]:
