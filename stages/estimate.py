@@ -21,7 +21,6 @@ from study.context.stage import Stage, main
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.devices import processor, resolve_device
 from study.networks.masked import load_network
-from study.tracking import log_estimates
 from turnover.attribution.nearness import Localized
 from turnover.attribution.summary import InfluenceSummary, summarize
 from turnover.progress import progress_bar
@@ -71,7 +70,6 @@ def estimate_all(stage: Stage) -> None:
             on_report=lambda member, kind, value: bar.update(),
             fork=device.type == "cpu",
         )
-    log_estimates(stage)
 
 
 def estimate_run(stage: Stage, run: Run, device: torch.device, folder: Path, report: Report) -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from study.commands import backfill as backfill_module
 from study.tracking import live, track
-from study.tracking.store import Store, TrackingError
+from study.tracking.place import TrackingError
+from study.tracking.store import OWNER, Store
 from tests.pipeline.tracked_project import CURVE, SEEDS, give_store, make_project, stage_of
 from tests.support import ROOT
 
@@ -64,14 +65,17 @@ def _statuses(store: Store, name: str) -> list[str]:
     return [run.info.status for run in found]
 
 
-def test_runs_of_killed_processes_are_ended(store: Store) -> None:
-    store.start("alive", {}, {})
+def test_runs_of_killed_processes_are_ended(store: Store, made: Path) -> None:
     elsewhere = store.start("elsewhere", {}, {})
-    store.tag(elsewhere, host="another", process="1 1")
+    store.tag(elsewhere, {OWNER: "another:/repository"})
     assert _statuses(store, "killed") == ["RUNNING", "RUNNING"]
     store.end_orphans()
+    assert _statuses(store, "killed") == ["RUNNING", "RUNNING"], "another folder's"
+    for run in store.client.search_runs([store.experiment_id], "attributes.run_name = 'killed'"):
+        store.tag(run.info.run_id, {OWNER: run.data.tags[OWNER].replace(str(made), str(store.place.home))})
+    store.end_orphans()
     assert _statuses(store, "killed") == ["KILLED", "KILLED"]
-    assert _statuses(store, "alive") == _statuses(store, "elsewhere") == ["RUNNING"]
+    assert _statuses(store, "elsewhere") == ["RUNNING"]
 
 
 def test_a_database_of_another_folder_is_refused(made: Path, tmp_path: Path) -> None:
@@ -99,7 +103,7 @@ def test_of_two_that_finish_the_same_one_stays(store: Store) -> None:
     # Both clones look before either has finished, and then clean up: each must keep the same one.
     store.finish(second, "key")
     store.finish(first, "key")
-    assert [known.run_id for known in store.finished().values()] == [second]
+    assert [run_id for run_id, _ in store.finished().values()] == [second]
     assert store.client.get_run(first).info.lifecycle_stage == "deleted"
 
 

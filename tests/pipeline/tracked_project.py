@@ -37,7 +37,7 @@ stages:
     cmd: python -m stages.train --scenario ${item.scenario} --placement ${item.placement}
     params: [seeds, model, training]
     deps: ["data/scenarios/${item.scenario}", code/training.py]
-    outs: ["runs/${item.scenario}/${item.placement}"]
+    outs: ["runs/${item.scenario}/${item.placement}", "made-by/${item.scenario}-${item.placement}.json"]
   estimate:
     matrix: {scenario: ["mixed"]}
     cmd: python -m stages.estimate --scenario ${item.scenario}
@@ -82,7 +82,8 @@ def make_project(root: Path) -> Path:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (34, 1, 8, 8), dtype=np.uint8)
     splits = ["train"] * 20 + ["placebo"] * 4 + ["heldout"] * 10
-    examples = pd.DataFrame({"id": range(34), "split": splits, "given": rng.integers(0, 10, 34)})
+    labels = rng.integers(0, 10, 34)
+    examples = pd.DataFrame({"id": range(34), "split": splits, "given": labels, "original": labels, "is_random": False})
     save_scenario(Scenario("mixed", images, examples, tuple("0123456789"), "digits"), root / "data/scenarios/mixed")
     return root
 
@@ -103,9 +104,13 @@ def write_training(root: Path, run: Run) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     model = ModelParams.model_validate(stage_of(root, run).raw_params["model"])
     architecture = Architecture(run, model, (1, 8, 8), tuple("0123456789"), (0.5,), (0.2,))
-    save_network(make_network(architecture), architecture, member_key(root, run), folder)
+    save_network(make_network(architecture), architecture, folder)
     write_csv(folder / "curve.csv", pd.DataFrame(CURVE))
     write_json(folder / "metrics.json", {"epochs": 3, "heldout_accuracy": 0.37037})
+    made_by = root / f"made-by/{run.scenario}-{run.placement}.json"
+    made_by.parent.mkdir(exist_ok=True)
+    keys = json.loads(made_by.read_text()) if made_by.exists() else {}
+    write_json(made_by, {**keys, str(run.seed): member_key(root, run)})
     return folder
 
 

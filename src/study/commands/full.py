@@ -14,17 +14,15 @@ import hashlib
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from study.artefacts.files import write_json, writing
-from study.commands.clone import run_in
+from study.commands.running import run_in, status_of
 from study.context.declaration import read_yaml
 from study.context.params import ParamsError
-from turnover.errors import UserError
 
 LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
 _RESULTS = ("index.html", "report.md", "headline.json", "curves", "figures", "metrics", "validation")
@@ -56,13 +54,13 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
     changes = read_yaml(config)
     if not isinstance(changes, dict):
         raise ParamsError(f"{config.name}: it should hold settings as params.yaml does")
-    commit = run_in(root, ["git", "rev-parse", "HEAD"], capture=True).strip()
+    commit = run_in(root, "git", "rev-parse", "HEAD", capture=True).strip()
     lock = folder / "dvc.lock"
     state = lock.read_bytes() if lock.exists() else None
     if not (folder / ".git").exists():
-        run_in(root, ["git", "clone", "--quiet", "--no-checkout", str(root), str(folder)])
-    run_in(folder, ["git", "fetch", "--quiet", "origin"])
-    run_in(folder, ["git", "checkout", "--quiet", "--force", "--detach", commit])
+        run_in(root, "git", "clone", "--quiet", "--no-checkout", str(root), str(folder))
+    run_in(folder, "git", "fetch", "--quiet", "origin")
+    run_in(folder, "git", "checkout", "--quiet", "--force", "--detach", commit)
     if state is not None:
         lock.write_bytes(state)  # what this copy has done already, not what the default settings did
     from ruamel.yaml import YAML
@@ -85,54 +83,48 @@ def collect(folder: Path, target: Path, settings: str) -> list[str]:
     Returns:
         The files too large for git, which stay where they are.
     """
-    found = [folder / "dvc.lock"]
-    for name in _RESULTS:
-        under = folder / "reports" / name
-        found += sorted(under.rglob("*")) if under.is_dir() else [under]
-    files = [path for path in found if path.is_file() and path.name != ".gitignore"]
-    large = {path for path in files if path.stat().st_size > LARGEST}
+    reports = folder / "reports"
+    large = [path for path in sorted(reports.rglob("*")) if path.is_file() and path.stat().st_size > LARGEST]
+
+    def left_out(where: str, names: list[str]) -> set[str]:
+        others = {".gitignore"} if Path(where) != reports else set(names) - set(_RESULTS)
+        return others | {path.name for path in large if path.parent == Path(where)}
+
     with writing(target) as beside:
-        beside.mkdir(parents=True)
-        for path in files:
-            if path not in large:
-                to = beside / path.relative_to(folder if path.name == "dvc.lock" else folder / "reports")
-                to.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, to)
+        shutil.copytree(reports, beside, ignore=left_out)
+        shutil.copyfile(folder / "dvc.lock", beside / "dvc.lock")
         write_json(beside / "made-by.json", made_by(folder, settings))
-    return [path.relative_to(folder).as_posix() for path in files if path in large]
+    return [path.relative_to(folder).as_posix() for path in large]
 
 
 def made_by(folder: Path, settings: str) -> dict[str, Any]:
     """What made the results of a copy: its commit, its lock, the settings, and the kind of machine and the day."""
+    import torch
+
+    # With the instruction set that torch computes with: it decides the bits of results on a CPU.
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
-        "commit": run_in(folder, ["git", "rev-parse", "HEAD"], capture=True).strip(),
+        "commit": run_in(folder, "git", "rev-parse", "HEAD", capture=True).strip(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "dvc_lock_sha256": hashlib.sha256((folder / "dvc.lock").read_bytes()).hexdigest(),
         "settings": settings,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.system()},
+        "machine": {"processor": processor, "cores": os.cpu_count(), "system": platform.system()},
     }
 
 
-def _processor() -> str:
-    """Architecture, and the instruction set that torch computes with: they decide the bits of results on a CPU."""
-    import torch
-
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-def run(root: Path, folder: Path, config: Path) -> Path:
-    """Copy, run, collect. Returns the folder of the results."""
-    if run_in(root, ["git", "status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml"], capture=True):
+def run(root: Path, folder: Path, config: Path) -> None:
+    """Copy, run, collect; the results are then in `reports/`, in a folder with the name of the config."""
+    if run_in(root, "git", "status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml", capture=True):
         print("warning: uncommitted changes are not part of this run", file=sys.stderr)
     make_copy(root, folder, config)
     # Data that are here already need not be fetched again.
-    run_in(folder, ["dvc", "config", "--local", "cache.dir", str(root / ".dvc" / "cache")])
-    run_in(folder, [sys.executable, "-m", "study.commands.prepare"])
-    run_in(folder, ["dvc", "repro"])
+    run_in(folder, "dvc", "config", "--local", "cache.dir", str(root / ".dvc" / "cache"))
+    run_in(folder, sys.executable, "-m", "study.commands.prepare")
+    run_in(folder, "dvc", "repro")
     target = root / "reports" / config.stem
     for path in collect(folder, target, config.name):
         print(f"{path} is larger than {LARGEST / 1e6:.0f} MB and stays in {folder}")
-    return target
+    print(f"The report: {target / 'index.html'}")
 
 
 def main() -> int:
@@ -140,17 +132,9 @@ def main() -> int:
     parser.add_argument("config", nargs="?", type=Path, default=Path("configs/full.yaml"), help="settings to change")
     parser.add_argument("--folder", type=Path, help="where the copy stands (default: build/<name of the config>)")
     arguments = parser.parse_args()
-    root = Path.cwd()
-    folder = arguments.folder or root / "build" / arguments.config.stem
-    try:
-        print(f"The report: {run(root, folder.absolute(), arguments.config.absolute()) / 'index.html'}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except subprocess.CalledProcessError as error:
-        print(f"error: {' '.join(map(str, error.cmd))} failed with status {error.returncode}", file=sys.stderr)
-        return 1
-    return 0
+    config = arguments.config.absolute()
+    folder = (arguments.folder or Path("build") / config.stem).absolute()
+    return status_of(lambda root: run(root, folder, config))
 
 
 if __name__ == "__main__":

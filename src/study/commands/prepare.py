@@ -11,10 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from study.commands.running import status_of
 from study.context.fingerprint import hash_of
 from study.context.params import Params
 from study.context.runs import CONTROL, load_params
-from turnover.errors import UserError
 
 
 def leftovers(root: Path, params: Params) -> list[Path]:
@@ -33,7 +33,12 @@ def leftovers(root: Path, params: Params) -> list[Path]:
         "reports/curves": [f"{item}.csv" for item in items],
         "reports/validation": params.validation_sets,
     }
-    return [path for folder, names in wanted.items() for path in _children(root / folder) if path.name not in names]
+    return [
+        path
+        for folder, names in wanted.items()
+        for path in sorted((root / folder).glob("*"))
+        if path.name not in (*names, ".gitignore")
+    ]
 
 
 def prepare(root: Path) -> None:
@@ -65,18 +70,9 @@ def _check_networks(root: Path, params: Params) -> None:
     stamp.write_text(found, encoding="utf-8")
 
 
-def _children(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name != ".gitignore") if folder.is_dir() else []
-
-
 def main() -> int:
     argparse.ArgumentParser(prog="python -m study.commands.prepare", description=__doc__).parse_args()
-    try:
-        prepare(Path.cwd())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return status_of(prepare)
 
 
 if __name__ == "__main__":

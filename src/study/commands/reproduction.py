@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from study.commands.clone import run_in
+from study.commands.running import run_in, status_of
+from turnover.errors import UserError
 
 # Two machines that round otherwise train networks that differ as much as two seeds do. So a mean over seeds may move
 # by both intervals together, and a little more: this much where it is a fraction (accuracy, AUROC), ...
@@ -24,7 +24,6 @@ RELATIVE_TOLERANCE = 0.1
 
 SUMMARY = Path("reports/metrics/summary.json")
 FINDINGS = Path("reports/metrics/findings.json")
-HEADLINE = Path("reports/headline.json")
 
 
 def differences(expected: Any, found: Any, path: str = "") -> list[str]:
@@ -58,11 +57,6 @@ def effects(findings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def names(headline: dict[str, Any]) -> dict[str, None]:
-    """Which numbers `headline.json` has. They come from the other two files, where they stand with their intervals."""
-    return dict.fromkeys(headline)
-
-
 def _number(expected: float, found: float, path: str, slack: float) -> list[str]:
     size = max(abs(expected), abs(found))
     allowed = slack + (FRACTION_TOLERANCE if size <= 1 else RELATIVE_TOLERANCE * size)
@@ -71,34 +65,33 @@ def _number(expected: float, found: float, path: str, slack: float) -> list[str]
     return [f"{path}: committed {expected}, now {found} (allowed difference {allowed:.3g})"]
 
 
-def reproduce(root: Path) -> list[str]:
-    """Run the committed pipeline in a temporary clone of `root`; returns what differs beyond the tolerance."""
+def reproduce(root: Path) -> None:
+    """Run the committed pipeline in a temporary clone of `root`.
+
+    Raises:
+        UserError: results differ beyond the tolerance; a line for each of them.
+        subprocess.CalledProcessError: the pipeline failed.
+    """
     with tempfile.TemporaryDirectory(prefix="turnover-check-") as folder:
         clone = Path(folder) / "clone"
-        run_in(root, ["git", "clone", "--quiet", str(root), str(clone)])
-        run_in(clone, ["dvc", "repro"])
-        changed = run_in(clone, ["git", "status", "--porcelain"], capture=True)
+        run_in(root, "git", "clone", "--quiet", str(root), str(clone))
+        run_in(clone, "dvc", "repro")
+        changed = run_in(clone, "git", "status", "--porcelain", capture=True)
         if not changed.strip():
             print("every committed result came back byte for byte")
-            return []
+            return
         print("not byte for byte (as expected on another kind of CPU); these differ:\n" + changed)
         lines = []
-        for path, of in ((SUMMARY, dict), (FINDINGS, effects), (HEADLINE, names)):
-            committed = json.loads(run_in(clone, ["git", "show", f"HEAD:{path.as_posix()}"], capture=True))
+        for path, of in ((SUMMARY, dict), (FINDINGS, effects)):
+            committed = json.loads(run_in(clone, "git", "show", f"HEAD:{path.as_posix()}", capture=True))
             lines += differences(of(committed), of(json.loads((clone / path).read_text(encoding="utf-8"))))
-        return lines
+    if lines:
+        raise UserError("\n".join(["not reproduced:", *lines]))
 
 
 def main() -> int:
     argparse.ArgumentParser(prog="python -m study.commands.reproduction", description=__doc__).parse_args()
-    try:
-        lines = reproduce(Path.cwd())
-    except subprocess.CalledProcessError as error:
-        print(f"error: {' '.join(error.cmd)} failed with status {error.returncode}", file=sys.stderr)
-        return 1
-    for line in lines:
-        print(f"error: not reproduced: {line}", file=sys.stderr)
-    return 1 if lines else 0
+    return status_of(reproduce)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,7 @@ def declaration(root: Path, raw_params: Mapping[str, Any], name: str, item: Mapp
 
     def paths(*keys: str) -> tuple[str, ...]:
         entries = [entry for key in keys for entry in raw.get(key, [])]
-        names = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
-        return tuple(str(_fill(entry, values)) for entry in names)
+        return tuple(str(_fill(next(iter(entry)) if isinstance(entry, dict) else entry, values)) for entry in entries)
 
     return Declaration(
         name=name + suffix,
@@ -61,19 +62,14 @@ def declaration(root: Path, raw_params: Mapping[str, Any], name: str, item: Mapp
 
 def _fill(template: Any, values: Mapping[str, Any]) -> Any:
     """Replace every ``${a.b}``; a template that is nothing else becomes the value itself."""
+
+    def look_up(match: re.Match[str]) -> Any:
+        return reduce(getitem, match[1].split("."), values)
+
     if not isinstance(template, str):
         return template
-
-    def look_up(key: str) -> Any:
-        value: Any = values
-        for part in key.split("."):
-            value = value[part]
-        return value
-
     whole = _TEMPLATE.fullmatch(template)
-    if whole:
-        return look_up(whole[1])
-    return _TEMPLATE.sub(lambda match: str(look_up(match[1])), template)
+    return look_up(whole) if whole else _TEMPLATE.sub(lambda match: str(look_up(match)), template)
 
 
 def within(path: str, declared: tuple[str, ...]) -> bool:

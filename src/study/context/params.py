@@ -6,12 +6,12 @@ A wrong file gives one sentence a mistake: the key, the value, and what is allow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from study.context.rules import did_you_mean
+from study.context.rules import check_together, did_you_mean
 from turnover.errors import UserError
 
 
@@ -44,8 +44,6 @@ NonNegative = Annotated[float, Field(ge=0.0, strict=False)]
 
 
 class DataParams(_Namespace):
-    """Which data set, and how much of it."""
-
     dataset: Annotated[str, Field(min_length=1)]
     train: Annotated[int, Field(ge=10)]
     placebo: Annotated[int, Field(ge=0)]
@@ -54,8 +52,6 @@ class DataParams(_Namespace):
 
 
 class LabelsParams(_Namespace):
-    """Label randomization: the fraction of random labels in every scenario."""
-
     kind: Literal["uniform", "other", "pair"]
     seed: Seed
     noise: dict[Name, Fraction]
@@ -70,16 +66,12 @@ class ModelParams(_Namespace):
 
 
 class AugmentationParams(_Namespace):
-    """What is done to training images: see `turnover.training.augmentation`."""
-
     flip: bool = False
     crop: Annotated[int, Field(ge=0)] = 0
     translate: Annotated[int, Field(ge=0)] = 0
 
 
 class TrainingParams(_Namespace):
-    """The training loop."""
-
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     optimizer: Literal["adamw", "sgd"]
@@ -98,15 +90,11 @@ class TrainingParams(_Namespace):
 
 
 class GradientsParams(_Namespace):
-    """Cosine similarity of single examples' gradients, recorded in training."""
-
     examples: Annotated[int, Field(ge=10, le=2000)]
     layers: Annotated[int, Field(ge=1)]
 
 
 class InfluenceParams(_Namespace):
-    """Influence of the training examples on the held-out examples."""
-
     measure: Literal["loss", "margin"]
     targets: Annotated[int, Field(ge=1)]
     targets_all_layers: Annotated[int, Field(ge=1)]
@@ -116,27 +104,18 @@ class InfluenceParams(_Namespace):
 
 
 class EstimateParams(_Namespace):
-    """Memorization and influence."""
-
     influence: InfluenceParams
 
 
-class ValidationParams(_Namespace):
+class ValidationParams(DataParams):
     """Examples whose truth is known by retraining, and the ordinary network that is retrained."""
 
-    dataset: Annotated[str, Field(min_length=1)]
-    train: Annotated[int, Field(ge=10)]
-    placebo: Annotated[int, Field(ge=0)]
-    heldout: Annotated[int, Field(ge=10)]
     noise: Fraction
-    seed: Seed
     model: Literal["cnn", "mlp"]
     options: dict[str, int | list[int]] = {}
 
 
 class RecipeParams(_Namespace):
-    """How ordinary networks are retrained."""
-
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: Positive
@@ -147,16 +126,12 @@ class RecipeParams(_Namespace):
 
 
 class RetrainParams(RecipeParams):
-    """Subset retraining: the ground truth of the estimates."""
-
     networks: Annotated[int, Field(ge=4)]
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
     seed: Seed
 
 
 class RemovalParams(RecipeParams):
-    """Removing examples by their scores, and retraining ordinary networks without them."""
-
     scenarios: Annotated[list[Name], Field(min_length=1)]
     score: Annotated[str, Field(min_length=1)]
     fractions: Annotated[list[Annotated[float, Field(gt=0.0, lt=1.0)]], Field(min_length=1)]
@@ -164,8 +139,6 @@ class RemovalParams(RecipeParams):
 
 
 class ComparisonParams(_Namespace):
-    """The comparison of every estimate with subset retraining."""
-
     seeds: Annotated[list[Seed], Field(min_length=1)]
     networks: Annotated[int, Field(ge=1)]
     folds: Annotated[int, Field(ge=2)]
@@ -177,8 +150,6 @@ class ComparisonParams(_Namespace):
 
 
 class FiguresParams(_Namespace):
-    """Figures and galleries."""
-
     difficulty_quantile: Annotated[float, Field(gt=0.0, le=0.5)]
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
     dpi: Annotated[int, Field(ge=50, le=600)]
@@ -199,8 +170,6 @@ class SeedsParams(_Namespace):
 
 
 class Params(_Namespace):
-    """The whole of `params.yaml`."""
-
     scenarios: Annotated[list[Name], Field(min_length=1)]
     placements: Annotated[list[Placement], Field(min_length=1)]
     seeds: SeedsParams
@@ -220,8 +189,6 @@ class Params(_Namespace):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        from study.context.rules import check_together  # here, because it is about this class
-
         check_together(self)
         return self
 
@@ -246,30 +213,27 @@ def placement_after(placement: str) -> str | list[str]:
 def _sentence(error: ErrorDetails) -> str:
     """One mistake in words: key, value, what is allowed."""
     key = ".".join(str(part) for part in error["loc"] if part != "int" and "[" not in str(part))
-    if error["type"] == "extra_forbidden":
-        return f"{key} is not a setting{_suggestion(error)}"
-    if error["type"] == "missing":
-        return f"{key} is missing"
-    if error["type"] == "value_error":
-        return error["msg"].removeprefix("Value error, ")
-    if error["type"] == "string_pattern_mismatch":
-        return f"{key}: {error['input']!r} is not allowed: it should be {_ALLOWED[error['ctx']['pattern']]}"
-    if error["type"] == "model_type":
-        model = _model_at(error["loc"])
-        return f"{key}: {error['input']!r} is not allowed: it should be a mapping with the keys {', '.join(model)}"
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key}: {error['input']!r} is not allowed: {message.replace('input should', 'it should')}"
+    message = error["msg"].replace("Input should", "it should")
+    match error["type"]:
+        case "extra_forbidden":
+            names = _names_at(error["loc"][:-1])
+            close = did_you_mean(str(error["loc"][-1]), names)
+            return f"{key} is not a setting{close or '; there are ' + ', '.join(names)}"
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return error["msg"].removeprefix("Value error, ")
+        case "string_pattern_mismatch":
+            message = f"it should be {_ALLOWED[error['ctx']['pattern']]}"
+        case "model_type":
+            message = f"it should be a mapping with the keys {', '.join(_names_at(error['loc']))}"
+    return f"{key}: {error['input']!r} is not allowed: {message}"
 
 
-def _suggestion(error: ErrorDetails) -> str:
-    names = _model_at(error["loc"][:-1])
-    return (did_you_mean(str(error["loc"][-1]), names) or f"; there are {', '.join(names)}") if names else ""
-
-
-def _model_at(location: Sequence[int | str]) -> list[str]:
-    """The settings of the namespace at a place in `Params`; none where it is no namespace."""
+def _names_at(location: Sequence[int | str]) -> list[str]:
+    """The settings of the namespace at a place in `Params`."""
     model: Any = Params
     for part in location:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field else None
-    return list(model.model_fields) if hasattr(model, "model_fields") else []
+        fields = getattr(model, "model_fields", None)
+        model = fields[part].annotation if fields else get_args(model)[-1]  # a mapping from names to namespaces
+    return list(model.model_fields)

@@ -44,19 +44,7 @@ def runs_of(params: Params, scenario: str, placement: str) -> list[Run]:
     return [Run(scenario, placement, seed) for seed in params.seeds.of(placement)]
 
 
-def masked_runs(params: Params) -> list[Run]:
-    """The trainings with turn-over dropout, in the order of the settings."""
-    return [run for scenario in params.scenarios for run in masked_runs_of(params, scenario)]
-
-
 def masked_runs_of(params: Params, scenario: str) -> list[Run]:
     """The trainings of one scenario with turn-over dropout: those that stage `estimate` looks at."""
     placements = [placement for placement in params.placements if placement != CONTROL]
     return [run for placement in placements for run in runs_of(params, scenario, placement)]
-
-
-def control_runs(params: Params) -> list[Run]:
-    """The trainings with ordinary dropout; none where the settings do not ask for the control."""
-    if CONTROL not in params.placements:
-        return []
-    return [run for scenario in params.scenarios for run in runs_of(params, scenario, CONTROL)]

@@ -8,17 +8,16 @@ import json
 import math
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.context.fingerprint import content_hash, hash_of
+from study.context.fingerprint import content_hash
 from study.context.runs import Run
 from study.context.stage import Stage
-from study.tracking.store import KEY, Store, Value
+from study.tracking.store import Store, Value
 
-ESTIMATES = "turnover.estimates"
 # What decides how results come about; the pipeline's own results change with every run and make no tree dirty.
 _CODE = ("src", "stages", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock")
 
@@ -27,31 +26,32 @@ _CODE = ("src", "stages", "params.yaml", "dvc.yaml", "pyproject.toml", "requirem
 class Results:
     """What a training's folder says of it, read at once: the folder may be moved before MLflow is ready for it."""
 
-    key: str
     curve: str
     final: Mapping[str, Any]
 
     @classmethod
-    def read(cls, folder: Path, key: str) -> Results:
+    def read(cls, folder: Path) -> Results:
         """
         Raises:
             OSError: a file is missing.
             ValueError: a file is no JSON.
         """
-        final = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        return cls(key, (folder / "curve.csv").read_text(encoding="utf-8"), final)
+        return cls((folder / "curve.csv").read_text(encoding="utf-8"), read_json(folder / "metrics.json"))
 
 
-def run_tags(stage: Stage, origin: str, key: str | None = None) -> dict[str, str]:
-    """Tags of a run; `origin` is ``"live"`` or ``"backfill"``. A training gets its key when it is finished."""
+def read_json(path: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
+def run_tags(stage: Stage, origin: str) -> dict[str, str]:
+    """Tags of a run; `origin` is ``"live"`` or ``"backfill"``."""
     tags = {
         "turnover.stage": stage.name,
         "turnover.origin": origin,
         "mlflow.source.name": stage.declared.cmd,
         "mlflow.source.type": "LOCAL",
     }
-    if key is not None:
-        tags[KEY] = key
     commit = _git(stage.root, "rev-parse", "HEAD")
     if commit:
         tags["mlflow.source.git.commit"] = commit
@@ -67,10 +67,9 @@ def item_name(stage: Stage) -> str:
 def training_params(stage: Stage, run: Run | None = None) -> dict[str, str]:
     """The settings that made a trained network, those of its data included; without `run` those of all its item."""
     raw = stage.raw_params
-    scenario = stage.item["scenario"]
-    labels = {**raw["labels"], "noise": raw["labels"]["noise"][scenario]}
-    made = dict(stage.item) if run is None else {**stage.item, "seed": run.seed}
-    return texts({**made, "data": raw["data"], "labels": labels, "model": raw["model"], "training": raw["training"]})
+    labels = {**raw["labels"], "noise": raw["labels"]["noise"][stage.item["scenario"]]}
+    made = stage.item if run is None else {**stage.item, "seed": run.seed}
+    return texts({**made, "labels": labels, **{key: raw[key] for key in ("data", "model", "training")}})
 
 
 def texts(params: Mapping[str, Any]) -> dict[str, str]:
@@ -78,7 +77,7 @@ def texts(params: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(params).items()}
 
 
-def numbers(metrics: Mapping[str, Any], prefix: str) -> list[Value]:
+def numbers(metrics: Mapping[str, Any], prefix: str = "") -> list[Value]:
     """The finite numbers in a metrics file, under names that MLflow takes."""
     return [
         Value(prefix + re.sub(r"[^\w./ :-]", "_", key), float(value))
@@ -139,29 +138,38 @@ def log_item(store: Store, run_id: str, finals: Mapping[str, Mapping[str, Any]])
     store.client.log_dict(run_id, dict(finals), "seeds.json")
 
 
-def estimates_of(root: Path, run: Run) -> tuple[Mapping[str, Any], str]:
-    """What was estimated of a training, and the hash of it that its run is tagged with."""
-    metrics: dict[str, Any] = json.loads((root / run.scores / "metrics.json").read_text(encoding="utf-8"))
-    return metrics, hash_of(metrics)
+def log_model(store: Store, run_id: str, root: Path, run: Run) -> None:
+    """The full network, as an MLflow model that takes any number of images as stored.
 
+    Turn-over dropout is taken out, so that plain torch operations are left, which torch.export writes down; whoever
+    loads it needs torch and MLflow only, and unpickles nothing. The first export of a process costs seconds of imports.
+    """
+    import mlflow.pytorch
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
 
-def log_estimates_of(store: Store, run_id: str, root: Path, run: Run) -> None:
-    """Estimates go onto the run of the training itself, so that both are one row of MLflow's table."""
-    metrics, key = estimates_of(root, run)
-    store.log(run_id, numbers(metrics, "estimate/"), {ESTIMATES: key})
+    from study.networks.masked import load_network
+    from turnover.masking.insertion import remove
 
-
-def key_of(root: Path, run: Run) -> str:
-    """The fingerprint of what made a trained network; it stands beside the network, see docs/decisions.md."""
-    made_by = root / "made-by" / f"{run.scenario}-{run.placement}.json"
-    keys: dict[str, str] = json.loads(made_by.read_text(encoding="utf-8"))
-    return keys[str(run.seed)]
-
-
-def log_files(store: Store, run_id: str, paths: Iterable[Path], folder: str | None = None) -> None:
-    """Files as artifacts."""
-    for path in paths:
-        store.client.log_artifact(run_id, str(path), folder)
+    network, architecture = load_network(root / run.folder)
+    # Without names, so that `mlflow.pyfunc` takes the array itself and no dictionary of one.
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype("uint8"), (-1, *architecture.shape))]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, len(architecture.classes)))]),
+    )
+    with store.active(run_id):
+        mlflow.pytorch.log_model(
+            # Channels first again: the export warns of weights in another order.
+            remove(network).eval().to(memory_format=torch.contiguous_format),
+            name=run.name,
+            serialization_format="pt2",
+            signature=signature,
+            # Two images: an export takes a dimension of 1 for a constant.
+            input_example=np.zeros((2, *architecture.shape), dtype=np.uint8),
+            pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+        )
 
 
 def _git(root: Path, *arguments: str) -> str:

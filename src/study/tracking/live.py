@@ -14,15 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 from study.context.fingerprint import fingerprint
-from study.context.params import check_params
-from study.context.runs import Run, masked_runs_of
+from study.context.runs import Run
 from study.context.stage import Stage
-from study.tracking.content import ESTIMATES, Results, estimates_of, key_of, log_estimates_of
-from study.tracking.place import place_of
-from study.tracking.recorder import Ended, Epoch, Finished, Message, Recorder, Resolved
-from study.tracking.store import Store, reason, silence
+from study.tracking.content import Results, item_name, log_dataset, log_item, log_training, run_tags, training_params
+from study.tracking.store import PARENT, Store, Value, reason, silence
 
 # Seconds that a stage whose work is done waits for MLflow: enough for its start after a very short training, ...
 PATIENCE = 60.0
@@ -30,25 +29,86 @@ PATIENCE = 60.0
 LEAVING = 5.0
 
 
+class _Recorder:
+    """The runs of a stage in MLflow, one for the item and one below it for every seed; lives in the thread.
+
+    Raises:
+        TrackingError: MLflow cannot be used.
+        Exception: what MLflow raises when it fails; so do all methods.
+    """
+
+    def __init__(self, stage: Stage, key: str) -> None:
+        silence()
+        self.ended = False
+        self._stage, self._key = stage, key
+        self._store = Store(stage.root)
+        self._present = self._store.finished()
+        self._tags = run_tags(stage, "live")
+        self._parent = self._store.start(item_name(stage), self._tags, training_params(stage))
+        self._training: dict[Run, tuple[str, set[int]]] = {}  # id of its run, epochs that this has
+        self._finals: dict[str, Mapping[str, Any]] = {}
+
+    def resolved(self, values: Mapping[str, str]) -> None:
+        self._store.tag(self._parent, {f"turnover.{key}": value for key, value in values.items()})
+
+    def epoch(self, run: Run, number: int, metrics: Mapping[str, float], at: float) -> None:
+        run_id, seen = self._run_of(run)
+        self._store.log(run_id, [Value(name, value, number, at) for name, value in metrics.items()])
+        seen.add(number)
+
+    def finished(self, run: Run, key: str, results: Results) -> None:
+        self._finals[run.name] = results.final
+        if key in self._present and run not in self._training:
+            # It was trained before, and nothing of it has changed.
+            self._store.tag(self._present[key][0], {PARENT: self._parent})
+            return
+        run_id, seen = self._run_of(run)
+        log_training(self._store, run_id, results, seen)
+        self._store.finish(run_id, key)
+        del self._training[run]
+
+    def end(self, status: str) -> None:
+        """The stage ends, and whatever has not finished with it."""
+        self.ended = True
+        for run_id, _ in self._training.values():
+            self._store.client.set_terminated(run_id, status)
+        if status == "FINISHED":
+            log_item(self._store, self._parent, self._finals)
+            self._store.finish(self._parent, self._key)
+        else:
+            self._store.client.set_terminated(self._parent, status)
+
+    def _run_of(self, run: Run) -> tuple[str, set[int]]:
+        if run not in self._training:
+            run_id = self._store.start(run.name, self._tags, training_params(self._stage, run), self._parent)
+            self._training[run] = run_id, set()
+            log_dataset(self._store, run_id, self._stage)
+        return self._training[run]
+
+
 class Tracker:
     """What a training stage reports; every call returns at once and none raises because of MLflow.
 
     Calls belong to the process that made the tracker, not to its workers.
+
+    Args:
+        stage: an item of stage `train`; None where nothing is tracked.
     """
 
-    def __init__(self, recorder: Recorder | None) -> None:
-        self._recorder = recorder
+    def __init__(self, stage: Stage | None) -> None:
+        self._stage = stage
+        self._key = "" if stage is None else fingerprint(stage)
+        self._calls: SimpleQueue[Callable[[_Recorder], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._warned = False
 
     def resolved(self, **values: str) -> None:
         """What ``auto`` settings came to on this machine: tags, since they are no settings."""
-        self._put(Resolved(values))
+        self._calls.put(lambda recorder: recorder.resolved(values))
 
     def epoch(self, run: Run, number: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a seed after an epoch, counted from 1."""
-        self._put(Epoch(run, number, dict(metrics), time.time()))
-        self._start()
+        at, kept = time.time(), dict(metrics)
+        self._record(lambda recorder: recorder.epoch(run, number, kept, at))
 
     def finished(self, run: Run, key: str, folder: Path) -> None:
         """The results of a seed are complete.
@@ -58,49 +118,56 @@ class Tracker:
             key: the fingerprint of what made them.
             folder: where they are, laid out as `runs/...`; read before this returns.
         """
-        if self._recorder is None:
+        if self._stage is None:
             return
         try:
-            results = Results.read(folder, key)
+            results = Results.read(folder)
         except (OSError, ValueError) as error:
-            self._warn(f"the results of {run.name} cannot be read: {error}")
+            self._give_up(f"the results of {run.name} cannot be read: {error}")
             return
-        self._put(Finished(run, results))
-        self._start()
+        self._record(lambda recorder: recorder.finished(run, key, results))
 
     def close(self, status: str) -> None:
         """End the runs that have not ended. Waits for MLflow, within bounds."""
-        if self._recorder is None or (self._thread is None and status != "FINISHED"):
+        if self._thread is None and status != "FINISHED":
             return  # it ended before its first epoch: nothing to record
-        self._put(Ended(status))
-        self._start()
-        patience = PATIENCE if status == "FINISHED" else LEAVING
-        if self._thread is not None:
-            self._thread.join(patience)
-            if self._thread.is_alive() and status == "FINISHED":
-                self._warn(f"it took longer than {patience:.0f} s after the training")
-
-    def _put(self, message: Message) -> None:
-        if self._recorder is not None:
-            self._recorder.messages.put(message)
-
-    def _start(self) -> None:
-        if self._recorder is None or self._thread is not None:
+        self._record(lambda recorder: recorder.end(status))
+        if self._stage is None or self._thread is None:
             return
-        self._thread = threading.Thread(target=self._record, args=(self._recorder,), name="mlflow", daemon=True)
-        self._thread.start()
+        patience = PATIENCE if status == "FINISHED" else LEAVING
+        self._thread.join(patience)
+        if self._thread.is_alive() and status == "FINISHED":
+            self._give_up(f"it took longer than {patience:.0f} s after the training")
 
-    def _record(self, recorder: Recorder) -> None:
+    def _record(self, call: Callable[[_Recorder], None]) -> None:
+        if self._stage is None:
+            return
+        self._calls.put(call)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, args=(self._stage,), name="mlflow", daemon=True)
+            self._thread.start()
+
+    def _work(self, stage: Stage) -> None:
         try:
-            recorder.record()
+            recorder = _Recorder(stage, self._key)
+            try:
+                while not recorder.ended:
+                    self._calls.get()(recorder)
+            except Exception:
+                recorder.end("FAILED")
+                raise
         except Exception as error:
-            self._warn(reason(error))
+            self._give_up(reason(error))
 
-    def _warn(self, why: str) -> None:
-        self._recorder = None  # nobody listens any more
-        if not self._warned:
-            self._warned = True
-            warn("this training is not tracked", why)
+    def _give_up(self, why: str) -> None:
+        if self._stage is not None:
+            self._stage = None  # nobody listens any more
+            print(
+                f"warning: this training is not tracked in MLflow ({why}); the results are not affected, and "
+                "`make repro` records them afterwards",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 @contextmanager
@@ -110,7 +177,7 @@ def track(stage: Stage) -> Iterator[Tracker]:
     A body that raises leaves the runs of what had not finished FAILED, one that is interrupted KILLED. An MLflow that
     cannot be used gives one warning. ``TURNOVER_TRACKING=off`` switches tracking off.
     """
-    tracker = Tracker(Recorder(stage, fingerprint(stage)) if _wanted() else None)
+    tracker = Tracker(None if os.environ.get("TURNOVER_TRACKING") == "off" else stage)
     status = "KILLED"
     try:
         yield tracker
@@ -120,58 +187,3 @@ def track(stage: Stage) -> Iterator[Tracker]:
         raise
     finally:
         tracker.close(status)
-
-
-def log_estimates(stage: Stage) -> None:
-    """Put what stage `estimate` found onto the runs of its trainings; those without a run are left to the backfill.
-
-    Never raises because of MLflow, and waits at most `PATIENCE`.
-    """
-    if not _wanted():
-        return
-    failed: list[str] = []
-
-    def work() -> None:
-        try:
-            _log_estimates(stage)
-        except Exception as error:
-            failed.append(reason(error))
-
-    if not _within(PATIENCE, work):
-        failed.append(f"it took longer than {PATIENCE:.0f} s")
-    if failed:
-        warn("these estimates are not tracked", failed[0])
-
-
-def warn(what: str, why: str) -> None:
-    """One line for a stage that goes on without MLflow."""
-    print(
-        f"warning: {what} in MLflow ({why}); the results are not affected, and `make repro` records them afterwards",
-        file=sys.stderr,
-        flush=True,
-    )
-
-
-def _log_estimates(stage: Stage) -> None:
-    database = place_of(stage.root).database
-    if database is not None and not database.exists():
-        return  # no run is there to put them on: no reason to import MLflow
-    silence()
-    store = Store(stage.root)
-    known = store.finished()
-    for run in masked_runs_of(check_params(stage.raw_params), stage.item["scenario"]):
-        training = known.get(key_of(stage.root, run))
-        if training is not None and training.tags.get(ESTIMATES) != estimates_of(stage.root, run)[1]:
-            log_estimates_of(store, training.run_id, stage.root, run)
-
-
-def _within(seconds: float, work: Callable[[], None]) -> bool:
-    """Do the work in a thread. Returns whether it ended in time."""
-    thread = threading.Thread(target=work, name="mlflow", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
-
-
-def _wanted() -> bool:
-    return os.environ.get("TURNOVER_TRACKING") != "off"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
+import socket
 import sqlite3
 import time
 import warnings
@@ -13,11 +13,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from study.tracking.place import TrackingError, local_path, place_of
-from study.tracking.processes import here, orphaned, owner_tags
+from study.tracking.place import TrackingError, place_of
 
-KEY, PARENT = "turnover.key", "mlflow.parentRunId"
+KEY, PARENT, OWNER = "turnover.key", "mlflow.parentRunId", "turnover.owner"
 _NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 
 
@@ -29,14 +30,6 @@ class Value:
     value: float
     step: int = 0
     time: float = field(default_factory=time.time)  # seconds
-
-
-@dataclass(frozen=True)
-class Known:
-    """A finished run that is in the store, files and all."""
-
-    run_id: str
-    tags: Mapping[str, str]
 
 
 def silence() -> None:
@@ -57,6 +50,9 @@ def silence() -> None:
 class Store:
     """The experiment's runs.
 
+    Args:
+        root: the repository.
+
     Raises:
         TrackingError: the database cannot be written or belongs to another folder, or the experiment was deleted.
         Exception: whatever MLflow raises when a server does not answer.
@@ -64,12 +60,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.place = place_of(root)
-        origin = getattr(importlib.util.find_spec("mlflow"), "origin", None)
-        if self.place.database is not None and "%" in str(origin):
-            raise TrackingError(
-                f"MLflow, installed in {Path(str(origin)).parent}, cannot make a database where this path holds a %: "
-                "make the environment in another folder"
-            )
+        self._owner = f"{socket.gethostname()}:{root.absolute()}"
         with _sole(self.place.database):
             import mlflow
 
@@ -101,53 +92,51 @@ class Store:
             )
         return found
 
-    def finished(self) -> dict[str, Known]:
-        """Key -> the FINISHED run that has it and whose files are there; the one that stays, where there are two."""
-        found: dict[str, Known] = {}
-        for run in sorted(self._search("attributes.status = 'FINISHED'"), key=_order):
-            if KEY in run.data.tags and _files_there(run):
-                found[run.data.tags[KEY]] = Known(run.info.run_id, run.data.tags)
+    def finished(self) -> dict[str, tuple[str, dict[str, str]]]:
+        """Key -> id and tags of the FINISHED run that has it and whose files are there; the one that stays, of two."""
+        found = {}
+        for run in self._search("attributes.status = 'FINISHED'"):
+            path = local_path(run.info.artifact_uri) if self.place.database is not None else None
+            if KEY in run.data.tags and (path is None or path.exists()):  # `mlruns` may have been deleted
+                found[run.data.tags[KEY]] = run.info.run_id, run.data.tags
         return found
 
     def end_orphans(self) -> None:
-        """End as KILLED what a process of this host left RUNNING when it was killed."""
+        """End as KILLED what this repository left RUNNING on this machine: nothing trains while this is called."""
         for run in self._search("attributes.status = 'RUNNING'"):
-            if orphaned(run.data.tags):
+            if run.data.tags.get(OWNER) == self._owner:
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str], parent: str | None = None) -> str:
         """A new run, nested below `parent`. Returns its id."""
         from mlflow.entities import Param
 
-        tags = {**tags, **owner_tags(), **({PARENT: parent} if parent else {})}
+        tags = {**tags, OWNER: self._owner, **({PARENT: parent} if parent else {})}
         run_id: str = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
-        given = [Param(key, value[:6000]) for key, value in params.items()]
-        for first in range(0, len(given), 100):
-            self.client.log_batch(run_id, params=given[first : first + 100])
+        self.client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])
         return run_id
 
-    def log(self, run_id: str, values: Iterable[Value], tags: Mapping[str, str] | None = None) -> None:
-        """Values of metrics, and tags, in as few calls as MLflow allows."""
-        from mlflow.entities import Metric, RunTag
+    def log(self, run_id: str, values: Iterable[Value]) -> None:
+        """Values of metrics, in as few calls as MLflow allows."""
+        from mlflow.entities import Metric
 
         metrics = [Metric(v.name, v.value, int(v.time * 1000), v.step) for v in values]
         for first in range(0, len(metrics), 1000):
             self.client.log_batch(run_id, metrics=metrics[first : first + 1000])
-        if tags:
-            self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def tag(self, run_id: str, **tags: str) -> None:
-        """Tags below ``turnover.``."""
-        self.log(run_id, (), {f"turnover.{key}": value for key, value in tags.items()})
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Tags, whatever the run had under their names."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def finish(self, run_id: str, key: str) -> None:
         """The run is complete: of all runs with its key the newest stays, whoever else finishes one meanwhile."""
         from mlflow import MlflowException
 
-        self.tag(run_id, key=key)
+        self.tag(run_id, {KEY: key})
         self.client.set_terminated(run_id, "FINISHED")
-        same = sorted(self._search(f"attributes.status = 'FINISHED' and tags.`{KEY}` = '{key}'"), key=_order)
-        for run in same[:-1]:
+        for run in self._search(f"attributes.status = 'FINISHED' and tags.`{KEY}` = '{key}'")[:-1]:
             with suppress(MlflowException):  # somebody else deleted it
                 self.client.delete_run(run.info.run_id)
 
@@ -157,27 +146,22 @@ class Store:
         import mlflow
 
         before = os.environ.get("MLFLOW_TRACKING_URI")
-        status = self.client.get_run(run_id).info
+        info = self.client.get_run(run_id).info
         mlflow.set_tracking_uri(self.place.uri)
         mlflow.start_run(run_id=run_id)
         try:
             yield
         finally:
             mlflow.end_run("RUNNING")
-            if status.status != "RUNNING":
-                self.client.set_terminated(run_id, status.status, status.end_time)
+            if info.status != "RUNNING":
+                self.client.set_terminated(run_id, info.status, info.end_time)
             # MLflow wrote its own into the environment, where the next store would take it for the user's wish.
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
 
     def _search(self, filters: str) -> list[Any]:
-        found: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.experiment_id], filters, max_results=1000, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        """By start, and the same in every process that looks: of two runs of one key all must keep the same one."""
+        found = self.client.search_runs([self.experiment_id], filters, max_results=50_000)  # the most it takes
+        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def reason(error: BaseException) -> str:
@@ -209,12 +193,9 @@ def _sole(database: Path | None) -> Iterator[None]:
         raise TrackingError(f"{database.name} cannot be written: {error}") from error
 
 
-def _order(run: Any) -> tuple[int, str]:
-    """By start, and the same in every process that looks: of two runs of one key all must keep the same one."""
-    return run.info.start_time, run.info.run_id
-
-
-def _files_there(run: Any) -> bool:
-    """Whether a run's files are there, as far as that can be seen from here: `mlruns` may have been deleted."""
-    path = local_path(run.info.artifact_uri)
-    return path is None or not here(run.data.tags) or path.exists()
+def local_path(uri: str) -> Path | None:
+    """The path that an artifact URI names on this machine's disk; None where it is on a server. URIs are encoded."""
+    if uri.startswith("/"):
+        return Path(uri)
+    parts = urlsplit(uri)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None

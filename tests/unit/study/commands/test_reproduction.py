@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from study.commands.reproduction import SUMMARY, differences, effects, names
+from study.commands.reproduction import SUMMARY, differences, effects
 from tests.support import ROOT
 
 COMMITTED = {
@@ -76,9 +76,3 @@ def test_findings_are_compared_by_their_effects() -> None:
     assert differences(committed, effects(findings(0.1, "not supported", 0.2))) == []
     (line,) = differences(committed, effects(findings(0.05, "supported", 0.01)))
     assert line.startswith("faster speed real head memorization: committed 0.3, now 0.05")
-
-
-def test_of_the_headline_the_names_are_compared() -> None:
-    committed = names({"heldout_accuracy": 0.85, "claims_supported": 7})
-    assert differences(committed, names({"heldout_accuracy": 0.7, "claims_supported": 9})) == []
-    assert differences(committed, names({"heldout_accuracy": 0.85})) == ["claims_supported: only in one of the two"]

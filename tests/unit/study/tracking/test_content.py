@@ -39,11 +39,9 @@ def test_params_hold_only_the_noise_of_the_own_scenario(stage: Stage) -> None:
 
 def test_tags_do_without_git(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    tags = run_tags(stage, "live", "key")
-    assert tags["turnover.key"] == "key"
+    tags = run_tags(stage, "live")
     assert tags["turnover.stage"] == stage.name
     assert "turnover.dirty" not in tags
-    assert "turnover.key" not in run_tags(stage, "live")
     assert item_name(stage) == "real-dropout"
 
 

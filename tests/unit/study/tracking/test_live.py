@@ -10,7 +10,7 @@ import pytest
 from study.artefacts.files import write_json
 from study.context.runs import Run
 from study.context.stage import Stage
-from study.tracking import live, log_estimates, recorder, track
+from study.tracking import live, track
 from study.tracking.place import TrackingError
 from study.tracking.store import reason
 from tests.support import ROOT
@@ -42,7 +42,6 @@ def _store_that(monkeypatch: pytest.MonkeyPatch, error: Exception | None, wait: 
         if error is not None:
             raise error
 
-    monkeypatch.setattr(recorder, "Store", store)
     monkeypatch.setattr(live, "Store", store)
 
 
@@ -102,21 +101,9 @@ def test_results_that_are_not_there_give_one_warning(
     assert capsys.readouterr().err.count("warning:") == 1
 
 
-def test_estimates_that_cannot_be_tracked_give_one_warning(
-    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    estimate = Stage(stage.root, "estimate", {"scenario": "real"})
-    _store_that(monkeypatch, TrackingError("no room"))
-    log_estimates(estimate)
-    assert capsys.readouterr().err == "", "without a store there is no training to put them on"
-    (stage.root / "mlflow.db").touch()
-    log_estimates(estimate)
-    assert capsys.readouterr().err.startswith("warning: these estimates are not tracked in MLflow (no room)")
-
-
 def test_nothing_starts_before_the_first_report(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(recorder.Recorder, "record", lambda self: started.append("now"))
+    monkeypatch.setattr(live, "_Recorder", lambda stage, key: started.append("now"))
     with pytest.raises(ZeroDivisionError), track(stage) as tracker:
         tracker.resolved(device="cpu")
         _ = 1 / 0
@@ -125,9 +112,7 @@ def test_nothing_starts_before_the_first_report(stage: Stage, monkeypatch: pytes
 
 def test_switched_off(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNOVER_TRACKING", "off")
-    monkeypatch.setattr(live, "Recorder", None)
-    monkeypatch.setattr(live, "Store", None)
+    monkeypatch.setattr(live, "_Recorder", None)
     with track(stage) as tracker:
         tracker.epoch(RUN, 1, {"loss": 0.5})
         tracker.finished(RUN, "key", Path("nowhere"))
-    log_estimates(Stage(stage.root, "estimate", {"scenario": "real"}))

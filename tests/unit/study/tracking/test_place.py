@@ -1,19 +1,15 @@
-"""Where runs are kept, whose they are, and whether all are there: without MLflow."""
+"""Where runs are kept, and whether all are there: without MLflow."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from study.tracking.complete import forget_complete, note_complete, runs_if_complete
-from study.tracking.place import Place, TrackingError, local_path, place_of
-from study.tracking.processes import HOST, PROCESS, orphaned, owner_tags
+from study.tracking.place import TrackingError, note_complete, place_of, runs_if_complete
+from study.tracking.store import local_path
 
 
 @pytest.fixture(autouse=True)
@@ -44,75 +40,56 @@ def test_an_experiment_of_dvc_in_a_temporary_folder_uses_the_user_s_store(
     assert place.artifacts == (tmp_path / "mine/mlruns").as_uri()
 
 
-def test_orphans_are_those_of_dead_processes_of_this_host() -> None:
-    mine = owner_tags()
-    assert not orphaned(mine)
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    dead = {**mine, PROCESS: f"{child.pid} 1"}
-    assert orphaned(dead)
-    assert orphaned({**mine, PROCESS: f"{os.getpid()} 1"}), "another process had this number"
-    assert not orphaned({**dead, HOST: "another"})
-    assert not orphaned({})
-
-
-def _store(tmp_path: Path) -> Place:
-    """A database with the tables and columns of MLflow's that are looked at, and one finished run."""
-    (tmp_path / "dvc.lock").write_text("lock")
-    (tmp_path / "mlruns").mkdir()
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("CREATE TABLE experiments (experiment_id, name, lifecycle_stage)")
-        database.execute("CREATE TABLE runs (run_uuid, experiment_id, status, lifecycle_stage, artifact_uri)")
-        database.execute("INSERT INTO experiments VALUES (1, 'turnover', 'active')")
-        run = ("one", 1, "FINISHED", "active", (tmp_path / "mlruns").as_uri())
-        database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", run)
-        database.commit()
-    return place_of(tmp_path)
-
-
-def _execute(place: Place, statement: str) -> None:
-    assert place.database is not None
-    with closing(sqlite3.connect(place.database)) as database:
-        database.execute(statement)
-        database.commit()
-
-
-def test_a_complete_store_is_known_without_mlflow(tmp_path: Path) -> None:
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a lock, a database, and the files of a run."""
     root = tmp_path / "Jörg's repository"
-    root.mkdir()
-    place = _store(root)
-    assert runs_if_complete(place, root) is None
-    note_complete(place, root, ["one"])
-    assert runs_if_complete(place, root) == 1
-    forget_complete(place)
-    assert runs_if_complete(place, root) is None
+    (root / "mlruns/one").mkdir(parents=True)
+    (root / "dvc.lock").write_text("lock")
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        database.execute("CREATE TABLE runs (lifecycle_stage)")
+        database.execute("INSERT INTO runs VALUES ('active')")
+        database.commit()
+    return root
 
 
-@pytest.mark.parametrize("change", ["lock", "database", "files", "run deleted", "experiment deleted", "experiment"])
-def test_what_is_gone_is_noticed(tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = _store(tmp_path)
-    note_complete(place, tmp_path, ["one"])
+def test_a_complete_store_is_known_without_mlflow(root: Path) -> None:
+    place = place_of(root)
+    assert runs_if_complete(place, root) is None
+    note_complete(place, root, 12)
+    assert runs_if_complete(place, root) == 12
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        assert database.execute("SELECT * FROM runs").fetchall() == [("active",)]
+    assert runs_if_complete(place, root) == 12, "looking at the runs changes none"
+
+
+@pytest.mark.parametrize("change", ["lock", "no database", "files", "run deleted", "experiment", "note"])
+def test_what_is_gone_is_noticed(root: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = place_of(root)
+    note_complete(place, root, 12)
     match change:
         case "lock":
-            (tmp_path / "dvc.lock").write_text("another")
-        case "database":
-            (tmp_path / "mlflow.db").unlink()
+            (root / "dvc.lock").write_text("another")
+        case "no database":
+            (root / "mlflow.db").unlink()
         case "files":
-            (tmp_path / "mlruns").rmdir()
+            (root / "mlruns/one").rmdir()
         case "run deleted":
-            _execute(place, "UPDATE runs SET lifecycle_stage = 'deleted'")
-        case "experiment deleted":
-            _execute(place, "UPDATE experiments SET lifecycle_stage = 'deleted'")
+            with closing(sqlite3.connect(root / "mlflow.db")) as database:
+                database.execute("UPDATE runs SET lifecycle_stage = 'deleted'")
+                database.commit()
         case "experiment":
             monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
-            place = place_of(tmp_path)
-    assert runs_if_complete(place, tmp_path) is None
+            place = place_of(root)
+        case "note":
+            (root / "mlflow.db.complete").write_text('{"experiment": "turnover"}')
+    assert runs_if_complete(place, root) is None
 
 
 def test_of_a_server_nothing_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
     place = place_of(tmp_path)
     (tmp_path / "dvc.lock").write_text("lock")
-    note_complete(place, tmp_path, ["one"])
+    note_complete(place, tmp_path, 1)
     assert runs_if_complete(place, tmp_path) is None
     assert [path.name for path in tmp_path.iterdir()] == ["dvc.lock"]
