@@ -6,7 +6,8 @@ import csv
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -94,9 +95,9 @@ def _folder(root: Path) -> list[Row]:
     others: list[Path] = []
     for top, split in _tops(root):
         for folder in _folders(top):
-            files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-            found = [path for path in files if path.suffix.lower() in SUFFIXES]
-            others += [path for path in files if path.suffix.lower() not in SUFFIXES]
+            files = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
+            found = {path for path in files if path.suffix.lower() in SUFFIXES}
+            others += files - found
             if not found:
                 raise DataError(f"the class folder {folder} holds no image; add some or remove it")
             rows += [Row(path, path.relative_to(root).as_posix(), folder.name, split) for path in found]
@@ -223,26 +224,25 @@ def _read(rows: list[Row]) -> npt.NDArray[np.uint8]:
     width, height = sizes[0]
     images = np.empty((len(rows), 1 if mode == "L" else 3, height, width), dtype=np.uint8)
     for into, row in zip(images, rows, strict=True):
-        try:
-            with Image.open(row.path) as image:
-                pixels = np.asarray(image.convert(mode))
-        except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-            raise _unreadable(row.path, error) from error
+        with _opened(row.path) as image:
+            pixels = np.asarray(image.convert(mode))
         into[:] = pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
     return images
 
 
 def _look(path: Path) -> tuple[str, tuple[int, int]]:
     """Mode and (width, height) from the file's header alone."""
-    try:
-        with Image.open(path) as image:
-            mode, size = image.mode, image.size
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as image:
+        mode, size = image.mode, image.size
     if mode.startswith(DEEP):
         raise DataError(f"the image {path} has more than 8 bits a channel (mode {mode}); save it with 8")
     return mode, size
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"the image {path} cannot be read: {reason(error)}; mend it or leave it out")
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+        raise DataError(f"the image {path} cannot be read: {reason(error)}; mend it or leave it out") from error
