@@ -40,15 +40,20 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
     model = insert(problem.network(seed), after="head", keep=problem.settings.keep, seed=seed)
     epochs = problem.recipe.epochs
     dynamics = Dynamics(problem.watched, range(1, epochs + 1))
-    _, training = timed(lambda: train(model, problem.train, problem.config(seed), dynamics=dynamics, progress=False))
+    trained, targets = problem.train, problem.targets
+    seconds: dict[str, float] = {}
+    _, seconds["training"] = timed(
+        lambda: train(model, trained, problem.config(seed), dynamics=dynamics, progress=False)
+    )
     frame = dynamics.frame()
     arrays: dict[str, np.ndarray] = {
         f"{kind}_{of}": frame[f"{kind}_{of}"].to_numpy().reshape(epochs, len(problem.watched))
         for kind in ("loss", "correct")
         for of in ("exposed", "flipped", "full")
     }
-    trained, targets = problem.train, problem.targets
-    raw, seconds_raw = timed(lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False))
+    raw, seconds["raw"] = timed(
+        lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False)
+    )
 
     def sharper() -> tuple[torch.Tensor, pd.DataFrame]:
         near = neighbourhood(model, trained.images, trained.labels)
@@ -59,8 +64,8 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         factor = localize(torch.ones_like(raw), model, trained.images, targets.images)
         return pool_within_classes(localized, factor, trained.labels)
 
-    (localized, sharpened), seconds_sharper = timed(sharper)
-    pooled, seconds_pooling = timed(pool)
+    (localized, sharpened), seconds["sharper"] = timed(sharper)
+    pooled, seconds["pooling"] = timed(pool)
     return {
         **arrays,
         "influence": raw.numpy(),
@@ -68,10 +73,7 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         "pooled": pooled.numpy(),
         "sharpened": sharpened["sharpened"].to_numpy(),
         "support": sharpened["support"].to_numpy(),
-        "seconds_training": np.asarray(training),
-        "seconds_raw": np.asarray(seconds_raw),
-        "seconds_sharper": np.asarray(seconds_sharper),
-        "seconds_pooling": np.asarray(seconds_pooling),
+        **{f"seconds_{of}": np.asarray(value) for of, value in seconds.items()},
     }
 
 

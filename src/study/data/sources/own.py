@@ -58,8 +58,9 @@ def own_dataset(name: str) -> Dataset:
     if len(classes) < 2:
         raise DataError(f"{path} holds one class only, {classes[0]!r}, not two or more; {_LAYOUT[kind]}")
     test = _is_test(rows)
+    trained = {row.label for row in itertools.compress(rows, ~test)}
     for label in classes:
-        if not any(row.label == label and not out for row, out in zip(rows, test, strict=True)):
+        if label not in trained:
             raise DataError(f"{path}: class {label!r} has no training image; add some, or give the split")
     if not test.any():
         raise DataError(f"{path}: no image is in the test split; give it one, or give no split at all")
@@ -112,8 +113,10 @@ def _tops(root: Path) -> list[tuple[Path, str | None]]:
     named = [(folder, _SPLITS[folder.name.lower()]) for folder in folders if folder.name.lower() in _SPLITS]
     if not named:
         return [(root, None)]
-    if len(named) == 1 < len(folders) and _holds_images(named[0][0]):  # a class among others: CIFAR-100 has trains
-        return [(root, None)]
+    if len(named) == 1 < len(folders):
+        inside = named[0][0].iterdir()
+        if any(path.is_file() and path.suffix.lower() in SUFFIXES for path in inside):
+            return [(root, None)]  # a class among others: CIFAR-100 has trains
     parts: dict[str, Path] = {}
     for folder, part in named:
         if part in parts:
@@ -136,10 +139,6 @@ def _tops(root: Path) -> list[tuple[Path, str | None]]:
     if passed:
         log.warning("%s: passed over %s, which is neither train nor test", root, ", ".join(map(str, passed)))
     return [(parts["train"], "train"), (parts["test"], "test")]
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(path.is_file() and path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
 def _folders(top: Path) -> list[Path]:
