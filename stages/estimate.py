@@ -18,12 +18,14 @@ from study.context.params import InfluenceParams
 from study.context.processes import Report
 from study.context.runs import Run
 from study.context.stage import Stage, main
+from study.data.scenarios.examples import examples_of
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.devices import processor, resolve_device
 from study.networks.masked import load_network
 from turnover.attribution.nearness import Localized
 from turnover.attribution.summary import InfluenceSummary, summarize
 from turnover.progress import progress_bar
+from turnover.reading.examples import Examples
 from turnover.reading.outputs import loss_and_margin
 from turnover.reading.passes import evaluating
 from turnover.scoring.memorization import memorization
@@ -31,7 +33,6 @@ from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
 
 MEASURES = ("loss", "probability", "accuracy")
-TOTALS = ("total", "total_same_class", "total_raw", "total_raw_same_class")
 # Scores that may find wrong labels: their columns, and 1 where the higher is the more suspect, -1 where the lower is.
 DETECTORS = {
     "low_support": ("support", -1),
@@ -51,15 +52,13 @@ def estimate_all(stage: Stage) -> None:
     scenario = stage.item["scenario"]
     runs = {run.name: run for run in stage.runs()}
     resolved = {"device": str(device), "torch": torch.__version__, **processor(device)}
-    params = ["estimate", "training.threads"]
-    members = [
-        Member(
-            run.name,
-            f"{run.placement}/{run.seed}",
-            member_key(stage, [f"data/scenarios/{scenario}", run.folder], params, {"run": run.name, **resolved}),
-        )
-        for run in runs.values()
-    ]
+
+    def member_of(run: Run) -> Member:
+        deps, params = [f"data/scenarios/{scenario}", run.folder], ["estimate", "training.threads"]
+        key = member_key(stage, deps, params, {"run": run.name, **resolved})
+        return Member(run.name, f"{run.placement}/{run.seed}", key)
+
+    members = [member_of(run) for run in runs.values()]
     with progress_bar(total=len(members), unit="network", description=f"estimates of {scenario}") as bar:
         make_members(
             members,
@@ -89,11 +88,9 @@ def estimate_run(stage: Stage, run: Run, device: torch.device, folder: Path, rep
 
 def score_examples(network: nn.Module, scenario: Scenario, device: torch.device) -> pd.DataFrame:
     """Memorization of every training example and placebo, beside what is known about its label."""
+    watched = examples_of(scenario, "train", "placebo").to(device)
+    frame = memorization(network, watched.images, watched.labels, watched.ids)
     rows = scenario.of("train", "placebo")
-    ids = torch.tensor(rows["id"].to_numpy())
-    images = torch.from_numpy(scenario.images)[ids]
-    given = torch.tensor(rows["given"].to_numpy())
-    frame = memorization(network, images.to(device), given.to(device), ids.to(device))
     return rows[["id", "split", "given", "original", "is_random"]].merge(frame, on="id", validate="1:1")
 
 
@@ -107,10 +104,9 @@ def over_training(
     nobody's neighbours, have none of these three.
     """
     averaged = average_over_training(dynamics)
-    rows = scenario.of("train")
-    x = torch.from_numpy(scenario.images)[torch.tensor(rows["id"].to_numpy())]
-    near = neighbourhood(network, x, torch.tensor(rows["given"].to_numpy()).to(device))
-    sharpened = sharpen(rows[["id"]].merge(averaged, on="id", validate="1:1"), near)
+    trained = examples_of(scenario, "train")
+    near = neighbourhood(network, trained.images, trained.labels.to(device))
+    sharpened = sharpen(scenario.of("train")[["id"]].merge(averaged, on="id", validate="1:1"), near)
     averaged = averaged.rename(columns={column: f"mean_{column}" for column in averaged.columns if column != "id"})
     scores = scores.merge(averaged, on="id", how="left", validate="1:1")
     return scores.merge(sharpened[["id", "leverage", "support", "sharpened"]], on="id", how="left", validate="1:1")
@@ -123,67 +119,63 @@ def influence_on_heldout(
 
     All are of the localized scores, unless the settings say otherwise; ``total_raw...`` are of the raw ones either way.
     """
-    trained, placebo = scenario.of("train"), scenario.of("placebo")
+    trained = examples_of(scenario, "train")
     count = settings.targets if run.placement == "head" else settings.targets_all_layers
-    targets = scenario.of("heldout").head(count)
-    x = images_of(scenario, targets).to(device)
-    y = torch.tensor(targets["given"].to_numpy()).to(device)
+    targets = examples_of(scenario, "heldout")[:count].to(device)
 
-    def localized(rows: pd.DataFrame) -> Localized | None:
-        if not settings.localized:
-            return None
-        reference = images_of(scenario, trained)
-        return Localized(images_of(scenario, rows), sharpness=settings.sharpness, reference=reference)
-
-    def summary_of(rows: pd.DataFrame) -> InfluenceSummary:
-        ids, labels = (torch.tensor(rows[column].to_numpy()).to(device) for column in ("id", "given"))
-        # Not fused: so few pairs do not pay for a compiler run, and the bits must not depend on there being a compiler.
-        top = min(settings.top, len(ids))
-        near = localized(rows)
-        return summarize(network, ids, labels, x, y, measure=settings.measure, top=top, fused=False, localized=near)
+    def summary_of(of: Examples) -> InfluenceSummary:
+        return summarize(
+            network,
+            of.ids.to(device),
+            of.labels.to(device),
+            targets.images,
+            targets.labels,
+            measure=settings.measure,
+            top=min(settings.top, len(of)),
+            # So few pairs do not pay for a compiler run, and the bits must not depend on there being a compiler.
+            fused=False,
+            localized=Localized(of.images, sharpness=settings.sharpness, reference=trained.images)
+            if settings.localized
+            else None,
+        )
 
     folder.mkdir(parents=True)
     summary = summary_of(trained)
-    write_parquet(folder / "targets.parquet", predictions(network, x, y, targets))
-    write_parquet(folder / "top.parquet", top_frame(summary, targets["id"].to_numpy()))
-    write_parquet(folder / "totals.parquet", totals_frame(trained, summary))
+    write_parquet(folder / "targets.parquet", predictions(network, targets))
+    write_parquet(folder / "top.parquet", top_frame(summary, targets.ids.cpu().numpy()))
+    write_parquet(folder / "totals.parquet", totals_frame(trained.ids, summary))
     # Placebos were never trained on: the null distribution of the totals.
-    write_parquet(folder / "placebo.parquet", totals_frame(placebo, summary_of(placebo) if len(placebo) else None))
+    null = totals_frame(trained.ids, summary).head(0)
+    if len(scenario.of("placebo")):
+        placebos = examples_of(scenario, "placebo")
+        null = totals_frame(placebos.ids, summary_of(placebos))
+    write_parquet(folder / "placebo.parquet", null)
 
 
-def images_of(scenario: Scenario, rows: pd.DataFrame) -> Tensor:
-    """uint8 images [rows, channels, height, width] of some rows of `scenario.examples`."""
-    return torch.from_numpy(scenario.images)[torch.tensor(rows["id"].to_numpy())]
-
-
-def totals_frame(rows: pd.DataFrame, summary: InfluenceSummary | None) -> pd.DataFrame:
-    """Total influence of each example on all targets and on those of its class, localized and raw; empty without rows.
+def totals_frame(ids: Tensor, summary: InfluenceSummary) -> pd.DataFrame:
+    """Total influence of each example on all targets and on those of its class, localized and raw.
 
     Where nothing is localized, both are the raw one.
     """
-    found: list[Tensor | None] = [torch.empty(0)] * len(TOTALS)
-    if summary is not None:
-        raw, raw_same_class = summary.total_raw, summary.total_raw_same_class
-        found = [summary.total, summary.total_same_class, raw, raw_same_class]
-        if raw is None:
-            found[2:] = found[:2]
-    columns = {name: of.cpu().numpy() for name, of in zip(TOTALS, found, strict=True) if of is not None}
-    return pd.DataFrame({"id": rows["id"].to_numpy(), **columns})
+    total, same_class = summary.total, summary.total_same_class
+    raw, raw_same_class = summary.total_raw, summary.total_raw_same_class
+    columns = {
+        "id": ids,
+        "total": total,
+        "total_same_class": same_class,
+        "total_raw": total if raw is None else raw,
+        "total_raw_same_class": same_class if raw_same_class is None else raw_same_class,
+    }
+    return pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
 
 
-def predictions(network: nn.Module, x: Tensor, y: Tensor, targets: pd.DataFrame) -> pd.DataFrame:
+def predictions(network: nn.Module, targets: Examples) -> pd.DataFrame:
     """What the full network says about the targets."""
     with evaluating(network), torch.no_grad():
-        logits = torch.cat([network(x[start : start + 512]) for start in range(0, len(x), 512)])
-    loss, _ = loss_and_margin(logits, y)
-    return pd.DataFrame(
-        {
-            "id": targets["id"].to_numpy(),
-            "given": targets["given"].to_numpy(),
-            "predicted": logits.argmax(1).cpu().numpy(),
-            "loss": loss.cpu().numpy(),
-        }
-    )
+        logits = torch.cat([network(batch.images) for batch in targets.in_order(512)])
+    loss, _ = loss_and_margin(logits, targets.labels)
+    columns = {"id": targets.ids, "given": targets.labels, "predicted": logits.argmax(1), "loss": loss}
+    return pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
 
 
 def top_frame(summary: InfluenceSummary, target_ids: np.ndarray) -> pd.DataFrame:
@@ -191,23 +183,23 @@ def top_frame(summary: InfluenceSummary, target_ids: np.ndarray) -> pd.DataFrame
 
     Examples without any influence (localized, many have none) are neither: which of them came last is chance.
     """
-    pieces = []
-    for kind, ids, values in (
-        ("helpful", summary.helpful_ids, summary.helpful),
-        ("harmful", summary.harmful_ids, summary.harmful),
-    ):
-        count, k = ids.shape
-        pieces.append(
-            pd.DataFrame(
-                {
-                    "target": np.repeat(target_ids, k),
-                    "kind": kind,
-                    "rank": np.tile(np.arange(k), count),
-                    "example": ids.cpu().numpy().ravel(),
-                    "influence": values.cpu().numpy().ravel(),
-                }
-            )
+    count, k = summary.helpful_ids.shape
+    kinds = {
+        "helpful": (summary.helpful_ids, summary.helpful),
+        "harmful": (summary.harmful_ids, summary.harmful),
+    }
+    pieces = [
+        pd.DataFrame(
+            {
+                "target": np.repeat(target_ids, k),
+                "kind": kind,
+                "rank": np.tile(np.arange(k), count),
+                "example": ids.cpu().numpy().ravel(),
+                "influence": values.cpu().numpy().ravel(),
+            }
         )
+        for kind, (ids, values) in kinds.items()
+    ]
     found = pd.concat(pieces, ignore_index=True)
     return found[found["influence"] != 0.0].reset_index(drop=True)
 

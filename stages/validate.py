@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def train_all(problem: Problem, kept: KeptResults) -> tuple[list[Result], list[R
     settings = problem.settings
     # What comes first in a process is slower: imports, and a training that is thrown away, take that upon themselves.
     import_extra()
-    half_run(replace(problem, recipe=problem.recipe.model_copy(update={"epochs": 1})))
+    half_run(problem, epochs=1)
     total = len(settings.seeds) + settings.networks + 2
     with progress_bar(total=total, unit="training", description="validation") as bar:
 
@@ -109,7 +108,8 @@ def train_all(problem: Problem, kept: KeptResults) -> tuple[list[Result], list[R
 
         runs = [get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in settings.seeds]
         networks = [get(f"ordinary-{n}", partial(ordinary_run, problem, n)) for n in range(settings.networks)]
-        return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", partial(half_run, problem))
+        half = partial(half_run, problem, problem.recipe.epochs)
+        return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", half)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -36,12 +36,7 @@ def shapley_values(x: Tensor, y: Tensor, x_target: Tensor, y_target: Tensor, nei
     Returns:
         float32 [train, target]; the values of a target add up to the share of its nearest `neighbours` that have its
         label.
-
-    Raises:
-        ValueError: `neighbours` is less than 1.
     """
-    if neighbours < 1:
-        raise ValueError(f"neighbours={neighbours}: at least 1 is needed")
     count = len(x)
     order = torch.cdist(x_target, x).argsort(dim=1, stable=True)  # [target, train]
     match = (y[order] == y_target.unsqueeze(1)).double()

@@ -10,23 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 
-def label_suspicion(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike, method: str = "self_confidence"
-) -> npt.NDArray[np.float64]:
-    """How suspect each label is: 1 minus cleanlab's label quality.
+def label_suspicion(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """How suspect each label is: 1 minus cleanlab's label quality, the probability of the given label.
 
     Args:
         probabilities: [n, classes], out of fold.
         labels: the given ones, integers [n].
-        method: ``"self_confidence"`` (the probability of the given label), ``"normalized_margin"`` or
-            ``"confidence_weighted_entropy"``.
 
     Returns:
         [n] in 0..1, higher is more suspect.
     """
     from cleanlab.rank import get_label_quality_scores
 
-    quality = get_label_quality_scores(np.asarray(labels), np.asarray(probabilities, dtype=np.float64), method=method)
+    quality = get_label_quality_scores(np.asarray(labels), np.asarray(probabilities, dtype=np.float64))
     return np.asarray(1.0 - quality, dtype=np.float64)
 
 

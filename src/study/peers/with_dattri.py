@@ -1,7 +1,6 @@
 """Influence functions, TracIn, TRAK and representer points through dattri (needs the extra ``compare``).
 
-On the head: the parameters are those of the last linear layer, the data what enters it, so a method costs seconds. On
-all parameters they cost minutes (see docs/validation.md).
+All on the head: the parameters are those of the last linear layer, the data what enters it, so a method costs seconds.
 
 Dattri 0.3's pitfalls that are met here: projector settings are one dictionary shared by all attributors (all of them
 are given each time); TRAK's margin is computed without ``log(1 - p)``, which is infinite at p = 1 and would be
@@ -14,7 +13,7 @@ import contextlib
 import copy
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +26,8 @@ from turnover.masking.insertion import head
 from turnover.reading.examples import Examples
 from turnover.reading.features import features_of
 
-Parameters = Literal["head", "all"]
 Loader = DataLoader[tuple[Tensor, ...]]
+BATCH = 500
 
 
 def influence_function(
@@ -54,30 +53,19 @@ def influence_function(
 
     model, project = _reduced_head(networks[0].model, train, components)
 
-    def mean_loss(parameters: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
-        x, y = data
-        return F.cross_entropy(functional_call(model, dict(parameters), (x,)), y)
-
-    loader = _whole(project(train), train.labels)
+    loader = _loader(project(train), train.labels)
     with _quiet():
-        attributor = IFAttributorExplicit(_task(model, mean_loss), regularization=damping)
+        attributor = IFAttributorExplicit(_task(model, _loss_of(model)), regularization=damping)
         attributor.cache(loader)
-        return _attribute(attributor, loader, None if targets is None else _whole(project(targets), targets.labels))
+        return _attribute(attributor, loader, None if targets is None else _loader(project(targets), targets.labels))
 
 
-def tracin(
-    networks: Sequence[TrainedNetwork],
-    train: Examples,
-    targets: Examples | None,
-    *,
-    parameters: Parameters = "head",
-    batch_size: int = 500,
-) -> Tensor:
+def tracin(networks: Sequence[TrainedNetwork], train: Examples, targets: Examples | None) -> Tensor:
     """TracIn over the checkpoints of the first network.
 
     Pruthi, Liu, Kale, Sundararajan (2020, arXiv 2002.08484): the influence of i on t is
     ``sum over checkpoints k of lr_k * grad L_k(i) . grad L_k(t)``, the drop of t's loss that steps on i brought, to
-    first order. On the head its weights count, without its bias: ``sum_k lr_k (h_i . h_t) (dL_i/dz . dL_t/dz)``.
+    first order. Of the head its weights count, without its bias: ``sum_k lr_k (h_i . h_t) (dL_i/dz . dL_t/dz)``.
 
     Returns:
         float32 [train, target], positive where i helps; without targets the influence of i on itself, [train].
@@ -93,21 +81,22 @@ def tracin(
             f"{len(network.checkpoints)} checkpoints and {len(network.learning_rates)} learning rates: TracIn needs as "
             "many of both, at least one"
         )
-    found = []
+    model = copy.deepcopy(network.model).eval()
+    linear = head(model)
+    if linear.bias is not None:  # dattri takes the gradients of those that require them
+        linear.bias.requires_grad_(False)
+    found = torch.zeros(())
     for state, rate in zip(network.checkpoints, network.learning_rates, strict=True):
-        model, x = _view(network.model, state, train, parameters)
-        if parameters == "head" and model.bias is not None:  # dattri takes the gradients of those that require them
-            model.bias.requires_grad_(False)
-        goals = None
-        if targets is not None:
-            goals = _whole(_view(network.model, state, targets, parameters)[1], targets.labels)
+        model.load_state_dict(state)
+        loader = _loader(features_of(model, train.images), train.labels, BATCH)
+        goals = None if targets is None else _loader(features_of(model, targets.images), targets.labels)
         with _quiet():
             attributor = TracInAttributor(
-                _task(model, _one_loss(model)), torch.tensor([rate]), normalized_grad=False, projector_kwargs={}
+                _task(linear, _loss_of(linear)), torch.tensor([rate]), normalized_grad=False, projector_kwargs={}
             )
             attributor.projector_kwargs = None  # None in the constructor means the default projection, not none
-            found.append(_attribute(attributor, _loader(x, train.labels, batch_size), goals))
-    return sum(found, torch.zeros(()))
+            found = found + _attribute(attributor, loader, goals)
+    return found
 
 
 def trak(
@@ -115,11 +104,8 @@ def trak(
     train: Examples,
     targets: Examples | None,
     *,
-    parameters: Parameters = "head",
     dimension: int = 512,
     regularization: float = 0.0,
-    batch_size: int = 500,
-    seed: int = 0,
 ) -> Tensor:
     """TRAK over all given networks.
 
@@ -130,15 +116,34 @@ def trak(
     Returns:
         float32 [train, target], positive where i helps; without targets the same of i and i, [train].
     """
-    attributor = _trak(networks, parameters, dimension, regularization, seed)
-    _, x = plain(networks[0].model, train.images)
-    loader = _loader(x, train.labels, batch_size)
+    from dattri.algorithm.trak import TRAKAttributor
+
+    model, x = plain(copy.deepcopy(networks[0].model).eval(), train.images)
+    model.requires_grad_(False)  # dattri takes the gradients of those that require them
+    head(model).requires_grad_(True)
+    states = [plain(network.model, train.images[:0])[0].state_dict() for network in networks]
+
+    def margin(values: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = data
+        logits: Tensor = functional_call(model, dict(values), (x.unsqueeze(0),)).squeeze(0)
+        own = torch.arange(len(logits)) == y
+        others = logits.masked_fill(own, -torch.inf).logsumexp(0)
+        return logits.masked_fill(~own, 0.0).sum() - others
+
+    def probability(values: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
+        return margin(values, data).sigmoid()
+
+    settings = {"proj_dim": dimension, "proj_max_batch_size": 32, "proj_seed": 0, "device": "cpu"}
+    attributor = TRAKAttributor(
+        _task(model, margin, states), probability, projector_kwargs=settings, regularization=regularization
+    )
+    loader = _loader(x, train.labels, BATCH)
     with _quiet():
         if targets is None:  # not after cache(): there it fails
             return _attribute(attributor, loader, None)
-        _, x_target = plain(networks[0].model, targets.images)
         attributor.cache(loader)
-        found: Tensor = attributor.attribute(_loader(x_target, targets.labels, batch_size))
+        _, x_target = plain(networks[0].model, targets.images)
+        found: Tensor = attributor.attribute(_loader(x_target, targets.labels, BATCH))
     return found.detach()
 
 
@@ -161,18 +166,14 @@ def representer_points(
     """
     from dattri.algorithm.rps import RPSAttributor
 
-    model, x = _view(networks[0].model, None, train, "head")
-    _, x_target = _view(networks[0].model, None, targets, "head")
+    model = networks[0].model
+    loader, goals = (_loader(features_of(model, of.images), of.labels) for of in (train, targets))
     wrapped = nn.Sequential()
-    wrapped.add_module("head", model)
-
-    def of_logits(logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits, target)
-
+    wrapped.add_module("head", copy.deepcopy(head(model)))
     with _quiet():
-        attributor = RPSAttributor(_task(wrapped, of_logits), "head", l2_strength=strength, epoch=epochs)
-        attributor.cache(_whole(x, train.labels))
-        found: Tensor = attributor.attribute(_whole(x, train.labels), _whole(x_target, targets.labels))
+        attributor = RPSAttributor(_task(wrapped, F.cross_entropy), "head", l2_strength=strength, epoch=epochs)
+        attributor.cache(loader)
+        found: Tensor = attributor.attribute(loader, goals)
     return found.detach() * len(train)  # given a mean loss, dattri divides by n once too often
 
 
@@ -190,78 +191,31 @@ def _reduced_head(model: nn.Module, train: Examples, components: int) -> tuple[n
     return reduced, lambda examples: (features_of(model, examples.images) - mean) @ basis
 
 
-def _trak(
-    networks: Sequence[TrainedNetwork], parameters: Parameters, dimension: int, regularization: float, seed: int
-) -> Any:
-    from dattri.algorithm.trak import TRAKAttributor
-
-    model, _ = plain(copy.deepcopy(networks[0].model).eval(), torch.empty(0))
-    if parameters == "head":  # dattri takes the gradients of those that require them
-        model.requires_grad_(False)
-        head(model).requires_grad_(True)
-    states = [plain(network.model, torch.empty(0))[0].state_dict() for network in networks]
-
-    def logits_of(values: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        logits: Tensor = functional_call(model, dict(values), (x.unsqueeze(0),))
-        return logits.squeeze(0)
-
-    def margin(values: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
-        x, y = data
-        logits = logits_of(values, x)
-        own = torch.arange(len(logits)) == y
-        others = logits.masked_fill(own, -torch.inf).logsumexp(0)
-        return logits.masked_fill(~own, 0.0).sum() - others
-
-    def probability(values: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
-        return margin(values, data).sigmoid()
-
-    settings = {"proj_dim": dimension, "proj_max_batch_size": 32, "proj_seed": seed, "device": "cpu"}
-    return TRAKAttributor(
-        _task(model, margin, states), probability, projector_kwargs=settings, regularization=regularization
-    )
-
-
-def _view(
-    model: nn.Module, state: Mapping[str, Tensor] | None, examples: Examples, parameters: Parameters
-) -> tuple[nn.Module, Tensor]:
-    """A copy of the model at a checkpoint, or of its head alone, and what goes into it for some examples."""
-    model = copy.deepcopy(model).eval()
-    if state is not None:
-        model.load_state_dict(state)
-    if parameters == "head":
-        return head(model), features_of(model, examples.images)
-    return plain(model, examples.images)
-
-
 def _attribute(attributor: Any, train: Loader, targets: Loader | None) -> Tensor:
     """The influence [train, target], or the self-influence [train]."""
     found: Tensor = attributor.self_attribute(train) if targets is None else attributor.attribute(train, targets)
     return found.detach().flatten() if targets is None else found.detach()
 
 
-def _task(model: nn.Module, function: Callable[..., Tensor], states: Sequence[Any] | None = None) -> Any:
+def _task(model: nn.Module, function: Callable[..., Tensor], states: Sequence[Any] = ()) -> Any:
     from dattri.task import AttributionTask
 
-    checkpoints = [model.state_dict()] if states is None else list(states)
-    return AttributionTask(loss_func=function, model=model, checkpoints=checkpoints)
+    return AttributionTask(loss_func=function, model=model, checkpoints=list(states) or [model.state_dict()])
 
 
-def _one_loss(model: nn.Module) -> Callable[..., Tensor]:
-    """The loss of a single example as a function of parameters."""
+def _loss_of(model: nn.Module) -> Callable[..., Tensor]:
+    """The loss of a single example, or the mean loss of several, as a function of parameters."""
 
     def loss(values: Mapping[str, Tensor], data: tuple[Tensor, Tensor]) -> Tensor:
         x, y = data
-        return F.cross_entropy(functional_call(model, dict(values), (x.unsqueeze(0),)), y.unsqueeze(0))
+        return F.cross_entropy(functional_call(model, dict(values), (x,)), y)
 
     return loss
 
 
-def _loader(x: Tensor, y: Tensor, batch_size: int) -> Loader:
-    return DataLoader(TensorDataset(x, y), batch_size=min(batch_size, len(y)))
-
-
-def _whole(x: Tensor, y: Tensor) -> Loader:
-    return _loader(x, y, len(y))
+def _loader(x: Tensor, y: Tensor, batch_size: int | None = None) -> Loader:
+    """Batches of so many, or all in one."""
+    return DataLoader(TensorDataset(x, y), batch_size=min(batch_size or len(y), len(y)))
 
 
 @contextlib.contextmanager

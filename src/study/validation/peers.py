@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from study.artefacts.kept import KeptResults, Result
 from study.peers import dynamics, with_cleanlab, with_dattri
 from study.peers.inputs import TrainedNetwork
 from study.peers.knn_shapley import knn_shapley
-from study.validation.rows import Row, doublings, groups, mean, seconds_each
+from study.validation.rows import Row, averaged, mean, seconds_each
 from study.validation.runs import trained_network
 from study.validation.settings import Problem
 from turnover.reading.examples import Examples
@@ -24,18 +25,18 @@ EARLY = 5  # the epoch of EL2N, within the first third as in its paper
 # The best of those tried on a ground truth of this kind, from another draw of examples (docs/validation.md).
 DAMPING, COMPONENTS, NEIGHBOURS, DIMENSION, RIDGE = 1e-2, 128, 10, 512, 0.1
 
-Method = Callable[[Sequence[TrainedNetwork], Examples, Examples | None], Tensor]
+Method = Callable[[Sequence[TrainedNetwork], Examples, Any], Tensor]  # the targets, or None where it takes them
 
 
 def dynamics_scores(logits: np.ndarray, labels: Tensor) -> dict[str, np.ndarray]:
     """Scores [train] by name, from logits [epochs, train, classes] of an ordinary training."""
     values = torch.from_numpy(logits)
-    loss, margin = (part.numpy() for part in loss_and_margin(values, labels.expand(len(values), -1)))
+    loss, margin = (part.double().numpy() for part in loss_and_margin(values, labels.expand(len(values), -1)))
     return {
-        "loss": dynamics.final_loss(loss),
+        "loss": loss[-1],
         "CSL": dynamics.cumulative_loss(loss),
         "AUM": dynamics.area_under_margin(margin),
-        "EL2N": dynamics.el2n(logits[min(EARLY, len(logits)) - 1], labels.numpy()),
+        "EL2N": dynamics.el2n(logits[min(EARLY, len(logits)) - 1].astype(np.float64), labels.numpy()),
         "forgetting": dynamics.forgetting_events(margin > 0),
     }
 
@@ -43,11 +44,9 @@ def dynamics_scores(logits: np.ndarray, labels: Tensor) -> dict[str, np.ndarray]
 def dynamics_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]:
     """Loss, CSL, AUM, EL2N and forgetting events, each averaged over 1, 2, 4 ... networks."""
     scores = [dynamics_scores(network["logits"], problem.train.labels) for network in networks]
-    seconds = seconds_each(networks)
     for name in scores[0]:
-        for count in doublings(len(networks)):
-            found = [mean([score[name] for score in part]) for part in groups(scores, count)]
-            yield Row(name, "dynamics", count, count * seconds, 0.0, memorization=found, suspicion=found)
+        said = [{"memorization": score[name], "suspicion": score[name]} for score in scores]
+        yield from averaged(name, "dynamics", said, seconds_each(networks))
 
 
 def cumulative_loss(problem: Problem, networks: Sequence[Result]) -> np.ndarray:
@@ -64,7 +63,7 @@ def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -
     training = seconds_each(networks)
     few = networks[: len(problem.settings.seeds)]
 
-    def judged(name: str, on: Sequence[Result], influence: Callable[..., Tensor], itself: Method | None) -> Result:
+    def judged(name: str, on: Sequence[Result], influence: Method, itself: Method | None) -> Result:
         def make() -> Mapping[str, np.ndarray]:
             trained = [trained_network(problem, network) for network in on]
             found = {"influence": influence(trained, problem.train, problem.targets).numpy()}
@@ -72,18 +71,15 @@ def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -
 
         return kept.get(f"peer-{''.join(c if c.isalnum() else '-' for c in name)}", make)
 
-    def row(name: str, count: int, parts: Sequence[Sequence[Result]], attribution: float) -> Row:
-        """One row of means over the results of every part."""
-        itself = [mean([result["self"] for result in part]) for part in parts if "self" in part[0].arrays]
-        influence = [mean([result["influence"] for result in part]) for part in parts]
-        return Row(name, "peer", count, count * training, attribution, itself, itself, influence)
+    def rows(name: str, made: Sequence[Result], each: int = 1) -> Iterator[Row]:
+        said = [dict(result.arrays) for result in made]
+        for one in said:
+            if "self" in one:
+                one["memorization"] = one["suspicion"] = one.pop("self")
+        return averaged(name, "peer", said, training, seconds_each(made), each)
 
-    def single(
-        name: str, influence: Callable[..., Tensor], itself: Method | None = None, on: Sequence[Result] = few
-    ) -> Iterator[Row]:
-        made = [judged(f"{name}-{number}", [network], influence, itself) for number, network in enumerate(on)]
-        for count in doublings(len(made)):
-            yield row(name, count, groups(made, count), count * seconds_each(made))
+    def single(name: str, influence: Method, itself: Method | None = None, on: Sequence[Result] = few) -> Iterator[Row]:
+        return rows(name, [judged(f"{name}-{n}", [network], influence, itself) for n, network in enumerate(on)])
 
     yield from single("TracIn (dattri head)", with_dattri.tracin, with_dattri.tracin)
     curvature = partial(with_dattri.influence_function, components=COMPONENTS, damping=DAMPING)
@@ -99,7 +95,7 @@ def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -
         trak = partial(with_dattri.trak, dimension=dimension, regularization=ridge)
         for count in sorted({1, min(4, len(networks)), len(networks)}):
             made = judged(f"{name}-of-{count}", networks[:count], trak, trak if count == 1 else None)
-            yield row(name, count, [[made]], made.seconds)
+            yield from rows(name, [made], each=count)
 
 
 def cleanlab_row(problem: Problem, folds: Result) -> tuple[Row, int, int]:

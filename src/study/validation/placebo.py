@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from study.validation.settings import Problem
 from turnover.scoring.calibration import empirical_p_values
 
 LEVELS = (0.01, 0.05, 0.1)
-MEASURES = ("loss", "probability")
 
 
 def calibration(problem: Problem, runs: Sequence[Result]) -> list[dict[str, Any]]:
@@ -27,30 +27,27 @@ def calibration(problem: Problem, runs: Sequence[Result]) -> list[dict[str, Any]
     Returns:
         One entry for each number of runs, measure, time (final or averaged over training) and level.
     """
-    train, wrong = len(problem.train), problem.wrong
-    count = len(problem.watched) - train
+    watched, train, wrong = len(problem.watched), len(problem.train), problem.wrong
     found: list[dict[str, Any]] = []
-    if count < 2:
+    if watched - train < 2:
         return found
-    for size in doublings(len(runs)):
-        for measure in MEASURES:
-            for averaged in (False, True):
-                scores = mean([memorization(run, measure, averaged, len(problem.watched)) for run in runs[:size]])
-                placebo, trained = scores[train:], scores[:train]
-                rates = _rates(placebo, problem.settings.placebo_splits)
-                p = empirical_p_values(trained, placebo)
-                for level, rate in zip(LEVELS, rates, strict=True):
-                    found.append(
-                        {
-                            "networks": size,
-                            "measure": measure,
-                            "averaged": averaged,
-                            "level": level,
-                            "placebos_called": round(rate, 6),
-                            "right_labels_called": round(float((p <= level)[~wrong].mean()), 6),
-                            "wrong_labels_called": round(float((p <= level)[wrong].mean()), 6) if wrong.any() else None,
-                        }
-                    )
+    for size, measure, averaged in product(doublings(len(runs)), ("loss", "probability"), (False, True)):
+        scores = mean([memorization(run, measure, averaged, watched) for run in runs[:size]])
+        rates = _rates(scores[train:], problem.settings.placebo_splits)
+        p = empirical_p_values(scores[:train], scores[train:])
+        for level, rate in zip(LEVELS, rates, strict=True):
+            called = p <= level
+            found.append(
+                {
+                    "networks": size,
+                    "measure": measure,
+                    "averaged": averaged,
+                    "level": level,
+                    "placebos_called": round(rate, 6),
+                    "right_labels_called": round(float(called[~wrong].mean()), 6),
+                    "wrong_labels_called": round(float(called[wrong].mean()), 6) if wrong.any() else None,
+                }
+            )
     return found
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from study.artefacts.kept import Arrays, Result
 from study.peers.inputs import TrainedNetwork
-from study.validation.settings import Problem, softmax, state_arrays, state_of, timed
+from study.validation.settings import Problem, softmax, timed
 from turnover.attribution.influence import influence
 from turnover.attribution.nearness import localize, pool_within_classes
 from turnover.masking.insertion import insert
@@ -40,15 +40,20 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
     model = insert(problem.network(seed), after="head", keep=problem.settings.keep, seed=seed)
     epochs = problem.recipe.epochs
     dynamics = Dynamics(problem.watched, range(1, epochs + 1))
-    _, training = timed(lambda: train(model, problem.train, problem.config(seed), dynamics=dynamics, progress=False))
+    trained, targets = problem.train, problem.targets
+    seconds: dict[str, float] = {}
+    _, seconds["training"] = timed(
+        lambda: train(model, trained, problem.config(seed), dynamics=dynamics, progress=False)
+    )
     frame = dynamics.frame()
     arrays: dict[str, np.ndarray] = {
         f"{kind}_{of}": frame[f"{kind}_{of}"].to_numpy().reshape(epochs, len(problem.watched))
         for kind in ("loss", "correct")
         for of in ("exposed", "flipped", "full")
     }
-    trained, targets = problem.train, problem.targets
-    raw, seconds_raw = timed(lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False))
+    raw, seconds["raw"] = timed(
+        lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False)
+    )
 
     def sharper() -> tuple[torch.Tensor, pd.DataFrame]:
         near = neighbourhood(model, trained.images, trained.labels)
@@ -59,8 +64,8 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         factor = localize(torch.ones_like(raw), model, trained.images, targets.images)
         return pool_within_classes(localized, factor, trained.labels)
 
-    (localized, sharpened), seconds_sharper = timed(sharper)
-    pooled, seconds_pooling = timed(pool)
+    (localized, sharpened), seconds["sharper"] = timed(sharper)
+    pooled, seconds["pooling"] = timed(pool)
     return {
         **arrays,
         "influence": raw.numpy(),
@@ -68,10 +73,7 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         "pooled": pooled.numpy(),
         "sharpened": sharpened["sharpened"].to_numpy(),
         "support": sharpened["support"].to_numpy(),
-        "seconds_training": np.asarray(training),
-        "seconds_raw": np.asarray(seconds_raw),
-        "seconds_sharper": np.asarray(seconds_sharper),
-        "seconds_pooling": np.asarray(seconds_pooling),
+        **{f"seconds_{of}": np.asarray(value) for of, value in seconds.items()},
     }
 
 
@@ -89,14 +91,18 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
     logits: list[np.ndarray] = []
     arrays: dict[str, np.ndarray] = {}
 
+    def keep(prefix: str) -> None:
+        state = model.state_dict().items()
+        arrays.update({f"{prefix}/{key}": value.detach().contiguous().numpy() for key, value in state})
+
     def look(model: nn.Module) -> dict[str, float]:
         logits.append(predict(model, problem.train))
         if len(logits) in chosen:
-            arrays.update(state_arrays(model.state_dict(), f"checkpoint-{chosen.index(len(logits))}"))
+            keep(f"checkpoint-{chosen.index(len(logits))}")
         return {}
 
     train(model, problem.train, problem.config(seed), turn_over=False, evaluate=look, progress=False)
-    arrays.update(state_arrays(model.state_dict(), "final"))
+    keep("final")
     recipe = problem.recipe
     rates = [recipe.learning_rate * schedule_factor("one-cycle", epoch / epochs) for epoch in chosen]
     return {**arrays, "logits": np.stack(logits), "learning_rates": np.asarray(rates)}
@@ -104,11 +110,15 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
 
 def trained_network(problem: Problem, network: Result) -> TrainedNetwork:
     """What the peers get, from what `ordinary_run` stored."""
+
+    def state_of(prefix: str) -> dict[str, Tensor]:
+        names = [name for name in network.arrays if name.startswith(f"{prefix}/")]
+        return {name.removeprefix(f"{prefix}/"): torch.from_numpy(network[name]) for name in names}
+
     model = problem.network(0)
-    model.load_state_dict(state_of(network.arrays, "final"))
+    model.load_state_dict(state_of("final"))
     rates = tuple(float(rate) for rate in network["learning_rates"])
-    checkpoints = tuple(state_of(network.arrays, f"checkpoint-{number}") for number in range(len(rates)))
-    return TrainedNetwork(model.eval(), checkpoints, rates)
+    return TrainedNetwork(model.eval(), tuple(state_of(f"checkpoint-{n}") for n in range(len(rates))), rates)
 
 
 def out_of_fold(problem: Problem) -> Arrays:
@@ -126,10 +136,11 @@ def out_of_fold(problem: Problem) -> Arrays:
     return {"probabilities": found}
 
 
-def half_run(problem: Problem) -> dict[str, Any]:
+def half_run(problem: Problem, epochs: int) -> Arrays:
     """Train one network on a random half: nothing but the seconds that a subset network takes."""
     half = torch.from_numpy(np.random.default_rng(HALF).permutation(len(problem.train))[: len(problem.train) // 2])
-    train(problem.network(HALF), problem.train[half], problem.config(HALF), turn_over=False, progress=False)
+    config = replace(problem.config(HALF), epochs=epochs)
+    train(problem.network(HALF), problem.train[half], config, turn_over=False, progress=False)
     return {}
 
 

@@ -27,30 +27,20 @@ class DataError(UserError):
     """A dataset cannot be had or used. The message is complete: what was tried, and what to do."""
 
 
+class UnavailableError(Exception):
+    """One of several sources does not give it; the message says why in a few words."""
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
     """Images, uint8 `[n, channels, height, width]` with values 0..255, and labels, int64 `[n]`.
 
     `names`, one an example, tell where it comes from (the file's relative path); most datasets have none.
-    Raises `DataError` where shape or dtype is another.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     names: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise DataError(
-                f"images must be uint8 [n, channels, height, width], not {self.images.dtype} {list(self.images.shape)}"
-            )
-        if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
-            raise DataError(
-                f"labels must be int64 [{len(self.images)}], one an image, "
-                f"not {self.labels.dtype} {list(self.labels.shape)}"
-            )
-        if self.names is not None and len(self.names) != len(self.labels):
-            raise DataError(f"names must be {len(self.labels)}, one an image, not {len(self.names)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,28 +48,12 @@ class LabelledImages:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training part and a test part whose labels index `classes`.
-
-    Raises `DataError` where a part is empty, a label lies outside `0..len(classes)-1`, or only one part has names.
-    """
+    """A training part and a test part whose labels index `classes`; both have names, or none."""
 
     name: str
     train: LabelledImages
     test: LabelledImages
     classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        for part, examples in (("train", self.train), ("test", self.test)):
-            if not len(examples):
-                raise DataError(f"dataset {self.name}: its {part} part is empty; it needs an example")
-            low, high = int(examples.labels.min()), int(examples.labels.max())
-            if low < 0 or high >= len(self.classes):
-                raise DataError(
-                    f"dataset {self.name}: {part} labels run from {low} to {high}, "
-                    f"allowed is 0 to {len(self.classes) - 1}"
-                )
-        if (self.train.names is None) != (self.test.names is None):
-            raise DataError(f"dataset {self.name}: only one of its parts has names; give both or none")
 
 
 def load(folder: Path) -> Dataset:
@@ -88,28 +62,29 @@ def load(folder: Path) -> Dataset:
     Images are memory-mapped copy-on-write: they cost no memory until touched, and the files never change.
     Raises `DataError` where a file is missing, unreadable or not the bytes that were written.
     """
-    folder = Path(folder)
     manifest = verify(folder)
+    names: dict[str, list[str] | None] = {"train": None, "test": None}
     try:
         train_images, train_labels, test_images, test_labels = (
             np.load(folder / name, mmap_mode="c" if name.endswith("_images.npy") else None) for name in ARRAYS
         )
-        train_names, test_names = _read_names(folder) if NAMES_FILE in manifest["files"] else (None, None)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"the dataset in {folder} is corrupt ({error}); fetch it again") from error
+        if NAMES_FILE in manifest["files"]:
+            names = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _corrupt(folder, str(error)) from error
+    train, test = (None if part is None else tuple(part) for part in (names["train"], names["test"]))
     return Dataset(
         manifest["name"],
-        LabelledImages(train_images, train_labels, train_names),
-        LabelledImages(test_images, test_labels, test_names),
+        LabelledImages(train_images, train_labels, train),
+        LabelledImages(test_images, test_labels, test),
         tuple(manifest["classes"]),
     )
 
 
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest of the dataset in `folder`, once the sha256 of every file in it agrees; else `DataError`."""
-    path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         names = (NAMES_FILE,) if NAMES_FILE in manifest["files"] else ()
         sums = {name: str(manifest["files"][name]["sha256"]) for name in (*ARRAYS, *names)}
         if not isinstance(manifest["name"], str) or not all(isinstance(c, str) for c in manifest["classes"]):
@@ -117,18 +92,15 @@ def verify(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataError(f"there is no dataset in {folder} ({MANIFEST} is missing); fetch it first") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"the dataset in {folder} is corrupt ({MANIFEST}: {error!r}); fetch it again") from error
+        raise _corrupt(folder, f"{MANIFEST}: {error!r}") from error
     for name, wanted in sums.items():
         try:
             found = _sha256(folder / name)
         except OSError as error:
-            raise DataError(f"the dataset in {folder} is corrupt ({name}: {reason(error)}); fetch it again") from error
+            raise _corrupt(folder, f"{name}: {reason(error)}") from error
         if found != wanted:
-            raise DataError(
-                f"the dataset in {folder} is corrupt ({name} has sha256 {found[:12]}, "
-                f"not the {wanted[:12]} of {MANIFEST}); fetch it again"
-            )
-    return dict(manifest)
+            raise _corrupt(folder, f"{name} has sha256 {found[:12]}, not the {wanted[:12]} of {MANIFEST}")
+    return manifest
 
 
 def write(dataset: Dataset, folder: Path) -> Path:
@@ -143,9 +115,8 @@ def write(dataset: Dataset, folder: Path) -> Path:
             np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
             file.write(array.data)
         files[name] = {"shape": list(array.shape), "sha256": _sha256(folder / name)}
-    if dataset.train.names is not None and dataset.test.names is not None:
-        names = {"train": dataset.train.names, "test": dataset.test.names}
-        _write_json(folder / NAMES_FILE, names)
+    if dataset.train.names is not None:
+        _write_json(folder / NAMES_FILE, {"train": dataset.train.names, "test": dataset.test.names})
         files[NAMES_FILE] = {"sha256": _sha256(folder / NAMES_FILE)}
     manifest = {"name": dataset.name, "classes": list(dataset.classes), "files": files}
     _write_json(folder / MANIFEST, manifest)
@@ -203,9 +174,8 @@ def reason(error: BaseException) -> str:
     return " ".join(str(text).split())[:400]
 
 
-def _read_names(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    names = json.loads((folder / NAMES_FILE).read_text(encoding="utf-8"))
-    return tuple(names["train"]), tuple(names["test"])
+def _corrupt(folder: Path, why: str) -> DataError:
+    return DataError(f"the dataset in {folder} is corrupt ({why}); fetch it again")
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from study.data.sources.dataset import UnavailableError
+
 SECONDS = 300  # for each of the three commands; a network that is not there fails much sooner
 
 # A file and not `-o` options, because only a file can clear the lists of commands that a system has apt run
@@ -25,10 +27,6 @@ Acquire::Languages "none";
 #clear APT::Update::Post-Invoke;
 #clear APT::Update::Post-Invoke-Success;
 """
-
-
-class UnavailableError(Exception):
-    """The package cannot be had here; the message says why in a few words."""
 
 
 def package_files(package: str, *, ending: str) -> dict[str, bytes]:
@@ -49,8 +47,8 @@ def package_files(package: str, *, ending: str) -> dict[str, bytes]:
 def _extract(package: str, ending: str, folder: Path) -> dict[str, bytes]:
     config = folder / "apt.conf"
     config.write_text(CONFIG.format(folder=folder))
-    for name in ("lists", "cache"):
-        (folder / name / ("partial" if name == "lists" else "archives/partial")).mkdir(parents=True)
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
     apt = ["apt-get", "-q", "-c", str(config)]
     # One broken repository among many makes `update` fail, and none at all may leave it at 0:
     # what counts is whether the package can be downloaded afterwards.

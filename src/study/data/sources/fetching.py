@@ -1,4 +1,4 @@
-"""`fetch` a dataset by name from the first source that answers, and `load` it."""
+"""`fetch` a dataset by name from the first source that answers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,12 @@ from study.data.sources.dataset import (
     NAMES_FILE,
     DataError,
     Dataset,
-    LabelledImages,
     cannot_write,
-    load,
     publish,
     scratch_beside,
     verify,
     write,
 )
-
-__all__ = ["NAMES", "DataError", "Dataset", "LabelledImages", "fetch", "load"]
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +26,16 @@ NAMES: tuple[str, ...] = ("fashion-mnist", *standard.TORCHVISION, "digits")
 OWN = ("folder", "table")
 
 
-def fetch(name: str, folder: Path, *, local: Path | None = None, progress: bool | None = None) -> Path:
+def fetch(name: str, folder: Path, *, local: Path | None = None) -> Path:
     """Puts the dataset `name` into `folder`, the same bytes whichever source answered, and returns `folder`.
 
     `name` is one of `NAMES`, or the user's own `folder:PATH` or `table:PATH`. `local` is a folder that may
-    already hold the files; it is tried first. `progress` draws a bar, by default on a terminal only.
+    already hold the files; it is tried first. A bar shows the progress, on a terminal only.
     A verified dataset that is already there is left alone; a corrupt one is fetched again. One's own images
     may have changed since, so they are always read again. Nothing half-written ever stands in `folder`.
     Raises `DataError` for an unknown name, a `folder` that holds anything else, a disk that is full or
     forbidden, images that cannot be used, and when every source failed: then it lists them all.
     """
-    folder, local = Path(folder), None if local is None else Path(local)
     mine = name.partition(":")[0] in OWN and ":" in name
     if name not in NAMES and not mine:
         raise DataError(f"unknown dataset {name!r}; allowed are {', '.join(NAMES)}, folder:PATH, table:PATH")
@@ -49,7 +44,7 @@ def fetch(name: str, folder: Path, *, local: Path | None = None, progress: bool 
     target = folder.resolve()  # a link is followed, not replaced
     with scratch_beside(target) as scratch:  # before the download: a forbidden place should not cost one
         try:
-            dataset = _build(name, scratch, local, progress)
+            dataset = _build(name, scratch, local)
             publish(write(dataset, scratch / "dataset"), target, attic=scratch / "attic")
         except OSError as error:
             raise cannot_write(folder, error) from error
@@ -67,12 +62,12 @@ def _stands(name: str, folder: Path) -> bool:
     try:
         if not folder.exists():
             return False
-        strangers = sorted({path.name for path in folder.iterdir()} - {MANIFEST, NAMES_FILE, *ARRAYS})
+        inside = {path.name for path in folder.iterdir()}
     except OSError as error:
         raise cannot_write(folder, error) from error
-    if strangers:
+    if strangers := sorted(inside - {MANIFEST, NAMES_FILE, *ARRAYS}):
         raise DataError(f"{folder} holds other files, such as {strangers[0]}; choose another folder")
-    if not any(folder.iterdir()):
+    if not inside:
         return False
     try:
         there = str(verify(folder)["name"])
@@ -84,16 +79,16 @@ def _stands(name: str, folder: Path) -> bool:
     return True
 
 
-def _build(name: str, scratch: Path, local: Path | None, progress: bool | None) -> Dataset:
+def _build(name: str, scratch: Path, local: Path | None) -> Dataset:
     # Each with imports of its own, which no other stage need wait for: the settings are checked against NAMES above.
     if name == "fashion-mnist":
         from study.data.sources import fashion
 
-        return fashion.fashion_mnist(local, progress)
+        return fashion.fashion_mnist(local)
     if name == "digits":
         return standard.digits()
     if name in standard.TORCHVISION:
-        return standard.torchvision_dataset(name, scratch, local, progress)
+        return standard.torchvision_dataset(name, scratch, local)
     from study.data.sources import own
 
     return own.own_dataset(name)

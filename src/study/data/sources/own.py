@@ -6,7 +6,8 @@ import csv
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -57,8 +58,9 @@ def own_dataset(name: str) -> Dataset:
     if len(classes) < 2:
         raise DataError(f"{path} holds one class only, {classes[0]!r}, not two or more; {_LAYOUT[kind]}")
     test = _is_test(rows)
+    trained = {row.label for row in itertools.compress(rows, ~test)}
     for label in classes:
-        if not any(row.label == label and not out for row, out in zip(rows, test, strict=True)):
+        if label not in trained:
             raise DataError(f"{path}: class {label!r} has no training image; add some, or give the split")
     if not test.any():
         raise DataError(f"{path}: no image is in the test split; give it one, or give no split at all")
@@ -94,9 +96,9 @@ def _folder(root: Path) -> list[Row]:
     others: list[Path] = []
     for top, split in _tops(root):
         for folder in _folders(top):
-            files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
-            found = [path for path in files if path.suffix.lower() in SUFFIXES]
-            others += [path for path in files if path.suffix.lower() not in SUFFIXES]
+            files = {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")}
+            found = {path for path in files if path.suffix.lower() in SUFFIXES}
+            others += files - found
             if not found:
                 raise DataError(f"the class folder {folder} holds no image; add some or remove it")
             rows += [Row(path, path.relative_to(root).as_posix(), folder.name, split) for path in found]
@@ -111,8 +113,10 @@ def _tops(root: Path) -> list[tuple[Path, str | None]]:
     named = [(folder, _SPLITS[folder.name.lower()]) for folder in folders if folder.name.lower() in _SPLITS]
     if not named:
         return [(root, None)]
-    if len(named) == 1 < len(folders) and _holds_images(named[0][0]):  # a class among others: CIFAR-100 has trains
-        return [(root, None)]
+    if len(named) == 1 < len(folders):
+        inside = named[0][0].iterdir()
+        if any(path.is_file() and path.suffix.lower() in SUFFIXES for path in inside):
+            return [(root, None)]  # a class among others: CIFAR-100 has trains
     parts: dict[str, Path] = {}
     for folder, part in named:
         if part in parts:
@@ -135,10 +139,6 @@ def _tops(root: Path) -> list[tuple[Path, str | None]]:
     if passed:
         log.warning("%s: passed over %s, which is neither train nor test", root, ", ".join(map(str, passed)))
     return [(parts["train"], "train"), (parts["test"], "test")]
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(path.is_file() and path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
 def _folders(top: Path) -> list[Path]:
@@ -223,26 +223,25 @@ def _read(rows: list[Row]) -> npt.NDArray[np.uint8]:
     width, height = sizes[0]
     images = np.empty((len(rows), 1 if mode == "L" else 3, height, width), dtype=np.uint8)
     for into, row in zip(images, rows, strict=True):
-        try:
-            with Image.open(row.path) as image:
-                pixels = np.asarray(image.convert(mode))
-        except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-            raise _unreadable(row.path, error) from error
+        with _opened(row.path) as image:
+            pixels = np.asarray(image.convert(mode))
         into[:] = pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
     return images
 
 
 def _look(path: Path) -> tuple[str, tuple[int, int]]:
     """Mode and (width, height) from the file's header alone."""
-    try:
-        with Image.open(path) as image:
-            mode, size = image.mode, image.size
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as image:
+        mode, size = image.mode, image.size
     if mode.startswith(DEEP):
         raise DataError(f"the image {path} has more than 8 bits a channel (mode {mode}); save it with 8")
     return mode, size
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"the image {path} cannot be read: {reason(error)}; mend it or leave it out")
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+        raise DataError(f"the image {path} cannot be read: {reason(error)}; mend it or leave it out") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import shutil
 import socket
 import sys
@@ -20,7 +19,7 @@ TORCHVISION = {name.lower(): name for name in ("MNIST", "KMNIST", "CIFAR10", "CI
 SECONDS = 10  # how long a silent server may keep us waiting
 
 
-def torchvision_dataset(name: str, scratch: Path, local: Path | None, progress: bool | None) -> Dataset:
+def torchvision_dataset(name: str, scratch: Path, local: Path | None) -> Dataset:
     """One of `TORCHVISION`, downloaded into `scratch` and checked by torchvision.
 
     Archives in `local` (the files that torchvision downloads, at any depth) are taken if its checksums agree.
@@ -34,7 +33,7 @@ def torchvision_dataset(name: str, scratch: Path, local: Path | None, progress: 
     try:
         if local is not None:
             _copy_archives(kind, local, scratch)
-        with _impatient(), _quiet(progress):
+        with _impatient(), _quiet():
             if name == "svhn":
                 train, test = (kind(scratch, split=part, download=True) for part in ("train", "test"))
             else:
@@ -93,9 +92,9 @@ def _copy_archives(kind: Any, local: Path, scratch: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name, md5 in archives:
         # Not the first of that name: MNIST, KMNIST and Fashion-MNIST call their files the same.
-        right = (path for path in sorted(local.rglob(name)) if check_integrity(path, md5))
-        for path in itertools.islice(right, 1):
-            shutil.copyfile(path, target / name)
+        right = next((path for path in sorted(local.rglob(name)) if check_integrity(path, md5)), None)
+        if right is not None:
+            shutil.copyfile(right, target / name)
 
 
 @contextlib.contextmanager
@@ -110,11 +109,10 @@ def _impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet(progress: bool | None) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """torchvision always draws progress bars; off a terminal they are noise."""
-    wanted = sys.stderr.isatty() if progress is None else progress
     with contextlib.ExitStack() as stack:
-        if not wanted:
+        if not sys.stderr.isatty():
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         yield

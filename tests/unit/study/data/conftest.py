@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from study.data.sources import debian, fashion
+from study.data.sources.dataset import UnavailableError
 
 MIRROR = "http://mirror.invalid/"
 
@@ -43,7 +44,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> Files:
         n = 30 if name.startswith("train") else 10
         shape, top = ((n, 28, 28), 256) if "images" in name else ((n,), 10)
         contents[name] = idx(rng.integers(top, size=shape, dtype=np.uint8))
-    known = {name: fashion.Known(len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
+    known = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
     monkeypatch.setattr(fashion, "FILES", known)
     return contents
 
@@ -60,14 +61,14 @@ class World:
         raise urllib.error.URLError(TimeoutError("timed out"))
 
     def package(self) -> dict[str, bytes]:
-        raise debian.UnavailableError("apt-get not found: not a Debian-like system")
+        raise UnavailableError("apt-get not found: not a Debian-like system")
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
 
-    def download(url: str, progress: bool | None) -> bytes:
+    def download(url: str) -> bytes:
         assert url.startswith(MIRROR)
         world.asked.append(url)
         return world.mirror(url.removeprefix(MIRROR))
