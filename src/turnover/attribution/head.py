@@ -39,9 +39,7 @@ class HeadScorer:
     Args:
         model: the network, in any mode.
         masked: its masked head (`turnover.reading.outputs.masked_head`).
-        train_ids: ids [train] of the training examples.
-        measure: "loss" or "margin".
-        precision: of the product. The loss difference is computed in float32 either way.
+        train_ids, measure, precision: as for `influence`; the loss difference is computed in float32 either way.
         fused: compile the loss difference.
     """
 
@@ -88,15 +86,13 @@ class HeadScorer:
     def tile(self, rows: slice, prepared: Targets) -> Tensor:
         packed = self.packed[rows]
         masks = F.embedding(packed.int(), self.octets).flatten(1)[:, : prepared.factors.shape[0]]
-        product = self._scratch(len(packed), prepared.factors.shape[1])
-        torch.mm(masks, prepared.factors, out=product)
-        return self.difference(product.view(len(packed), *prepared.base.exposed.shape), prepared.base)
-
-    def _scratch(self, rows: int, columns: int) -> Tensor:
+        shape = len(packed), prepared.factors.shape[1]
+        size = shape[0] * shape[1]
         # Fresh memory for every tile would cost a fifth of the product itself, spent in page faults.
-        if self._product.numel() < rows * columns:
-            self._product = torch.empty(rows * columns, dtype=self.dtype, device=self.device)
-        return self._product[: rows * columns].view(rows, columns)
+        if self._product.numel() < size:
+            self._product = torch.empty(size, dtype=self.dtype, device=self.device)
+        product = torch.mm(masks, prepared.factors, out=self._product[:size].view(shape))
+        return self.difference(product.view(len(packed), *prepared.base.exposed.shape), prepared.base)
 
     def block(self, targets: int, memory: int) -> tuple[int, int]:
         size, units = self.dtype.itemsize, self.masked.linear.in_features

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from turnover.attribution.scorer import spans
 from turnover.reading.checks import Inputs, check_inputs, check_labels
 from turnover.reading.features import RIDGE, FeatureBlocks, Features, features_of, spectrum
 from turnover.reading.passes import DEFAULT_MEMORY, device_of
@@ -44,6 +45,7 @@ class Localized:
             examples here where `x_train` are others, such as placebos, whose scores are to be comparable.
 
     Raises:
+        TypeError: `x_train` or `reference` holds no inputs.
         ValueError: `ridge` or `sharpness` is not positive.
     """
 
@@ -54,6 +56,9 @@ class Localized:
     reference: Inputs | None = None
 
     def __post_init__(self) -> None:
+        check_inputs(self.x_train, "x_train")
+        if self.reference is not None:
+            check_inputs(self.reference, "reference")
         for name in ("ridge", "sharpness"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)}: it must be a positive number")
@@ -99,13 +104,14 @@ def similarity(model: nn.Module, train: int, localized: Localized | Inputs, memo
     """
     if isinstance(localized, bool):
         raise TypeError(f"localized={localized}: pass the inputs of the training examples, or None for raw scores")
-    settings = localized if isinstance(localized, Localized) else Localized(localized)
-    check_inputs(settings.x_train, "localized" if settings is not localized else "x_train")
-    if settings.reference is not None:
-        check_inputs(settings.reference, "reference")
-    if len(settings.x_train) != train:
-        raise ValueError(f"{train} training examples but {len(settings.x_train)} inputs to localize: pass one for each")
-    return Similarity(model, settings, memory)
+    if not isinstance(localized, Localized):
+        check_inputs(localized, "localized")
+        localized = Localized(localized)
+    if len(localized.x_train) != train:
+        raise ValueError(
+            f"{train} training examples but {len(localized.x_train)} inputs to localize: pass one for each"
+        )
+    return Similarity(model, localized, memory)
 
 
 def localize(
@@ -136,21 +142,19 @@ def localize(
     Raises:
         ValueError: shapes do not fit, a setting is out of range, or the model has no features to compare.
     """
-    check_inputs(x_train, "x_train")
+    settings = Localized(x_train, features, ridge, sharpness)
     check_inputs(x_target, "x_target")
     if influence.shape != (len(x_train), len(x_target)):
         raise ValueError(
             f"influence has shape {tuple(influence.shape)}, but there are {len(x_train)} training examples and "
             f"{len(x_target)} targets"
         )
-    found = similarity(model, len(x_train), Localized(x_train, features, ridge, sharpness))
+    near = Similarity(model, settings)
     out = torch.empty(influence.shape, device=influence.device)
-    for left in range(0, influence.shape[1], _COLUMNS):
-        columns = slice(left, min(left + _COLUMNS, influence.shape[1]))
-        targets = found.targets(x_target[columns].to(device_of(model)))
-        for top in range(0, influence.shape[0], _ROWS):
-            rows = slice(top, min(top + _ROWS, influence.shape[0]))
-            torch.mul(influence[rows, columns], found.factor(rows, targets).to(out.device), out=out[rows, columns])
+    for columns in spans(len(x_target), _COLUMNS):
+        targets = near.targets(x_target[columns].to(device_of(model)))
+        for rows in spans(len(x_train), _ROWS):
+            torch.mul(influence[rows, columns], near.factor(rows, targets).to(out.device), out=out[rows, columns])
     return out
 
 

@@ -31,6 +31,11 @@ class Scorer(Protocol):
         """Training examples and targets (out of `targets`) of a tile with at most `memory` bytes of scratch."""
 
 
+def spans(length: int, step: int, start: int = 0) -> list[slice]:
+    """`start` to `length` in parts of `step`."""
+    return [slice(low, min(low + step, length)) for low in range(start, length, step)]
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that a device, or the CPU, has no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
@@ -40,15 +45,14 @@ def gain(exposed: Tensor, flipped: Tensor, y: Tensor, measure: Measure) -> Tenso
     """Influence from logits: how much better the exposed sub-network does on each target than the flipped one.
 
     Args:
-        exposed: logits [..., target, classes] under m(i).
-        flipped: logits [..., target, classes] under ~m(i).
+        exposed, flipped: logits [..., target, classes] under m(i) and ~m(i).
         y: labels [target].
-        measure: "loss": L(~m) - L(m) in nats; "margin": margin(m) - margin(~m).
+        measure: "loss" or "margin"; see `influence`.
 
     Returns:
         float32 [..., target]; positive: i helps.
     """
     labels = y.expand(exposed.shape[:-1])
     which = 0 if measure == "loss" else 1
-    with_i, without_i = loss_and_margin(exposed, labels)[which], loss_and_margin(flipped, labels)[which]
+    with_i, without_i = (loss_and_margin(logits, labels)[which] for logits in (exposed, flipped))
     return without_i - with_i if measure == "loss" else with_i - without_i

@@ -47,11 +47,11 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("there must be at least one trained checkpoint, and every example once at each")
     losses = {of: frame[f"loss_{of}"].astype(np.float64) for of in NETWORKS}
     chances = probabilities(losses)
-    known = "accuracy" in frame  # `Dynamics` tells instead which networks are right
-    right = None if known else {of: frame[f"correct_{of}"].astype(np.float64) for of in ("exposed", "flipped")}
-    columns = {"id": frame["id"], **measures(losses, right)}
-    if known:
-        columns["accuracy"] = frame["accuracy"].astype(np.float64)
+    if "accuracy" in frame:
+        accuracy = frame["accuracy"].astype(np.float64)
+    else:  # `Dynamics` tells instead which networks are right
+        accuracy = frame["correct_exposed"].astype(np.float64) - frame["correct_flipped"].astype(np.float64)
+    columns = {"id": frame["id"], **measures(losses), "accuracy": accuracy}
     columns |= {f"loss_{of}": losses[of] for of in NETWORKS}
     columns |= {f"probability_{of}": chances[of] for of in NETWORKS}
     columns["contrast"] = _contrast(**chances)
