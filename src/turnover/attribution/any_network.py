@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.scorer import DTYPES, Measure, Precision, gain, out_of_memory, spans
+from turnover.attribution.scorer import DTYPES, Measure, Precision, out_of_memory, spans
 from turnover.masking.layer import TurnOverDropout, masked_layers
 from turnover.masking.masks import scales
+from turnover.reading.outputs import loss_and_margin
 from turnover.reading.passes import device_of, evaluating, original
 
 _PAIRS = 512  # that go through the network at once, exposed and again flipped; fewer where memory is short
@@ -24,12 +25,16 @@ _PAIRS = 512  # that go through the network at once, exposed and again flipped; 
 class GeneralScorer:
     """Influence by running sub-networks on batches of pairs.
 
-    The arguments are those of `make_scorer`. `model` is copied, so that hooks never show on the original; with
-    "bfloat16" it runs under autocast, and the loss difference stays in float32.
+    Args:
+        model: a network with turn-over dropout. It is copied: hooks never show on the original.
+        train_ids, measure: as for `influence`.
+        x: some inputs [target, ...], to try what works.
+        classes: number of classes.
+        precision: "bfloat16" runs the network under autocast; the loss difference stays in float32.
     """
 
     def __init__(
-        self, model: nn.Module, train_ids: Tensor, classes: int, measure: Measure, precision: Precision
+        self, model: nn.Module, train_ids: Tensor, x: Tensor, classes: int, measure: Measure, precision: Precision
     ) -> None:
         self.model = copy.deepcopy(original(model))
         self.train_ids, self.classes, self.measure = train_ids, classes, measure
@@ -37,14 +42,12 @@ class GeneralScorer:
         self._packed: dict[tuple[int, int], Tensor] = {}
         self._rows, self._targets = slice(0, 0), 0
         self._pairs = _PAIRS
-        self._shared: bool | None = None  # whether targets go to the first masked layer once; not known yet
         for layer in masked_layers(self.model):
             layer.register_forward_pre_hook(self._multiply_out)
+        self._shared = self._can_share(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1)))
 
     def prepare(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The targets as they are: a tile needs the network anyway."""
-        if self._shared is None:
-            self._shared = self._can_share(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1)))
         return x, y
 
     def tile(self, rows: slice, prepared: tuple[Tensor, Tensor]) -> Tensor:
@@ -62,12 +65,14 @@ class GeneralScorer:
 
     def _tile(self, rows: slice, x: Tensor, y: Tensor) -> Tensor:
         out = torch.empty(rows.stop - rows.start, len(y), device=self.device)
-        width = min(len(y), self._pairs)
+        width, margin = min(len(y), self._pairs), self.measure == "margin"
         for columns in spans(len(y), width):
             for some in spans(rows.stop, max(1, self._pairs // width), rows.start):
-                exposed, flipped = self._logits(some, x[columns], bool(self._shared), self.dtype)
-                scores = gain(exposed, flipped, y[columns], self.measure)
-                out[some.start - rows.start : some.stop - rows.start, columns] = scores
+                both = self._logits(some, x[columns], self._shared, self.dtype)
+                labels = y[columns].expand(both.shape[:-1])
+                exposed, flipped = loss_and_margin(both, labels)[int(margin)]
+                gain = exposed - flipped if margin else flipped - exposed
+                out[some.start - rows.start : some.stop - rows.start, columns] = gain
         return out
 
     def _can_share(self, x: Tensor) -> bool:

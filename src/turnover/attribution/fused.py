@@ -38,7 +38,7 @@ class Base(NamedTuple):
     exp_flipped: Tensor
 
 
-def base(exposed: Tensor, flipped: Tensor) -> Base:
+def base_of(exposed: Tensor, flipped: Tensor) -> Base:
     """Everything about a block of targets that its tiles share."""
     top = torch.maximum(exposed, flipped).amax(0, keepdim=True).clamp(min=0.0)
     exponentials = [torch.cat([logits - top, -top]).exp() for logits in (exposed, flipped)]
@@ -118,17 +118,14 @@ def _loss_kernel(symmetric: bool) -> Callable[[Tensor, Tensor, Tensor, float, fl
             deviations = product.float()
             with_i = with_i + (exposed[:-1] * torch.exp(plus * deviations)).sum(1)
             without_i = without_i + (flipped[:-1] * torch.exp(-minus * deviations)).sum(1)
-            return score(with_i, without_i)
-        for number, deviation in enumerate(product.unbind(1)):
-            rise = torch.exp(plus * deviation.float())
-            with_i = with_i + exposed[number] * rise
-            if symmetric:
-                without_i = without_i + flipped[number] / rise
-            else:
-                without_i = without_i + flipped[number] * torch.exp(-minus * deviation.float())
-        return score(with_i, without_i)
-
-    def score(with_i: Tensor, without_i: Tensor) -> Tensor:
+        else:
+            for number, deviation in enumerate(product.unbind(1)):
+                rise = torch.exp(plus * deviation.float())
+                with_i = with_i + exposed[number] * rise
+                if symmetric:
+                    without_i = without_i + flipped[number] / rise
+                else:
+                    without_i = without_i + flipped[number] * torch.exp(-minus * deviation.float())
         sound = torch.minimum(with_i, without_i) > _TINY
         return torch.where(sound, torch.log(without_i / with_i), torch.inf)
 

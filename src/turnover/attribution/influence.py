@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from turnover.attribution.any_network import GeneralScorer
 from turnover.attribution.fused import WORTH_COMPILING
 from turnover.attribution.head import HeadScorer
-from turnover.attribution.nearness import Localized, Similarity, similarity
+from turnover.attribution.nearness import Localized, Similarity, similarities
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer, spans
 from turnover.attribution.store import ScoreStore
 from turnover.errors import UserError
@@ -39,7 +39,8 @@ def influence(
     Args:
         model: a network with turn-over dropout.
         train_ids: ids [train] of training examples, in any order; repeated ones are warned of.
-        x: inputs of the targets [target, ...], as the model takes them, on any device.
+        x: inputs of the targets [target, ...], as the model takes them, on any device: a tensor, or anything with a
+            length that makes the tensor of a slice when asked.
         y: labels of the targets, integers [target] of any type.
         measure: "loss": L(~m(i), t) - L(m(i), t) in nats. "margin": margin(m(i), t) - margin(~m(i), t).
         precision: of the matrix products.
@@ -58,7 +59,7 @@ def influence(
     """
     scorer = make_scorer(model, train_ids, x, y, measure, precision, fused)
     out = torch.empty(len(train_ids), len(y))
-    near = [] if localized is None else [similarity(model, len(train_ids), localized, memory)]
+    near = similarities([model], len(train_ids), localized, memory)
     height, width = scorer.block(len(y), memory)
     for tile in tiles([scorer], near, spans(len(train_ids), height), spans(len(y), width), x, y.long()):
         out[tile.rows, tile.columns] = tile.scores[0].cpu()
@@ -131,28 +132,6 @@ def make_scorer(
     fused: bool | None = None,
 ) -> Scorer:
     """The fastest way to score pairs of this model; arguments and errors as for `influence`."""
-    _check(train_ids, x, y, measure, precision)
-    if not masked_layers(model):
-        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
-    model = original(model)  # compiled code would hide what goes into the head
-    device = device_of(model)
-    masked, features = masked_head(model), None
-    with evaluating(model):
-        if masked is not None:
-            features, logits = features_and_logits(model, masked.linear, x[:1].to(device))
-        if features is None:
-            with subnetwork(model, train_ids[:1]):
-                logits = model(x[:1].to(device))
-            refuse_unreached(model)
-    classes = logits.shape[-1]
-    check_labels(y, classes, "y")
-    if masked is None or features is None:
-        return GeneralScorer(model, train_ids, classes, measure, precision)
-    fused = len(train_ids) * len(y) >= WORTH_COMPILING if fused is None else fused
-    return HeadScorer(model, masked, train_ids, measure, precision, fused)
-
-
-def _check(train_ids: Tensor, x: Inputs, y: Tensor, measure: str, precision: str) -> None:
     check_example_ids(train_ids, "train_ids")
     check_inputs(x)
     check_labels(y, name="y")
@@ -169,3 +148,21 @@ def _check(train_ids: Tensor, x: Inputs, y: Tensor, measure: str, precision: str
         raise ValueError(f'measure={measure!r}: use "loss" or "margin"')
     if precision not in DTYPES:
         raise ValueError(f'precision={precision!r}: use "float32" or "bfloat16"')
+    if not masked_layers(model):
+        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
+    model = original(model)  # compiled code would hide what goes into the head
+    device = device_of(model)
+    masked, features = masked_head(model), None
+    with evaluating(model):
+        if masked is not None:
+            features, logits = features_and_logits(model, masked.linear, x[:1].to(device))
+        if features is None:
+            with subnetwork(model, train_ids[:1]):
+                logits = model(x[:1].to(device))
+            refuse_unreached(model)
+    classes = logits.shape[-1]
+    check_labels(y, classes, "y")
+    if masked is None or features is None:
+        return GeneralScorer(model, train_ids, x[:2].to(device), classes, measure, precision)
+    fused = len(train_ids) * len(y) >= WORTH_COMPILING if fused is None else fused
+    return HeadScorer(model, masked, train_ids, measure, precision, fused)

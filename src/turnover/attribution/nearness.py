@@ -15,6 +15,7 @@ the posterior mean weighs a measurement and the mean of its group by the ratio o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,23 +96,25 @@ class Similarity:
         return torch.nn.functional.normalize(whitened, dim=1)
 
 
-def similarity(model: nn.Module, train: int, localized: Localized | Inputs, memory: int = DEFAULT_MEMORY) -> Similarity:
-    """The factors that the argument `localized` of `influence` and `summarize` asks for.
+def similarities(
+    models: Sequence[nn.Module], train: int, localized: Localized | Inputs | None, memory: int
+) -> list[Similarity]:
+    """The factors of each model that the argument `localized` of `influence` and `summarize` asks for; empty for None.
 
     Raises:
         TypeError: `localized` holds no inputs.
         ValueError: there are not as many inputs as training examples, `train`.
     """
+    if localized is None:
+        return []
     if isinstance(localized, bool):
         raise TypeError(f"localized={localized}: pass the inputs of the training examples, or None for raw scores")
     if not isinstance(localized, Localized):
         check_inputs(localized, "localized")
         localized = Localized(localized)
-    if len(localized.x_train) != train:
-        raise ValueError(
-            f"{train} training examples but {len(localized.x_train)} inputs to localize: pass one for each"
-        )
-    return Similarity(model, localized, memory)
+    if (given := len(localized.x_train)) != train:
+        raise ValueError(f"{train} training examples but {given} inputs to localize: pass one for each")
+    return [Similarity(model, localized, memory) for model in models]
 
 
 def localize(
@@ -185,8 +188,6 @@ def pool_within_classes(localized: Tensor, factor: Tensor, y_train: Tensor, stre
         )
     if not 0.0 <= strength < float("inf"):
         raise ValueError(f"strength={strength}: it must be a number that is not negative")
-    if not len(y_train):
-        return localized.float()
     classes, group = torch.unique(y_train.to(localized.device), return_inverse=True)
     sums, weights = (
         torch.zeros(len(classes), localized.shape[1], device=localized.device).index_add_(0, group, values.float())

@@ -22,8 +22,7 @@ class TopK:
     value becomes the new threshold. Ties at the k-th place are broken arbitrarily.
 
     Args:
-        lines: number of lines.
-        k: how many scores to keep of each.
+        lines, k: how many lines, and how many scores to keep of each.
         largest: keep the largest; otherwise the smallest.
         dim: dimension of a tile that runs over the lines.
         slack: room of the buffer beyond k.

@@ -49,7 +49,6 @@ class ScoreStore:
         if dtype not in ("float32", "float16"):
             raise ValueError(f'dtype={dtype!r}: a score store holds "float32" or "float16"')
         self.folder, self.dtype = Path(folder), dtype
-        self.grid: Grid = 0, 0
 
     @property
     def partial(self) -> Path:
@@ -61,8 +60,7 @@ class ScoreStore:
 
         Args:
             train_ids: ids [train] in their original order.
-            targets: number of targets.
-            models: number of models.
+            targets, models: how many.
             grid: size of the tiles of a new store.
             fingerprint: of everything that the scores depend on.
             create: make the store if there is none; of several processes only one may.
@@ -84,7 +82,7 @@ class ScoreStore:
                     f"{home} holds influence scores with {name} {manifest[name]}, but this run has {name} "
                     f"{value}: delete the folder or choose another"
                 )
-        self.grid = tuple(manifest["tile"])
+        self.grid: Grid = tuple(manifest["tile"])
         self._scores = [np.load(home / f"scores-{n}.npy", mmap_mode="r+") for n in range(models)]
         self._done = np.load(home / "done.npy", mmap_mode="r+")
         return self.grid

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.attribution.influence import make_scorer, tiles
-from turnover.attribution.nearness import Localized, similarity
+from turnover.attribution.nearness import Localized, similarities
 from turnover.attribution.reductions import TopK, Totals
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.store import ScoreStore, fingerprint
@@ -78,20 +78,14 @@ def summarize(
     Args:
         models: a network with turn-over dropout, or several (seeds, checkpoints): their scores are averaged
             pair by pair.
-        train_ids: ids [train] of training examples, in any order, which results keep; repeated ones are warned of.
+        train_ids, x, y, measure, precision, fused: as for `influence`; results keep the order of the ids.
         train_labels: labels [train] that the examples were trained with, integers of any type.
-        x: inputs of the targets [target, ...], as the models take them, on any device: a tensor, or anything with a
-            length that makes the tensor of a slice when asked.
-        y: labels of the targets [target].
-        measure: "loss" (nats) or "margin" (logits); see `influence`.
         top: helpful and harmful training examples to keep of each target; 0 for none.
         top_targets: helped targets to keep of each training example; 0 for none.
         store: keep every raw score there too, and take over those that are there already; see `ScoreStore`.
-        precision: of the matrix products.
         memory: bytes of scratch, beside masks and results (which hold float32 [train, classes]). Up to half are for the
             sums by class of every model; with many classes the targets go through the networks several times, each
             time for some of the training examples, 64 at least.
-        fused: compile the loss difference; by default where that pays.
         localized: inputs of the training examples [train, ...], row for row those of `train_ids`: reduce the scores
             that `turnover.localize` gives, every model's in its own feature space. None: the raw scores.
         progress: show a bar; by default on a terminal.
@@ -121,7 +115,7 @@ def summarize(
     if any(s.classes != classes for s in scorers):
         raise ValueError(f"the models have different numbers of classes: {[s.classes for s in scorers]}")
     y, train_labels = y.long(), check_labels(train_labels, classes)
-    near = [] if localized is None else [similarity(m, len(train_ids), localized, memory) for m in networks]
+    near = similarities(networks, len(train_ids), localized, memory)
     device, shard, count = scorers[0].device, sharding.shard(), len(scorers)
     train, targets = len(train_ids), len(y)
     row = Totals.row_bytes(count, classes) * (2 if near else 1)
@@ -144,7 +138,8 @@ def summarize(
     }
     helped = TopK(train, top_targets, largest=True, dim=0, slack=max(top_targets, 1), device=device)
     summed = min(train, max(height, summed // height * height))  # whole tiles
-    totals = {name: Totals(count, train_labels, classes, summed) for name in ("total", *(["total_raw"] * bool(near)))}
+    names = ("total", "total_raw") if near else ("total",)
+    totals = {name: Totals(count, train_labels, classes, summed) for name in names}
     mine = spans(targets, width)[shard.number :: shard.processes]
     pairs = train * sum(part.stop - part.start for part in mine)
     show = progress if shard.number == 0 else False
@@ -177,7 +172,7 @@ def summarize(
     found: dict[str, Any] = {}
     for name, reduction in extremes.items():
         places, *values = (sharding.fill(mine, of).cpu() for of in reduction.result() if of is not None)
-        found |= dict(zip((name, f"{name}_error"), values, strict=False))
+        found |= zip((name, f"{name}_error"), values, strict=False)  # errors only of several models
         found[f"{name}_ids"] = torch.where(places < 0, -1, ids[places])
     helped_targets, helped_most = sharding.best(*helped.result()[:2])
     found |= {f"{prefix}{name}": of for prefix, sums in totals.items() for name, of in sums.found.items()}

@@ -15,8 +15,6 @@ from turnover.errors import UserError
 from turnover.reading.checks import Inputs, check_example_ids
 from turnover.reading.outputs import NETWORKS, evaluate
 
-MEASURES = ("loss", "probability", "accuracy")
-
 
 def measures(losses: Mapping[str, Any]) -> dict[str, Any]:
     """The measures ``loss`` and ``probability`` [n] of `memorization`, as precise as the losses.
@@ -134,7 +132,7 @@ def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         if not np.array_equal(frame["id"].to_numpy(), ids):
             raise ValueError(f"run {number} holds other ids, or in another order, than run 0")
     columns: dict[str, Any] = {"id": ids, "runs": len(frames)}
-    for measure in MEASURES:
+    for measure in ("loss", "probability", "accuracy"):
         values = np.stack([frame[measure].to_numpy(np.float64) for frame in frames])
         columns[measure] = values.mean(0)
         columns[f"{measure}_se"] = values.std(0, ddof=1) / np.sqrt(len(frames))
@@ -149,9 +147,6 @@ def ensemble_memorization(
     Args:
         models: at least two networks; a generator is asked for one at a time, so that they need not fit in memory.
         x, y, ids, batch_size: as for `memorization`.
-
-    Returns:
-        See `combine`.
 
     Raises:
         ValueError: as for `memorization` and `combine`.
