@@ -29,7 +29,6 @@ class GeneralScorer:
         model: a network with turn-over dropout. It is copied: hooks never show on the original.
         train_ids, measure: as for `influence`.
         x: some inputs [target, ...], to try what works.
-        classes: number of classes.
         precision: "bfloat16" runs the network under autocast; the loss difference stays in float32.
     """
 

@@ -27,7 +27,6 @@ class TopK:
         dim: dimension of a tile that runs over the lines.
         slack: room of the buffer beyond k.
         carry: keep a second number (a standard error) beside every score.
-        device: where the tiles are.
     """
 
     def __init__(
@@ -61,15 +60,19 @@ class TopK:
         """
         if not self.k:
             return
-        threshold = self._threshold[lines].unsqueeze(1 - self.dim)
-        found = (tile > threshold if self._sign > 0 else tile < -threshold).nonzero()
-        count = torch.bincount(found[:, self.dim], minlength=lines.stop - lines.start)
         parts = [tile, *carried] if self.dim == 0 else [tile.T, *(part.T for part in carried)]
-        if bool((self._filled[lines] + count > self.k + self.slack).any()):
-            self._keep(lines, [column[lines] for column in self._columns])
-            if bool((count > self.slack).any()):
+        for cut in (False, True):
+            threshold = self._threshold[lines].unsqueeze(1 - self.dim)
+            found = (tile > threshold if self._sign > 0 else tile < -threshold).nonzero()
+            count = torch.bincount(found[:, self.dim], minlength=lines.stop - lines.start)
+            fits = (self._filled[lines] + count <= self.k + self.slack).all()
+            if bool(fits & threshold.isfinite().all()):
+                break
+            if cut:
                 self._merge(lines, offset, parts)
                 return
+            # A higher threshold may be all that it takes.
+            self._keep(lines, [column[lines] for column in self._columns])
         if self.dim == 1:  # entries come row by row: bring those of a line together
             found = found[torch.argsort(found[:, 1], stable=True)].flip(1)
         line, other = found.unbind(1)
@@ -111,9 +114,7 @@ class Totals:
     The sums of every model are only held for some training examples at a time.
 
     Args:
-        models: number of models.
         train_labels: labels [train].
-        classes: number of classes.
         rows: training examples at a time.
     """
 

@@ -87,5 +87,6 @@ def test_no_compiler_warns_and_gives_the_same(tmp_path: Path) -> None:
     """In a process of its own: torch remembers which compiler it found."""
     missing = str(tmp_path / "no-such-compiler")
     env = {**os.environ, "CXX": missing, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PATH": str(tmp_path)}
+    env["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # no pool of compiling processes to start
     done = subprocess.run([sys.executable, "-c", NO_COMPILER], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
