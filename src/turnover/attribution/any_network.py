@@ -8,24 +8,18 @@ works on pairs.
 from __future__ import annotations
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.scorer import DTYPES, Measure, Precision, gain, out_of_memory
+from turnover.attribution.scorer import DTYPES, Measure, Precision, out_of_memory, spans
 from turnover.masking.layer import TurnOverDropout, masked_layers
-from turnover.masking.masks import InstanceMasks, scales
+from turnover.masking.masks import scales
+from turnover.reading.outputs import loss_and_margin
 from turnover.reading.passes import device_of, evaluating, original
 
 _PAIRS = 512  # that go through the network at once, exposed and again flipped; fewer where memory is short
-
-
-class Targets(NamedTuple):
-    """Targets as they are: a tile needs the network anyway."""
-
-    x: Tensor
-    y: Tensor
 
 
 class GeneralScorer:
@@ -33,14 +27,13 @@ class GeneralScorer:
 
     Args:
         model: a network with turn-over dropout. It is copied: hooks never show on the original.
-        train_ids: ids [train] of the training examples.
-        classes: number of classes.
-        measure: "loss" or "margin".
+        train_ids, measure: as for `influence`.
+        x: some inputs [target, ...], to try what works.
         precision: "bfloat16" runs the network under autocast; the loss difference stays in float32.
     """
 
     def __init__(
-        self, model: nn.Module, train_ids: Tensor, classes: int, measure: Measure, precision: Precision
+        self, model: nn.Module, train_ids: Tensor, x: Tensor, classes: int, measure: Measure, precision: Precision
     ) -> None:
         self.model = copy.deepcopy(original(model))
         self.train_ids, self.classes, self.measure = train_ids, classes, measure
@@ -48,19 +41,18 @@ class GeneralScorer:
         self._packed: dict[tuple[int, int], Tensor] = {}
         self._rows, self._targets = slice(0, 0), 0
         self._pairs = _PAIRS
-        self._shared: bool | None = None  # whether targets go to the first masked layer once; not known yet
         for layer in masked_layers(self.model):
             layer.register_forward_pre_hook(self._multiply_out)
+        self._shared = self._can_share(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1)))
 
-    def prepare(self, x: Tensor, y: Tensor) -> Targets:
-        if self._shared is None:
-            self._shared = self._can_share(x[:2] if len(x) > 1 else x.repeat(2, *[1] * (x.dim() - 1)))
-        return Targets(x, y)
+    def prepare(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The targets as they are: a tile needs the network anyway."""
+        return x, y
 
-    def tile(self, rows: slice, prepared: Targets) -> Tensor:
+    def tile(self, rows: slice, prepared: tuple[Tensor, Tensor]) -> Tensor:
         while True:
             try:
-                return self._tile(rows, prepared)
+                return self._tile(rows, *prepared)
             except RuntimeError as error:
                 if self._pairs == 1 or not out_of_memory(error):
                     raise
@@ -70,17 +62,16 @@ class GeneralScorer:
         columns = min(targets, 4096)
         return max(1, min(256, memory // (columns * 16))), columns
 
-    def _tile(self, rows: slice, prepared: Targets) -> Tensor:
-        out = torch.empty(rows.stop - rows.start, len(prepared.y), device=self.device)
-        columns = min(len(prepared.y), self._pairs)
-        height = max(1, self._pairs // columns)
-        for left in range(0, len(prepared.y), columns):
-            x, y = prepared.x[left : left + columns], prepared.y[left : left + columns]
-            for top in range(rows.start, rows.stop, height):
-                some = slice(top, min(top + height, rows.stop))
-                exposed, flipped = self._logits(some, x, bool(self._shared), self.dtype)
-                scores = gain(exposed, flipped, y, self.measure)
-                out[top - rows.start : some.stop - rows.start, left : left + columns] = scores
+    def _tile(self, rows: slice, x: Tensor, y: Tensor) -> Tensor:
+        out = torch.empty(rows.stop - rows.start, len(y), device=self.device)
+        width, margin = min(len(y), self._pairs), self.measure == "margin"
+        for columns in spans(len(y), width):
+            for some in spans(rows.stop, max(1, self._pairs // width), rows.start):
+                both = self._logits(some, x[columns], self._shared, self.dtype)
+                labels = y[columns].expand(both.shape[:-1])
+                exposed, flipped = loss_and_margin(both, labels)[int(margin)]
+                gain = exposed - flipped if margin else flipped - exposed
+                out[some.start - rows.start : some.stop - rows.start, columns] = gain
         return out
 
     def _can_share(self, x: Tensor) -> bool:
@@ -111,17 +102,13 @@ class GeneralScorer:
         x: Tensor = args[0]
         count, dim = self._rows.stop - self._rows.start, layer.unit_dim(x)
         units = x.shape[dim]
-        masks = layer.masks(units)
-        mask = masks.unpack(self._packed_masks(layer.layer, masks)[self._rows], torch.bool)
+        masks, key = layer.masks(units), (layer.layer, units)
+        if key not in self._packed:
+            self._packed[key] = masks.packed(self.train_ids).to(self.device)
+        mask = masks.unpack(self._packed[key][self._rows], torch.bool)
         plus, minus = scales(layer.keep)
         scale = torch.cat([mask * plus, ~mask * minus]).to(x.dtype)
         shape = [1] * (x.dim() + 1)
         shape[0], shape[dim + 1] = 2 * count, units
         pairs = x.unsqueeze(0) if len(x) == self._targets else x.view(-1, self._targets, *x.shape[1:])
         return ((pairs * scale.view(shape)).flatten(0, 1), *args[1:])
-
-    def _packed_masks(self, layer: int, masks: InstanceMasks) -> Tensor:
-        key = layer, masks.units
-        if key not in self._packed:
-            self._packed[key] = masks.packed(self.train_ids).to(self.device)
-        return self._packed[key]

@@ -1,8 +1,8 @@
-"""The loss (or margin) difference of a tile: from the product to the score, compiled into one pass over memory.
+"""The loss (or margin) difference of a tile: from the product to the score, for the loss in one pass over memory.
 
 PyTorch's own operations pass over a tile a dozen times, which costs nearly as much as the matrix product that made
-it; compiled, a sixth of it. Compilation takes seconds and needs a C++ compiler (on a GPU, Triton), so small jobs
-and machines without one use PyTorch's operations; the results agree to rounding.
+it; compiled, a sixth of it. Compilation takes seconds and needs a C++ compiler (on a GPU, Triton), so small jobs,
+margins and machines without one use PyTorch's operations; the results agree to rounding.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from torch import Tensor
 from turnover.attribution.scorer import Measure, out_of_memory
 
 # Below so many pairs a compilation costs more than it saves.
-_WORTH_COMPILING = 200_000_000
+WORTH_COMPILING = 200_000_000
 # Classes that the compiled difference handles without a loop: three times as fast, but longer to compile.
 _UNROLLED = 64
 # Numbers that the uncompiled difference works on at once: small enough to stay in the processor's cache.
 _CHUNK = 1 << 20
 # Sums of exponentials below this may have lost digits.
 _TINY = 1e-30
-
-_Kernel = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]
 
 
 class Base(NamedTuple):
@@ -40,16 +38,11 @@ class Base(NamedTuple):
     exp_flipped: Tensor
 
 
-def base(exposed: Tensor, flipped: Tensor) -> Base:
+def base_of(exposed: Tensor, flipped: Tensor) -> Base:
     """Everything about a block of targets that its tiles share."""
     top = torch.maximum(exposed, flipped).amax(0, keepdim=True).clamp(min=0.0)
     exponentials = [torch.cat([logits - top, -top]).exp() for logits in (exposed, flipped)]
     return Base(exposed, flipped, *exponentials)
-
-
-def pays(pairs: int) -> bool:
-    """Whether compiling the difference pays for so many pairs."""
-    return pairs >= _WORTH_COMPILING
 
 
 class Difference:
@@ -59,11 +52,12 @@ class Difference:
         measure: "loss" or "margin".
         plus: factor of the deviation in the exposed sub-network, 1 / keep.
         minus: factor of its opposite in the flipped sub-network, 1 / (1 - keep).
-        fused: compile, if this machine can.
+        fused: compile the loss difference, if this machine can.
     """
 
     def __init__(self, measure: Measure, plus: float, minus: float, fused: bool) -> None:
-        self.measure, self.scales, self.fused = measure, (plus, minus), fused
+        self.measure, self.scales = measure, (plus, minus)
+        self.fused = fused and measure == "loss"
 
     def __call__(self, product: Tensor, base: Base) -> Tensor:
         """Scores.
@@ -78,7 +72,10 @@ class Difference:
         # A tile of one row or column would be compiled once more, for that size alone.
         if self.fused and min(product.shape[0], product.shape[2]) > 1:
             try:
-                return self._fused(product, base)
+                kernel = _loss_kernel(self.scales[0] == self.scales[1])
+                scores = kernel(product, base.exp_exposed, base.exp_flipped, *self.scales)
+                if bool(scores.sum().isfinite()):  # or logits so large that the short way overflowed somewhere
+                    return scores
             except Exception as error:  # whatever the compiler chain lacks, the result does not depend on it
                 if out_of_memory(error):
                     raise
@@ -91,16 +88,6 @@ class Difference:
         for top in range(0, len(out), rows):
             out[top : top + rows] = self._in_steps(product[top : top + rows], base)
         return out
-
-    def _fused(self, product: Tensor, base: Base) -> Tensor:
-        if self.measure == "margin":
-            return _margin_kernel()(product, base.exposed, base.flipped, *self.scales)
-        symmetric = self.scales[0] == self.scales[1]
-        kernel = _loss_kernel(symmetric)
-        scores = kernel(product, base.exp_exposed, base.exp_flipped, *self.scales)
-        if not bool(scores.sum().isfinite()):  # logits so large that the short way overflowed somewhere
-            scores = self._in_steps(product, base)
-        return scores
 
     def _in_steps(self, product: Tensor, base: Base) -> Tensor:
         with_i = torch.add(base.exposed, product, alpha=self.scales[0])
@@ -118,7 +105,7 @@ def _loss(relative: Tensor) -> Tensor:
 
 
 @cache
-def _loss_kernel(symmetric: bool) -> _Kernel:
+def _loss_kernel(symmetric: bool) -> Callable[[Tensor, Tensor, Tensor, float, float], Tensor]:
     """The loss difference as one loop over train and target, classes unrolled; not finite where it may be wrong.
 
     With ``exp(base + d) = exp(base) exp(d)`` no maximum is needed, and where both sub-networks keep half of the units
@@ -131,37 +118,15 @@ def _loss_kernel(symmetric: bool) -> _Kernel:
             deviations = product.float()
             with_i = with_i + (exposed[:-1] * torch.exp(plus * deviations)).sum(1)
             without_i = without_i + (flipped[:-1] * torch.exp(-minus * deviations)).sum(1)
-            return score(with_i, without_i)
-        for number, deviation in enumerate(product.unbind(1)):
-            rise = torch.exp(plus * deviation.float())
-            with_i = with_i + exposed[number] * rise
-            if symmetric:
-                without_i = without_i + flipped[number] / rise
-            else:
-                without_i = without_i + flipped[number] * torch.exp(-minus * deviation.float())
-        return score(with_i, without_i)
-
-    def score(with_i: Tensor, without_i: Tensor) -> Tensor:
+        else:
+            for number, deviation in enumerate(product.unbind(1)):
+                rise = torch.exp(plus * deviation.float())
+                with_i = with_i + exposed[number] * rise
+                if symmetric:
+                    without_i = without_i + flipped[number] / rise
+                else:
+                    without_i = without_i + flipped[number] * torch.exp(-minus * deviation.float())
         sound = torch.minimum(with_i, without_i) > _TINY
         return torch.where(sound, torch.log(without_i / with_i), torch.inf)
-
-    return torch.compile(kernel, dynamic=True)
-
-
-@cache
-def _margin_kernel() -> _Kernel:
-    """The margin difference as one loop over train and target, classes unrolled."""
-
-    def kernel(product: Tensor, exposed: Tensor, flipped: Tensor, plus: float, minus: float) -> Tensor:
-        if product.shape[1] > _UNROLLED:
-            wide = product.float()
-            return (flipped - minus * wide).amax(1) - (exposed + plus * wide).amax(1)
-        deviations = [deviation.float() for deviation in product.unbind(1)]
-        with_i = exposed[0] + plus * deviations[0]
-        without_i = flipped[0] - minus * deviations[0]
-        for number, deviation in enumerate(deviations[1:], start=1):
-            with_i = torch.maximum(with_i, exposed[number] + plus * deviation)
-            without_i = torch.maximum(without_i, flipped[number] - minus * deviation)
-        return without_i - with_i
 
     return torch.compile(kernel, dynamic=True)

@@ -13,24 +13,15 @@ to compute, and taking the mean off the masks leaves the product small: rounding
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover.attribution.fused import Base, Difference, base
+from turnover.attribution.fused import Base, Difference, base_of
 from turnover.attribution.scorer import DTYPES, Measure, Precision
 from turnover.masking.masks import scales
 from turnover.reading.features import head_features
 from turnover.reading.outputs import MaskedHead
-
-
-class Targets(NamedTuple):
-    """A block of prepared targets."""
-
-    factors: Tensor  # [units, (classes - 1) * target]: a_cu, class after class
-    base: Base
 
 
 class HeadScorer:
@@ -39,9 +30,7 @@ class HeadScorer:
     Args:
         model: the network, in any mode.
         masked: its masked head (`turnover.reading.outputs.masked_head`).
-        train_ids: ids [train] of the training examples.
-        measure: "loss" or "margin".
-        precision: of the product. The loss difference is computed in float32 either way.
+        train_ids, measure, precision: as for `influence`; the loss difference is computed in float32 either way.
         fused: compile the loss difference.
     """
 
@@ -68,7 +57,8 @@ class HeadScorer:
         self.scales = scales(keep)
         self.difference = Difference(measure, *self.scales, fused)
 
-    def prepare(self, x: Tensor, y: Tensor) -> Targets:
+    def prepare(self, x: Tensor, y: Tensor) -> tuple[Tensor, Base]:
+        """Factors a_cu [units, (classes - 1) * target], class after class, and what their products are added to."""
         linear, keep = self.masked.linear, self.masked.dropout.keep
         features, full = head_features(self.model, x, _channels_last)
         weight = linear.weight.detach().float()
@@ -83,20 +73,19 @@ class HeadScorer:
             residue[number] = product.sum(1)
         residue *= self.centre - keep
         plus, minus = self.scales
-        return Targets(factors.flatten(0, 1).T, base(logits + residue * plus, logits - residue * minus))
+        return factors.flatten(0, 1).T, base_of(logits + residue * plus, logits - residue * minus)
 
-    def tile(self, rows: slice, prepared: Targets) -> Tensor:
+    def tile(self, rows: slice, prepared: tuple[Tensor, Base]) -> Tensor:
+        factors, base = prepared
         packed = self.packed[rows]
-        masks = F.embedding(packed.int(), self.octets).flatten(1)[:, : prepared.factors.shape[0]]
-        product = self._scratch(len(packed), prepared.factors.shape[1])
-        torch.mm(masks, prepared.factors, out=product)
-        return self.difference(product.view(len(packed), *prepared.base.exposed.shape), prepared.base)
-
-    def _scratch(self, rows: int, columns: int) -> Tensor:
+        masks = F.embedding(packed.int(), self.octets).flatten(1)[:, : factors.shape[0]]
+        shape = len(packed), factors.shape[1]
+        size = shape[0] * shape[1]
         # Fresh memory for every tile would cost a fifth of the product itself, spent in page faults.
-        if self._product.numel() < rows * columns:
-            self._product = torch.empty(rows * columns, dtype=self.dtype, device=self.device)
-        return self._product[: rows * columns].view(rows, columns)
+        if self._product.numel() < size:
+            self._product = torch.empty(size, dtype=self.dtype, device=self.device)
+        product = torch.mm(masks, factors, out=self._product[:size].view(shape))
+        return self.difference(product.view(len(packed), *base.exposed.shape), base)
 
     def block(self, targets: int, memory: int) -> tuple[int, int]:
         size, units = self.dtype.itemsize, self.masked.linear.in_features

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.any_network import GeneralScorer
-from turnover.attribution.fused import pays
+from turnover.attribution.fused import WORTH_COMPILING
 from turnover.attribution.head import HeadScorer
-from turnover.attribution.nearness import Localized, Similarity, similarity
-from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
+from turnover.attribution.nearness import Localized, Similarity, similarities
+from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer, spans
 from turnover.attribution.store import ScoreStore
 from turnover.errors import UserError
 from turnover.masking.layer import masked_layers, subnetwork
@@ -39,7 +39,8 @@ def influence(
     Args:
         model: a network with turn-over dropout.
         train_ids: ids [train] of training examples, in any order; repeated ones are warned of.
-        x: inputs of the targets [target, ...], as the model takes them, on any device.
+        x: inputs of the targets [target, ...], as the model takes them, on any device: a tensor, or anything with a
+            length that makes the tensor of a slice when asked.
         y: labels of the targets, integers [target] of any type.
         measure: "loss": L(~m(i), t) - L(m(i), t) in nats. "margin": margin(m(i), t) - margin(~m(i), t).
         precision: of the matrix products.
@@ -58,7 +59,7 @@ def influence(
     """
     scorer = make_scorer(model, train_ids, x, y, measure, precision, fused)
     out = torch.empty(len(train_ids), len(y))
-    near = [] if localized is None else [similarity(model, len(train_ids), localized, memory)]
+    near = similarities([model], len(train_ids), localized, memory)
     height, width = scorer.block(len(y), memory)
     for tile in tiles([scorer], near, spans(len(train_ids), height), spans(len(y), width), x, y.long()):
         out[tile.rows, tile.columns] = tile.scores[0].cpu()
@@ -72,11 +73,6 @@ class Tile(NamedTuple):
     columns: slice
     raw: list[Tensor]
     scores: list[Tensor]  # localized, or else the raw ones
-
-
-def spans(length: int, step: int, start: int = 0) -> list[slice]:
-    """`start` to `length` in parts of `step`."""
-    return [slice(low, min(low + step, length)) for low in range(start, length, step)]
 
 
 def tiles(
@@ -114,12 +110,15 @@ def tiles(
                     tile = scorer.tile(part, prepared[number])
                     tile = store.write(number, part, block, tile) if store is not None else tile
                 raw.append(tile.to(device))
-                if part.start == 0:
-                    refuse_not_finite(raw[-1][0], block.start)
-            scores = raw
-            if near:
-                factors = (similar.factor(part, of) for similar, of in zip(near, targets, strict=True))
-                scores = [tile * factor for tile, factor in zip(raw, factors, strict=True)]
+                # Exposed and flipped units together are all units: one training example's scores tell of every one's.
+                if part.start == 0 and not bool(raw[-1][0].isfinite().all()):
+                    wrong = block.start + int(raw[-1][0].isfinite().logical_not().nonzero()[0])
+                    raise UserError(
+                        f"the network's output for target {wrong} is NaN or infinite: did the training diverge, or "
+                        "does x hold NaN or huge values there?"
+                    )
+            factors = (similar.factor(part, of) for similar, of in zip(near, targets, strict=True))
+            scores = [tile * factor for tile, factor in zip(raw, factors, strict=True)] if near else raw
             yield Tile(part, block, raw, scores)
 
 
@@ -133,29 +132,6 @@ def make_scorer(
     fused: bool | None = None,
 ) -> Scorer:
     """The fastest way to score pairs of this model; arguments and errors as for `influence`."""
-    check_arguments(train_ids, x, y, measure, precision)
-    if not masked_layers(model):
-        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
-    model = original(model)  # compiled code would hide what goes into the head
-    device = device_of(model)
-    masked, features = masked_head(model), None
-    with evaluating(model):
-        if masked is not None:
-            features, logits = features_and_logits(model, masked.linear, x[:1].to(device))
-        if features is None:
-            with subnetwork(model, train_ids[:1]):
-                logits = model(x[:1].to(device))
-            refuse_unreached(model)
-    classes = logits.shape[-1]
-    check_labels(y, classes, "y")
-    if masked is None or features is None:
-        return GeneralScorer(model, train_ids, classes, measure, precision)
-    fused = pays(len(train_ids) * len(y)) if fused is None else fused
-    return HeadScorer(model, masked, train_ids, measure, precision, fused)
-
-
-def check_arguments(train_ids: Tensor, x: Inputs, y: Tensor, measure: str, precision: str) -> None:
-    """Raise what `influence` documents."""
     check_example_ids(train_ids, "train_ids")
     check_inputs(x)
     check_labels(y, name="y")
@@ -172,24 +148,21 @@ def check_arguments(train_ids: Tensor, x: Inputs, y: Tensor, measure: str, preci
         raise ValueError(f'measure={measure!r}: use "loss" or "margin"')
     if precision not in DTYPES:
         raise ValueError(f'precision={precision!r}: use "float32" or "bfloat16"')
-
-
-def refuse_not_finite(scores: Tensor, first: int) -> None:
-    """Raise where scores are NaN or infinite.
-
-    A target whose output is not finite spoils every score of it, as exposed and flipped units together are all units:
-    so the scores of a single training example tell, at no cost.
-
-    Args:
-        scores: of one training example [target].
-        first: the place of the first of these targets in `x`.
-
-    Raises:
-        UserError: names the first such target.
-    """
-    wrong = ~scores.isfinite()
-    if bool(wrong.any()):
-        raise UserError(
-            f"the network's output for target {first + int(wrong.nonzero()[0])} is NaN or infinite: did the training "
-            "diverge, or does x hold NaN or huge values there?"
-        )
+    if not masked_layers(model):
+        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
+    model = original(model)  # compiled code would hide what goes into the head
+    device = device_of(model)
+    masked, features = masked_head(model), None
+    with evaluating(model):
+        if masked is not None:
+            features, logits = features_and_logits(model, masked.linear, x[:1].to(device))
+        if features is None:
+            with subnetwork(model, train_ids[:1]):
+                logits = model(x[:1].to(device))
+            refuse_unreached(model)
+    classes = logits.shape[-1]
+    check_labels(y, classes, "y")
+    if masked is None or features is None:
+        return GeneralScorer(model, train_ids, x[:2].to(device), classes, measure, precision)
+    fused = len(train_ids) * len(y) >= WORTH_COMPILING if fused is None else fused
+    return HeadScorer(model, masked, train_ids, measure, precision, fused)

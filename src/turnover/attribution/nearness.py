@@ -15,11 +15,13 @@ the posterior mean weighs a measurement and the mean of its group by the ratio o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from turnover.attribution.scorer import spans
 from turnover.reading.checks import Inputs, check_inputs, check_labels
 from turnover.reading.features import RIDGE, FeatureBlocks, Features, features_of, spectrum
 from turnover.reading.passes import DEFAULT_MEMORY, device_of
@@ -44,6 +46,7 @@ class Localized:
             examples here where `x_train` are others, such as placebos, whose scores are to be comparable.
 
     Raises:
+        TypeError: `x_train` or `reference` holds no inputs.
         ValueError: `ridge` or `sharpness` is not positive.
     """
 
@@ -54,6 +57,9 @@ class Localized:
     reference: Inputs | None = None
 
     def __post_init__(self) -> None:
+        check_inputs(self.x_train, "x_train")
+        if self.reference is not None:
+            check_inputs(self.reference, "reference")
         for name in ("ridge", "sharpness"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)}: it must be a positive number")
@@ -90,22 +96,25 @@ class Similarity:
         return torch.nn.functional.normalize(whitened, dim=1)
 
 
-def similarity(model: nn.Module, train: int, localized: Localized | Inputs, memory: int = DEFAULT_MEMORY) -> Similarity:
-    """The factors that the argument `localized` of `influence` and `summarize` asks for.
+def similarities(
+    models: Sequence[nn.Module], train: int, localized: Localized | Inputs | None, memory: int
+) -> list[Similarity]:
+    """The factors of each model that the argument `localized` of `influence` and `summarize` asks for; empty for None.
 
     Raises:
         TypeError: `localized` holds no inputs.
         ValueError: there are not as many inputs as training examples, `train`.
     """
+    if localized is None:
+        return []
     if isinstance(localized, bool):
         raise TypeError(f"localized={localized}: pass the inputs of the training examples, or None for raw scores")
-    settings = localized if isinstance(localized, Localized) else Localized(localized)
-    check_inputs(settings.x_train, "localized" if settings is not localized else "x_train")
-    if settings.reference is not None:
-        check_inputs(settings.reference, "reference")
-    if len(settings.x_train) != train:
-        raise ValueError(f"{train} training examples but {len(settings.x_train)} inputs to localize: pass one for each")
-    return Similarity(model, settings, memory)
+    if not isinstance(localized, Localized):
+        check_inputs(localized, "localized")
+        localized = Localized(localized)
+    if (given := len(localized.x_train)) != train:
+        raise ValueError(f"{train} training examples but {given} inputs to localize: pass one for each")
+    return [Similarity(model, localized, memory) for model in models]
 
 
 def localize(
@@ -136,21 +145,19 @@ def localize(
     Raises:
         ValueError: shapes do not fit, a setting is out of range, or the model has no features to compare.
     """
-    check_inputs(x_train, "x_train")
+    settings = Localized(x_train, features, ridge, sharpness)
     check_inputs(x_target, "x_target")
     if influence.shape != (len(x_train), len(x_target)):
         raise ValueError(
             f"influence has shape {tuple(influence.shape)}, but there are {len(x_train)} training examples and "
             f"{len(x_target)} targets"
         )
-    found = similarity(model, len(x_train), Localized(x_train, features, ridge, sharpness))
+    near = Similarity(model, settings)
     out = torch.empty(influence.shape, device=influence.device)
-    for left in range(0, influence.shape[1], _COLUMNS):
-        columns = slice(left, min(left + _COLUMNS, influence.shape[1]))
-        targets = found.targets(x_target[columns].to(device_of(model)))
-        for top in range(0, influence.shape[0], _ROWS):
-            rows = slice(top, min(top + _ROWS, influence.shape[0]))
-            torch.mul(influence[rows, columns], found.factor(rows, targets).to(out.device), out=out[rows, columns])
+    for columns in spans(len(x_target), _COLUMNS):
+        targets = near.targets(x_target[columns].to(device_of(model)))
+        for rows in spans(len(x_train), _ROWS):
+            torch.mul(influence[rows, columns], near.factor(rows, targets).to(out.device), out=out[rows, columns])
     return out
 
 
@@ -181,8 +188,6 @@ def pool_within_classes(localized: Tensor, factor: Tensor, y_train: Tensor, stre
         )
     if not 0.0 <= strength < float("inf"):
         raise ValueError(f"strength={strength}: it must be a number that is not negative")
-    if not len(y_train):
-        return localized.float()
     classes, group = torch.unique(y_train.to(localized.device), return_inverse=True)
     sums, weights = (
         torch.zeros(len(classes), localized.shape[1], device=localized.device).index_add_(0, group, values.float())

@@ -22,13 +22,11 @@ class TopK:
     value becomes the new threshold. Ties at the k-th place are broken arbitrarily.
 
     Args:
-        lines: number of lines.
-        k: how many scores to keep of each.
+        lines, k: how many lines, and how many scores to keep of each.
         largest: keep the largest; otherwise the smallest.
         dim: dimension of a tile that runs over the lines.
         slack: room of the buffer beyond k.
         carry: keep a second number (a standard error) beside every score.
-        device: where the tiles are.
     """
 
     def __init__(
@@ -42,101 +40,72 @@ class TopK:
         carry: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.k, self.largest, self.dim = k, largest, dim
-        self._values = torch.full((lines, k + slack), -torch.inf, device=device)
-        self._ids = torch.full((lines, k + slack), -1, dtype=torch.int32, device=device)
-        self._carried = torch.zeros(lines, k + slack, device=device) if carry else None
+        self.k, self.dim, self.slack = k, dim, slack
+        self._sign = 1.0 if largest else -1.0
+        shape = lines, k + slack
+        scores = torch.full(shape, -torch.inf, device=device)  # times the sign: the best are the largest
+        ids = torch.full(shape, -1, dtype=torch.int32, device=device)
+        self._columns = [scores, ids, *([torch.zeros(shape, device=device)] if carry else [])]
         self._filled = torch.zeros(lines, dtype=torch.int64, device=device)
         self._threshold = torch.full((lines,), -torch.inf, device=device)
-        self._started = torch.zeros(lines, dtype=torch.bool)  # on the host: asked before every tile
 
-    def update(self, lines: slice, offset: int, tile: Tensor, carried: Tensor | None = None) -> None:
+    def update(self, lines: slice, offset: int, tile: Tensor, *carried: Tensor) -> None:
         """Take in a tile.
 
         Args:
             lines: which lines the tile's dimension `dim` covers.
             offset: number, along the other dimension, of the tile's first entry; kept as the id of the score.
             tile: float32 scores [train, target].
-            carried: second numbers, as `tile`.
+            carried: second numbers, as `tile`, where they are kept.
         """
         if not self.k:
             return
-        if not self._started[lines].all():
-            self._started[lines] = True
-            self._merge(lines, offset, tile, carried)
-            return
-        for full in (True, False):
-            found = self._hits(lines, tile)
-            line, other = found[:, self.dim], found[:, 1 - self.dim]
-            count = torch.bincount(line, minlength=lines.stop - lines.start)
-            if not bool((self._filled[lines] + count > self._values.shape[1]).any()):
+        parts = [tile, *carried] if self.dim == 0 else [tile.T, *(part.T for part in carried)]
+        for cut in (False, True):
+            threshold = self._threshold[lines].unsqueeze(1 - self.dim)
+            found = (tile > threshold if self._sign > 0 else tile < -threshold).nonzero()
+            count = torch.bincount(found[:, self.dim], minlength=lines.stop - lines.start)
+            fits = (self._filled[lines] + count <= self.k + self.slack).all()
+            if bool(fits & threshold.isfinite().all()):
                 break
-            if full:  # a higher threshold may be all that it takes
-                self._compact(lines)
-            else:
-                self._merge(lines, offset, tile, carried)
+            if cut:
+                self._merge(lines, offset, parts)
                 return
-        if not len(found):
-            return
-        scores = tile[found[:, 0], found[:, 1]]
-        seconds = carried[found[:, 0], found[:, 1]] if carried is not None else None
+            # A higher threshold may be all that it takes.
+            self._keep(lines, [column[lines] for column in self._columns])
         if self.dim == 1:  # entries come row by row: bring those of a line together
-            order = torch.argsort(line, stable=True)
-            line, other, scores = line[order], other[order], scores[order]
-            seconds = seconds[order] if seconds is not None else None
+            found = found[torch.argsort(found[:, 1], stable=True)].flip(1)
+        line, other = found.unbind(1)
         first = count.cumsum(0) - count
         place = self._filled[lines][line] + torch.arange(len(line), device=tile.device) - first[line]
-        self._values[lines][line, place] = scores if self.largest else -scores
-        self._ids[lines][line, place] = (other + offset).to(torch.int32)
-        if self._carried is not None and seconds is not None:
-            self._carried[lines][line, place] = seconds
+        scores, *seconds = (part[line, other] for part in parts)
+        for column, values in zip(self._columns, [scores * self._sign, other + offset, *seconds], strict=True):
+            column[lines][line, place] = values.to(column.dtype)
         self._filled[lines] += count
 
     def result(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Ids [lines, k] (-1 where fewer were seen), scores from the most extreme on, and second numbers."""
         if self.k:
-            self._compact(slice(0, len(self._values)))
-        values = self._values[:, : self.k]
-        carried = self._carried[:, : self.k].clone() if self._carried is not None else None
-        return self._ids[:, : self.k].long(), values.clone() if self.largest else -values, carried
+            self._keep(slice(0, len(self._filled)), self._columns)
+        scores, ids, *carried = (column[:, : self.k].clone() for column in self._columns)
+        return ids.long(), scores * self._sign, carried[0] if carried else None
 
-    def _hits(self, lines: slice, tile: Tensor) -> Tensor:
-        threshold = self._threshold[lines].unsqueeze(1 - self.dim)
-        return (tile > threshold if self.largest else tile < -threshold).nonzero()
-
-    def _compact(self, lines: slice) -> None:
-        values, place = self._values[lines].topk(self.k, dim=1)
-        self._keep(
-            lines,
-            values,
-            self._ids[lines].gather(1, place),
-            self._carried[lines].gather(1, place) if self._carried is not None else None,
-        )
-
-    def _merge(self, lines: slice, offset: int, tile: Tensor, carried: Tensor | None) -> None:
+    def _merge(self, lines: slice, offset: int, parts: list[Tensor]) -> None:
         """Take in a whole tile by sorting it: the first of a line, or one that beats too much."""
-        self._compact(lines)
-        if self.dim == 1:
-            tile, carried = tile.T, carried.T if carried is not None else None
-        tile = tile if self.largest else -tile
-        best, place = tile.topk(min(self.k, tile.shape[1]), dim=1)
-        values = torch.cat([self._values[lines][:, : self.k], best], 1)
-        ids = torch.cat([self._ids[lines][:, : self.k], (place + offset).to(torch.int32)], 1)
-        values, chosen = values.topk(self.k, dim=1)
-        seconds = None
-        if self._carried is not None and carried is not None:
-            seconds = torch.cat([self._carried[lines][:, : self.k], carried.gather(1, place)], 1)
-            seconds = seconds.gather(1, chosen)
-        self._keep(lines, values, ids.gather(1, chosen), seconds)
+        best, place = (parts[0] * self._sign).topk(min(self.k, parts[0].shape[1]), dim=1)
+        new = [best, (place + offset).to(torch.int32), *(part.gather(1, place) for part in parts[1:])]
+        pairs = zip(self._columns, new, strict=True)
+        self._keep(lines, [torch.cat([column[lines][:, : self.k], values], 1) for column, values in pairs])
 
-    def _keep(self, lines: slice, values: Tensor, ids: Tensor, carried: Tensor | None) -> None:
-        self._values[lines, : self.k] = values
-        self._values[lines, self.k :] = -torch.inf
-        self._ids[lines, : self.k] = ids
-        if self._carried is not None and carried is not None:
-            self._carried[lines, : self.k] = carried
+    def _keep(self, lines: slice, columns: list[Tensor]) -> None:
+        """Leave these lines the k best of `columns`: scores, ids and second numbers [line, some]."""
+        best, place = columns[0].topk(self.k, dim=1)
+        for column, values in zip(self._columns, columns, strict=True):
+            column[lines, : self.k] = values.gather(1, place)
+        self._columns[0][lines, self.k :] = -torch.inf
+        self._columns[1][lines, self.k :] = -1
         self._filled[lines] = self.k
-        self._threshold[lines] = values[:, -1]
+        self._threshold[lines] = best[:, -1]
 
 
 class Totals:
@@ -145,19 +114,15 @@ class Totals:
     The sums of every model are only held for some training examples at a time.
 
     Args:
-        models: number of models.
         train_labels: labels [train].
-        classes: number of classes.
         rows: training examples at a time.
     """
 
     def __init__(self, models: int, train_labels: Tensor, classes: int, rows: int) -> None:
-        self._labels, self._rows = train_labels.cpu().long(), slice(0, 0)
+        self._labels, self._rows = train_labels.cpu(), slice(0, 0)
         self._sums = torch.zeros(models, rows, classes, dtype=torch.float64)
-        train = len(train_labels)
-        shapes = {"": (train,), "_by_class": (train, classes), "_same_class": (train,)}
-        self.mean = {name: torch.empty(shape) for name, shape in shapes.items()}
-        self.error = {name: torch.empty(shape) for name, shape in shapes.items() if models > 1}
+        # Means, and of several models standard errors, by the ends of their names in `InfluenceSummary`.
+        self.found: dict[str, Tensor] = {}
 
     @staticmethod
     def row_bytes(models: int, classes: int) -> int:
@@ -181,11 +146,9 @@ class Totals:
         by_class = sharding.total(self._sums[:, : self._rows.stop - self._rows.start], device)
         same = by_class.gather(2, self._labels[self._rows].expand(len(by_class), -1).unsqueeze(2)).squeeze(2)
         for name, sums in (("", by_class.sum(2)), ("_by_class", by_class), ("_same_class", same)):
-            self.mean[name][self._rows] = sums.mean(0).float()
-            if self.error:
-                self.error[name][self._rows] = (sums.std(0) / len(sums) ** 0.5).float()
-
-    def named(self, prefix: str) -> dict[str, Tensor]:
-        """Mean and, of several models, standard error, under the names that `InfluenceSummary` has for them."""
-        found = {prefix + name: values for name, values in self.mean.items()}
-        return found | {f"{prefix}{name}_error": values for name, values in self.error.items()}
+            values = {name: sums.mean(0)}
+            if len(sums) > 1:
+                values[f"{name}_error"] = sums.std(0) / len(sums) ** 0.5
+            for key, value in values.items():
+                whole = self.found.setdefault(key, torch.empty(len(self._labels), *value.shape[1:]))
+                whole[self._rows] = value.float()

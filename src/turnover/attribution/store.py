@@ -26,11 +26,7 @@ from turnover.reading.passes import original
 StoredType = Literal["float32", "float16"]
 
 
-class Grid(NamedTuple):
-    """Height and width of a tile."""
-
-    height: int
-    width: int
+Grid = tuple[int, int]  # height and width of a tile
 
 
 class StoredScores(NamedTuple):
@@ -53,9 +49,6 @@ class ScoreStore:
         if dtype not in ("float32", "float16"):
             raise ValueError(f'dtype={dtype!r}: a score store holds "float32" or "float16"')
         self.folder, self.dtype = Path(folder), dtype
-        self.grid = Grid(0, 0)
-        self._scores: list[np.memmap[Any, Any]] = []
-        self._done: np.memmap[Any, Any] | None = None
 
     @property
     def partial(self) -> Path:
@@ -67,8 +60,7 @@ class ScoreStore:
 
         Args:
             train_ids: ids [train] in their original order.
-            targets: number of targets.
-            models: number of models.
+            targets, models: how many.
             grid: size of the tiles of a new store.
             fingerprint: of everything that the scores depend on.
             create: make the store if there is none; of several processes only one may.
@@ -80,31 +72,29 @@ class ScoreStore:
             UserError: the folder holds scores of something else.
         """
         home = self.folder if self.folder.exists() else self.partial
+        expected = {"dtype": self.dtype, "fingerprint": fingerprint}
         if create and not (home / "manifest.json").exists():
             self._create(train_ids, targets, models, grid, fingerprint)
         manifest = json.loads((home / "manifest.json").read_text())
-        expected = {"dtype": self.dtype, "fingerprint": fingerprint}
         for name, value in expected.items():
             if manifest[name] != value:
                 raise UserError(
                     f"{home} holds influence scores with {name} {manifest[name]}, but this run has {name} "
                     f"{value}: delete the folder or choose another"
                 )
-        self.grid = Grid(*manifest["tile"])
+        self.grid: Grid = tuple(manifest["tile"])
         self._scores = [np.load(home / f"scores-{n}.npy", mmap_mode="r+") for n in range(models)]
         self._done = np.load(home / "done.npy", mmap_mode="r+")
         return self.grid
 
     def read(self, model: int, rows: slice, columns: slice) -> Tensor | None:
         """The tile [train, target] as float32, None if it is missing."""
-        assert self._done is not None
         if not self._done[self._tile(model, rows, columns)]:
             return None
         return torch.from_numpy(np.asarray(self._scores[model][rows, columns], dtype=np.float32))
 
     def write(self, model: int, rows: slice, columns: slice, scores: Tensor) -> Tensor:
         """Keep a tile; returns it as `read` will."""
-        assert self._done is not None
         limit = np.finfo(self.dtype).max
         tile = scores.cpu().clamp(-float(limit), float(limit)).numpy().astype(self.dtype)
         self._scores[model][rows, columns] = tile
@@ -113,19 +103,10 @@ class ScoreStore:
         return torch.from_numpy(tile.astype(np.float32))
 
     def finish(self) -> None:
-        """Give the store its final name.
-
-        Raises:
-            UserError: tiles are missing.
-        """
-        assert self._done is not None
-        missing = int((self._done == 0).sum())
-        if missing:
-            raise UserError(f"{self.partial}: {missing} of {self._done.size} tiles are missing; run it again")
+        """Give the store its final name: all tiles are there."""
         if not self.folder.exists():
-            for scores in self._scores:
-                scores.flush()
-            self._done.flush()
+            for written in (*self._scores, self._done):
+                written.flush()
             self.partial.rename(self.folder)
 
     @staticmethod
@@ -143,12 +124,12 @@ class ScoreStore:
         return StoredScores(scores, np.asarray(manifest["train_ids"], dtype=np.int64), manifest)
 
     def _tile(self, model: int, rows: slice, columns: slice) -> tuple[int, int, int]:
-        return model, rows.start // self.grid.height, columns.start // self.grid.width
+        return model, rows.start // self.grid[0], columns.start // self.grid[1]
 
     def _create(self, train_ids: Tensor, targets: int, models: int, grid: Grid, fingerprint: str) -> None:
         self.partial.mkdir(parents=True, exist_ok=True)
         shape = len(train_ids), targets
-        tiles = models, -(-shape[0] // grid.height), -(-shape[1] // grid.width)
+        tiles = models, -(-shape[0] // grid[0]), -(-shape[1] // grid[1])
         for number in range(models):
             open_memmap(self.partial / f"scores-{number}.npy", "w+", np.dtype(self.dtype), shape).flush()
         open_memmap(self.partial / "done.npy", "w+", np.dtype(np.uint8), tiles).flush()

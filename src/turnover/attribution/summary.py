@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover.attribution.influence import make_scorer, spans, tiles
-from turnover.attribution.nearness import Localized, similarity
+from turnover.attribution.influence import make_scorer, tiles
+from turnover.attribution.nearness import Localized, similarities
 from turnover.attribution.reductions import TopK, Totals
-from turnover.attribution.scorer import Measure, Precision
-from turnover.attribution.store import Grid, ScoreStore, fingerprint
+from turnover.attribution.scorer import Measure, Precision, spans
+from turnover.attribution.store import ScoreStore, fingerprint
 from turnover.progress import progress_bar
 from turnover.reading import processes as sharding
 from turnover.reading.checks import Inputs, check_labels
@@ -78,20 +78,14 @@ def summarize(
     Args:
         models: a network with turn-over dropout, or several (seeds, checkpoints): their scores are averaged
             pair by pair.
-        train_ids: ids [train] of training examples, in any order, which results keep; repeated ones are warned of.
+        train_ids, x, y, measure, precision, fused: as for `influence`; results keep the order of the ids.
         train_labels: labels [train] that the examples were trained with, integers of any type.
-        x: inputs of the targets [target, ...], as the models take them, on any device: a tensor, or anything with a
-            length that makes the tensor of a slice when asked.
-        y: labels of the targets [target].
-        measure: "loss" (nats) or "margin" (logits); see `influence`.
         top: helpful and harmful training examples to keep of each target; 0 for none.
         top_targets: helped targets to keep of each training example; 0 for none.
         store: keep every raw score there too, and take over those that are there already; see `ScoreStore`.
-        precision: of the matrix products.
         memory: bytes of scratch, beside masks and results (which hold float32 [train, classes]). Up to half are for the
             sums by class of every model; with many classes the targets go through the networks several times, each
             time for some of the training examples, 64 at least.
-        fused: compile the loss difference; by default where that pays.
         localized: inputs of the training examples [train, ...], row for row those of `train_ids`: reduce the scores
             that `turnover.localize` gives, every model's in its own feature space. None: the raw scores.
         progress: show a bar; by default on a terminal.
@@ -121,14 +115,14 @@ def summarize(
     if any(s.classes != classes for s in scorers):
         raise ValueError(f"the models have different numbers of classes: {[s.classes for s in scorers]}")
     y, train_labels = y.long(), check_labels(train_labels, classes)
-    near = [] if localized is None else [similarity(m, len(train_ids), localized, memory) for m in networks]
+    near = similarities(networks, len(train_ids), localized, memory)
     device, shard, count = scorers[0].device, sharding.shard(), len(scorers)
     train, targets = len(train_ids), len(y)
     row = Totals.row_bytes(count, classes) * (2 if near else 1)
     summed = min(train, max(_LEAST, memory // 2 // row))  # training examples whose sums by class fit
     room = max(0, memory - summed * row) // count
     blocks = [s.block(-(-targets // shard.processes), room) for s in scorers]
-    grid = Grid(min(b[0] for b in blocks), min(b[1] for b in blocks))
+    grid = min(b[0] for b in blocks), min(b[1] for b in blocks)
     if store is not None:
         identity = fingerprint(networks, train_ids, x, y, measure, precision)
         for create in (True, False):  # the first process makes what the others open
@@ -137,15 +131,16 @@ def summarize(
             sharding.wait()
 
     top, top_targets = min(top, train), min(top_targets, targets)
-    slack, several = max(top, 256), count > 1
-    helpful = TopK(targets, top, largest=True, dim=1, slack=slack, carry=several, device=device)
-    harmful = TopK(targets, top, largest=False, dim=1, slack=slack, carry=several, device=device)
+    (height, width), slack, several = grid, max(top, 256), count > 1
+    extremes = {
+        name: TopK(targets, top, largest=name == "helpful", dim=1, slack=slack, carry=several, device=device)
+        for name in ("helpful", "harmful")
+    }
     helped = TopK(train, top_targets, largest=True, dim=0, slack=max(top_targets, 1), device=device)
-    summed = max(grid.height, summed // grid.height * grid.height)  # whole tiles
-    totals = {"total": Totals(count, train_labels, classes, min(summed, train))}
-    if near:
-        totals["total_raw"] = Totals(count, train_labels, classes, min(summed, train))
-    mine = spans(targets, grid.width)[shard.number :: shard.processes]
+    summed = min(train, max(height, summed // height * height))  # whole tiles
+    names = ("total", "total_raw") if near else ("total",)
+    totals = {name: Totals(count, train_labels, classes, summed) for name in names}
+    mine = spans(targets, width)[shard.number :: shard.processes]
     pairs = train * sum(part.stop - part.start for part in mine)
     show = progress if shard.number == 0 else False
     with progress_bar(total=pairs, unit="pair", description="influence", show=show) as bar:
@@ -153,15 +148,18 @@ def summarize(
             for sums in totals.values():
                 sums.begin(part)
             for rows, columns, raw, scores in tiles(
-                scorers, near, spans(part.stop, grid.height, part.start), mine, x, y, store
+                scorers, near, spans(part.stop, height, part.start), mine, x, y, store
             ):
                 one_hot = F.one_hot(y[columns].to(device), classes).float()
                 for name, sums in totals.items():
                     for number, tile in enumerate(raw if name == "total_raw" else scores):
                         sums.update(number, rows, tile, one_hot)
-                mean, error = _mean_and_error(scores)
-                helpful.update(columns, rows.start, mean, error)
-                harmful.update(columns, rows.start, mean, error)
+                mean, error = scores[0], []
+                if several:
+                    spread, mean = torch.std_mean(torch.stack(scores), 0)
+                    error = [spread / count**0.5]
+                for reduction in extremes.values():
+                    reduction.update(columns, rows.start, mean, *error)
                 helped.update(rows, columns.start, mean)
                 bar.update(mean.numel())
             for sums in totals.values():
@@ -170,32 +168,12 @@ def summarize(
     if store is not None and shard.number == 0:
         store.finish()
     sharding.wait()
-    return _summary(train_ids, mine, helpful, harmful, helped, totals)
-
-
-def _mean_and_error(tiles: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Mean over models and its standard error, None for a single model."""
-    if len(tiles) == 1:
-        return tiles[0], None
-    stacked = torch.stack(tiles)
-    spread, mean = torch.std_mean(stacked, 0)
-    return mean, spread / len(tiles) ** 0.5
-
-
-def _summary(
-    train_ids: Tensor, mine: list[slice], helpful: TopK, harmful: TopK, helped: TopK, totals: dict[str, Totals]
-) -> InfluenceSummary:
-    """What all processes found."""
     ids = train_ids.cpu()
     found: dict[str, Any] = {}
-    for name, reduction in (("helpful", helpful), ("harmful", harmful)):
-        places, values, errors = reduction.result()
-        places = sharding.fill(mine, places).cpu()
+    for name, reduction in extremes.items():
+        places, *values = (sharding.fill(mine, of).cpu() for of in reduction.result() if of is not None)
+        found |= zip((name, f"{name}_error"), values, strict=False)  # errors only of several models
         found[f"{name}_ids"] = torch.where(places < 0, -1, ids[places])
-        found[name] = sharding.fill(mine, values).cpu()
-        found[f"{name}_error"] = sharding.fill(mine, errors).cpu() if errors is not None else None
-    targets, values, _ = helped.result()
-    targets, values = sharding.best(targets, values)
-    for prefix, sums in totals.items():
-        found |= sums.named(prefix)
-    return InfluenceSummary(train_ids=ids, helped_targets=targets.cpu(), helped=values.cpu(), **found)
+    helped_targets, helped_most = sharding.best(*helped.result()[:2])
+    found |= {f"{prefix}{name}": of for prefix, sums in totals.items() for name, of in sums.found.items()}
+    return InfluenceSummary(train_ids=ids, helped_targets=helped_targets.cpu(), helped=helped_most.cpu(), **found)

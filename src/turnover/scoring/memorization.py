@@ -15,22 +15,15 @@ from turnover.errors import UserError
 from turnover.reading.checks import Inputs, check_example_ids
 from turnover.reading.outputs import NETWORKS, evaluate
 
-MEASURES = ("loss", "probability", "accuracy")
 
-
-def measures(losses: Mapping[str, Any], right: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The three measures of memorization, from what the networks say of the given labels.
+def measures(losses: Mapping[str, Any]) -> dict[str, Any]:
+    """The measures ``loss`` and ``probability`` [n] of `memorization`, as precise as the losses.
 
     Args:
         losses: cross-entropy in nats [n] by network, exposed and flipped at least: tensors, arrays or columns.
-        right: 1 where these two classify correctly and 0 elsewhere, numbers [n] by network.
-
-    Returns:
-        The three measures [n], as precise as what was given; ``accuracy`` only with `right`. See `memorization`.
     """
     chances = probabilities(losses)
-    found = {"loss": losses["flipped"] - losses["exposed"], "probability": chances["exposed"] - chances["flipped"]}
-    return found if right is None else {**found, "accuracy": right["exposed"] - right["flipped"]}
+    return {"loss": losses["flipped"] - losses["exposed"], "probability": chances["exposed"] - chances["flipped"]}
 
 
 def probabilities(losses: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,22 +57,17 @@ def memorization(model: nn.Module, x: Inputs, y: Tensor, ids: Tensor, *, batch_s
     """
     check_example_ids(ids)
     values = evaluate(model, x, y, ids, batch_size=batch_size)
-    _refuse_not_finite(values, ids)
     losses = {of: values[f"loss_{of}"] for of in NETWORKS}
-    found = measures(losses, {of: (values[f"margin_{of}"] > 0).int() for of in NETWORKS})
-    found |= {f"loss_{of}": loss for of, loss in losses.items()}
-    return pd.DataFrame({"id": ids.cpu().numpy(), **{name: column.numpy() for name, column in found.items()}})
-
-
-def _refuse_not_finite(values: Mapping[str, Tensor], ids: Tensor) -> None:
-    """Raise where a loss of `evaluate` is NaN or infinite: so is the output it was made of."""
-    wrong = ~torch.stack([values[f"loss_{of}"] for of in NETWORKS]).isfinite().all(0)
-    if bool(wrong.any()):
+    wrong = ~torch.stack(list(losses.values())).isfinite().all(0)
+    if bool(wrong.any()):  # so is the output that the loss was made of
         row = int(wrong.nonzero()[0])
         raise UserError(
             f"the network's output for row {row} (id {int(ids[row])}) is NaN or infinite, as for {int(wrong.sum())} of "
             f"{len(ids)} rows: did the training diverge, or does x hold NaN or huge values there?"
         )
+    exposed, flipped = ((values[f"margin_{of}"] > 0).int() for of in ("exposed", "flipped"))
+    found = measures(losses) | {"accuracy": exposed - flipped} | {f"loss_{of}": loss for of, loss in losses.items()}
+    return pd.DataFrame({"id": ids.cpu().numpy(), **{name: column.numpy() for name, column in found.items()}})
 
 
 def memorization_over_training(
@@ -144,7 +132,7 @@ def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         if not np.array_equal(frame["id"].to_numpy(), ids):
             raise ValueError(f"run {number} holds other ids, or in another order, than run 0")
     columns: dict[str, Any] = {"id": ids, "runs": len(frames)}
-    for measure in MEASURES:
+    for measure in ("loss", "probability", "accuracy"):
         values = np.stack([frame[measure].to_numpy(np.float64) for frame in frames])
         columns[measure] = values.mean(0)
         columns[f"{measure}_se"] = values.std(0, ddof=1) / np.sqrt(len(frames))
@@ -159,9 +147,6 @@ def ensemble_memorization(
     Args:
         models: at least two networks; a generator is asked for one at a time, so that they need not fit in memory.
         x, y, ids, batch_size: as for `memorization`.
-
-    Returns:
-        See `combine`.
 
     Raises:
         ValueError: as for `memorization` and `combine`.

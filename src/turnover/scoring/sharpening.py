@@ -33,12 +33,11 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: columns are missing, no checkpoint is left, or an example is missing at some checkpoint.
     """
-    time = next((column for column in ("checkpoint", "epoch") if column in frame), None)
-    missing = [column for column in ("id", *(f"loss_{of}" for of in NETWORKS)) if column not in frame]
-    if time is None or missing:
+    time = next((column for column in ("checkpoint", "epoch") if column in frame), "checkpoint")
+    missing = [column for column in (time, "id", *(f"loss_{of}" for of in NETWORKS)) if column not in frame]
+    if missing:
         raise ValueError(
-            f"the frame has no column {missing[0] if missing else 'checkpoint'!r}: pass what "
-            "memorization_over_training or Dynamics.frame() gave"
+            f"the frame has no column {missing[0]!r}: pass what memorization_over_training or Dynamics.frame() gave"
         )
     if time == "epoch":
         frame = frame[frame["epoch"] > 0]
@@ -47,11 +46,11 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("there must be at least one trained checkpoint, and every example once at each")
     losses = {of: frame[f"loss_{of}"].astype(np.float64) for of in NETWORKS}
     chances = probabilities(losses)
-    known = "accuracy" in frame  # `Dynamics` tells instead which networks are right
-    right = None if known else {of: frame[f"correct_{of}"].astype(np.float64) for of in ("exposed", "flipped")}
-    columns = {"id": frame["id"], **measures(losses, right)}
-    if known:
-        columns["accuracy"] = frame["accuracy"].astype(np.float64)
+    if "accuracy" in frame:
+        accuracy = frame["accuracy"].astype(np.float64)
+    else:  # `Dynamics` tells instead which networks are right
+        accuracy = frame["correct_exposed"].astype(np.float64) - frame["correct_flipped"].astype(np.float64)
+    columns = {"id": frame["id"], **measures(losses), "accuracy": accuracy}
     columns |= {f"loss_{of}": losses[of] for of in NETWORKS}
     columns |= {f"probability_{of}": chances[of] for of in NETWORKS}
     columns["contrast"] = _contrast(**chances)
@@ -81,13 +80,13 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     """
     if len(near) != len(frame):
         raise ValueError(f"{len(frame)} examples but {len(near)} of the neighbourhood: pass the same ones")
-    for given, needed in ((frame, [f"loss_{of}" for of in NETWORKS]), (near, ["leverage", "support"])):
-        missing = [column for column in needed if column not in given]
-        if missing:
-            raise ValueError(
-                f"a frame has no column {missing[0]!r}: pass one of memorization or average_over_training, and "
-                "one of neighbourhood"
-            )
+    missing = [column for column in (f"loss_{of}" for of in NETWORKS) if column not in frame]
+    missing += [column for column in ("leverage", "support") if column not in near]
+    if missing:
+        raise ValueError(
+            f"a frame has no column {missing[0]!r}: pass one of memorization or average_over_training, and "
+            "one of neighbourhood"
+        )
     if "contrast" in frame:
         exposed, contrast = frame["probability_exposed"].to_numpy(), frame["contrast"].to_numpy()
     else:

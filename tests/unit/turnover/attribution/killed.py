@@ -24,7 +24,7 @@ from turnover.attribution.summary import InfluenceSummary, summarize
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    model, ids, (x, y) = network("head"), torch.arange(100), examples(60)
+    model, ids, (x, y) = network("head"), torch.arange(100), examples(30)
 
     def run(store: Path) -> InfluenceSummary:
         return summarize(model, ids, ids % CLASSES, x, y, top=7, store=ScoreStore(store), memory=12_000)

@@ -28,8 +28,8 @@ ROWS, CLASSES = 90, 4
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+def one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def network(after: str | list[str] = "head", seed: int = 0, keep: float = 0.5) -> nn.Sequential:
