@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from stages import figures, findings, summarize
 from study.context.stage import run_stage
-from study.figures.style import WIDTH, canvas, save, styled
+from study.figures.style import WIDTH, Label, draw_grid, save, styled
 from study.figures.validation import points
 from tests.unit.study.fake_runs import make_repository, make_results
 
@@ -76,11 +77,13 @@ def test_points_of_the_validation_figure_have_a_cost_and_a_score() -> None:
 
 
 def test_numbers_in_labels_keep_their_digits(tmp_path: Path) -> None:
+    def panel(axes: Axes, _row: str, _column: str) -> tuple[Label, ...]:
+        axes.plot([0, 1], [0.8249, 0.8251])
+        axes.set_yticks([0.825], ["0.825"])
+        return ()
+
     with styled():
-        figure, axes = canvas(1, 1, 2.0)
-        axes[0][0].plot([0, 1], [0.8249, 0.8251])
-        axes[0][0].set_yticks([0.825], ["0.825"])
-        save(figure, tmp_path, "plot", 50)
+        save(draw_grid({"": ""}, {"": ""}, 2.0, panel), "", tmp_path, "plot", 50, pd.DataFrame())
     text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
     assert ">0.825</text>" in text
     assert not re.search(r'd="M [\d.]*\.\d{3}', text)
