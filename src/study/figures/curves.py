@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from study.analysis.groups import KINDS, PLACEBO
 from study.analysis.inputs import NETWORKS, Study
+from study.analysis.intervals import seeds_in_words
 from study.analysis.tables import curve_table, distribution_table, memorization_table
-from study.analysis.wording import seeds_in_words
 from study.context.params import FiguresParams
 from study.figures.palette import INK
 from study.figures.style import COLOURS, Label, draw_grid, draw_lines, over_seeds_note, save, titles

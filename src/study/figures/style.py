@@ -17,8 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 import study.analysis.groups as groups
-from study.analysis.intervals import interval
-from study.analysis.wording import seeds_in_words
+from study.analysis.intervals import interval, seeds_in_words
 from study.artefacts.files import write_csv
 from study.figures.palette import BLUE, GRID, INK, MUTED, ORANGE, PAPER, SKY, VERMILLION
 

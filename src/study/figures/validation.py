@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 
-from study.analysis.validation import Validation
+from study.analysis.files import Validation
 from study.figures.palette import BLUE, GREEN, MUTED, ORANGE, PURPLE
 from study.figures.style import Label, draw_errors, draw_grid, save
 
