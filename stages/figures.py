@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from study.analysis.files import read_validations
 from study.analysis.inputs import read_study
-from study.analysis.validation import read_validations
 from study.artefacts.files import writing
 from study.context.params import FiguresParams
 from study.context.stage import Stage, main

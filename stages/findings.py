@@ -7,14 +7,13 @@ from typing import Any
 import pandas as pd
 
 from study.analysis.inputs import Study, read_study
-from study.analysis.intervals import rounded
-from study.analysis.wording import difficulty_from
+from study.analysis.intervals import difficulty_from, rounded
 from study.artefacts.files import write_csv, write_json, writing
 from study.context.stage import Stage, main
 from study.findings.alignment import alignment_table, compare_alignment
-from study.findings.groups import DEFINITIONS
 from study.findings.influence import ENOUGH_TARGETS, compare_influence, placebo_influence
 from study.findings.learning import (
+    DEFINITIONS,
     EARLY,
     compare_learning,
     group_table,

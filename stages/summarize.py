@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from study.analysis.files import read_json
+from study.analysis.files import read_json, read_validations
 from study.analysis.headline import headline
 from study.analysis.inputs import read_study
 from study.analysis.summary import summarize
-from study.analysis.validation import read_validations
 from study.artefacts.files import write_json
 from study.context.stage import Stage, main
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from study.analysis.files import Validation
 from study.analysis.intervals import rounded
-from study.analysis.validation import Validation
 
 SCENARIO, PLACEMENT = "mixed", "head"  # the primary setting
 # Name -> where `summary.json` holds it, below the primary setting.
@@ -21,6 +21,8 @@ _OF_SETTING = {
     "heldout_accuracy": ("heldout_accuracy",),
     "heldout_accuracy_minus_control": ("difference_to_control",),
 }
+# The claims whose main effect stands here; the others of `findings.json` are variants of these.
+_CLAIMS = ("faster_real", "aligned_real", "tell_more", "removal", "turns_round", "cleansing")
 _SCORES = {"lds": "lds", "memorization": "memorization_spearman"}
 _BEST_FIRST = ("turn-over pooled", "turn-over sharpened", "turn-over raw")
 _NETWORKS = {1: "one_network", 4: "four_networks"}
@@ -29,7 +31,7 @@ _NETWORKS = {1: "one_network", 4: "four_networks"}
 def headline(
     summary: Mapping[str, Any], findings: Mapping[str, Any], validations: Iterable[Validation]
 ) -> dict[str, float]:
-    """What is there of: the primary setting, every claim's main effect, the best estimates against retraining.
+    """What is there of: the primary setting, the main claims' effects, the best estimates against retraining.
 
     A score of a validation set is that of the pooled estimate, or where it has none of the sharpened one, or of the
     raw one: always the same method, so that a difference between two versions is one of results.
@@ -43,7 +45,7 @@ def headline(
         if value:
             found[name] = value["mean"]
     claims: Sequence[Mapping[str, Any]] = findings["claims"]
-    found |= {f"effect_{claim['key']}": claim["main"]["effect"]["mean"] for claim in claims}
+    found |= {f"effect_{of['key']}": of["main"]["effect"]["mean"] for of in claims if of["key"] in _CLAIMS}
     for verdict in ("supported", "contradicted"):
         found[f"claims_{verdict}"] = sum(claim["verdict"] == verdict for claim in claims)
     for validation in validations:

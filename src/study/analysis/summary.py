@@ -6,9 +6,8 @@ from typing import Any
 
 from study.analysis.groups import KINDS, PLACEBO, RANDOM, REAL
 from study.analysis.inputs import MEASURES, NETWORKS, Study
-from study.analysis.intervals import entry, mean_of, rounded
+from study.analysis.intervals import difficulty_from, entry, mean_of, rounded
 from study.analysis.tables import DETECTION, kinds_of
-from study.analysis.wording import difficulty_from
 from study.context.rules import CONTROL
 from study.context.runs import Run
 

@@ -6,25 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from study.analysis.inputs import Study
 from study.context.params import FiguresParams
 from study.figures.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION
 from study.figures.style import (
-    COLOURS,
     DASHED,
     DOTTED,
-    canvas,
+    Label,
     draw_dots,
+    draw_errors,
+    draw_grid,
     draw_lines,
-    end_labels,
-    errors_of,
-    label_groups,
-    name_columns,
-    note,
     over_seeds_note,
     save,
+    titles,
 )
 
 _EARLY = 5  # epochs of the figure of speeds
@@ -62,7 +61,9 @@ def draw_claims(study: Study, tables: Mapping[str, pd.DataFrame], settings: Figu
     for name, draw in (("learning-time", _learning_time), ("speed", _speed), ("gradients", _gradients)):
         table = tables[name]
         table = table[table["placement"] == placement].drop(columns="placement")
-        draw(study, table, about, settings.dpi, folder)
+        drawn = draw(study, table, about)
+        if drawn is not None:
+            save(*drawn, folder, name, settings.dpi, table)
     if "removal" in tables:
         for measure, of in tables["removal"].groupby("measure", sort=False):
             _removal(study, of.drop(columns="measure"), str(measure), settings, folder)
@@ -70,122 +71,109 @@ def draw_claims(study: Study, tables: Mapping[str, pd.DataFrame], settings: Figu
             _cleansing(tables["cleansing"], settings, folder)
 
 
-def _learning_time(study: Study, table: pd.DataFrame, about: str, dpi: int, folder: Path) -> None:
+def _learning_time(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, str]:
     """`learning-time`: share of each group that is learned by each epoch, for the first time and for good."""
     shown = table[table["definition"] == table["definition"].iloc[0]]
-    figure, axes = canvas(2, len(study.scenarios), 3.7, sharex=True, sharey=True)
-    axes[0][0].set_ylim(-0.03, 1.03)
-    for row, (event, title) in zip(axes, _EVENTS.items(), strict=True):
-        for panel, scenario in zip(row, study.scenarios, strict=True):
-            part = shown[(shown["scenario"] == scenario) & (shown["event"] == event)]
-            draw_lines(panel, part)
-            panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-            middle = part[part["epoch"] <= part["epoch"].median()]  # at the end everything is learned: label by order
-            order = middle.groupby("group", sort=False)["mean"].mean()
-            last = part[part["epoch"] == part["epoch"].max()].set_index("group")["mean"]
-            rows = [(str(name), float(last[name] + 0.001 * order[name]), COLOURS[str(name)]) for name in order.index]
-            end_labels(panel, rows, 0.13)
-        row[0].set_ylabel(f"share of the group\n{title}")
-    name_columns(axes, study.scenarios, "epoch")
-    note(figure, f"exposed network, {about}")
-    save(figure, folder, "learning-time", dpi, table)
+
+    def panel(axes: Axes, event: str, scenario: str) -> list[Label]:
+        part = shown[(shown["scenario"] == scenario) & (shown["event"] == event)]
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        middle = part[part["epoch"] <= part["epoch"].median()]  # at the end everything is learned: label by order
+        order = middle.groupby("group")["mean"].mean()
+        return [(group, at + 0.001 * float(order[group]), colour) for group, at, colour in draw_lines(axes, part)]
+
+    rows = {event: f"share of the group\n{title}" for event, title in _EVENTS.items()}
+    columns = titles(study.scenarios)
+    figure = draw_grid(rows, columns, 3.7, panel, below="epoch", gap=0.13, sharex=True, sharey=True)
+    return figure, f"exposed network, {about}"
 
 
-def _speed(study: Study, table: pd.DataFrame, about: str, dpi: int, folder: Path) -> None:
+def _speed(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, str]:
     """`speed`: decrease of the exposed loss an epoch over the first epochs, by both definitions of difficulty."""
     shown = table[table["epoch"] <= _EARLY]
-    definitions = list(table["definition"].unique())
-    figure, axes = canvas(len(definitions), len(study.scenarios), 3.9, sharex=True, sharey="col")
-    for row, definition in zip(axes, definitions, strict=True):
-        for panel, scenario in zip(row, study.scenarios, strict=True):
-            panel.axhline(0, color=INK, linewidth=0.7)
-            draw_lines(panel, shown[(shown["scenario"] == scenario) & (shown["definition"] == definition)], marker="o")
-        row[0].set_ylabel(f"nats an epoch\nby {definition}")
-    for row, definition in zip(axes, definitions, strict=True):  # once the limits of all panels are known
-        for panel, scenario in zip(row, study.scenarios, strict=True):
-            label_groups(panel, shown[(shown["scenario"] == scenario) & (shown["definition"] == definition)], 0.12)
-    name_columns(axes, study.scenarios, "epoch")
-    note(figure, f"exposed loss, {about}")
-    save(figure, folder, "speed", dpi, table)
+
+    def panel(axes: Axes, definition: str, scenario: str) -> list[Label]:
+        axes.axhline(0, color=INK, linewidth=0.7)
+        part = shown[(shown["scenario"] == scenario) & (shown["definition"] == definition)]
+        return draw_lines(axes, part, marker="o")
+
+    rows = {definition: f"nats an epoch\nby {definition}" for definition in table["definition"].unique()}
+    columns = titles(study.scenarios)
+    figure = draw_grid(rows, columns, 3.9, panel, below="epoch", gap=0.12, sharex=True, sharey="col")
+    return figure, f"exposed loss, {about}"
 
 
-def _gradients(study: Study, table: pd.DataFrame, about: str, dpi: int, folder: Path) -> None:
+def _gradients(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, str] | None:
     """`gradients`: mean cosine within and between groups through training, beside that of shuffled groups."""
     shown = table[(table["definition"] == table["definition"].iloc[0]) & (table["network"] == "exposed")]
-    columns = [
-        (scenario, pairs)
+    columns = {
+        f"{scenario} {kind}": (scenario, pairs)
         for scenario in study.scenarios
-        for pairs in _PAIRS.values()
+        for kind, pairs in _PAIRS.items()
         if shown.loc[shown["scenario"] == scenario, "pair"].isin(pairs).any()
-    ]
+    }
     if not columns:
-        return
-    figure, axes = canvas(3, len(columns), 4.7, sharex=True, sharey="row")
-    for column, (scenario, pairs) in enumerate(columns):
-        for row, (pair, colour) in enumerate(zip(pairs, _PAIR_COLOURS, strict=True)):
-            panel = axes[row][column]
-            part = shown[(shown["scenario"] == scenario) & (shown["pair"] == pair)]
-            panel.axhline(0, color=INK, linewidth=0.7)
-            panel.fill_between(part["epoch"], part["null_low"], part["null_high"], color=MUTED, alpha=0.45, linewidth=0)
-            panel.errorbar(
-                part["epoch"], part["mean"], errors_of(part), color=colour, marker="o", markersize=3, linewidth=1.3
-            )
-            panel.set_title((f"scenario {scenario}\n" if row == 0 else "") + _short(pair), fontsize=8)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        axes[2][column].set_xlabel("epoch")
-    axes[1][0].set_ylabel("mean cosine similarity of the gradients")
-    note(figure, f"exposed network; grey: 95 % of shuffled groups; {about.replace('band:', 'bars:')}")
-    save(figure, folder, "gradients", dpi, table)
+        return None
+
+    def panel(axes: Axes, row: str, column: str) -> tuple[Label, ...]:
+        scenario, pairs = columns[column]
+        pair = pairs[int(row)]
+        part = shown[(shown["scenario"] == scenario) & (shown["pair"] == pair)]
+        axes.axhline(0, color=INK, linewidth=0.7)
+        axes.fill_between(part["epoch"], part["null_low"], part["null_high"], color=MUTED, alpha=0.45, linewidth=0)
+        draw_errors(axes, part["epoch"], part, _PAIR_COLOURS[int(row)], linewidth=1.3)
+        axes.set_title((f"scenario {scenario}\n" if row == "0" else "") + _short(pair), fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        return ()
+
+    rows = {"0": "", "1": "mean cosine similarity of the gradients", "2": ""}
+    untitled = dict.fromkeys(columns, "")
+    figure = draw_grid(rows, untitled, 4.7, panel, below="epoch", sharex=True, sharey="row")
+    return figure, f"exposed network; grey: 95 % of shuffled groups; {about.replace('band:', 'bars:')}"
 
 
 def _removal(study: Study, table: pd.DataFrame, measure: str, settings: FiguresParams, folder: Path) -> None:
     """`removal` and `removal-loss`: networks retrained without, or with only, a fraction of the examples."""
-    name, words = _MEASURES[measure]
-    scenarios = [scenario for scenario in study.scenarios if (table["scenario"] == scenario).any()]
-    figure, axes = canvas(len(scenarios), 2, 0.5 + 2.1 * len(scenarios))
-    for row, scenario in zip(axes, scenarios, strict=True):
+
+    def panel(axes: Axes, scenario: str, action: str) -> list[Label]:
         of = table[table["scenario"] == scenario]
-        whole = of.loc[of["order"] == "none", "mean"]
-        for panel, action in zip(row, ("remove", "keep"), strict=True):
-            acted = of[of["action"] == action].sort_values("fraction")
-            ends = []
-            if len(whole):
-                panel.axhline(whole.iloc[0], color=MUTED, linewidth=0.9, linestyle=DASHED)
-                ends.append(("all examples", float(whole.iloc[0]), MUTED))
-            for order, (label, colour, marker) in _ORDERS.items():
-                for part, dashes in (
-                    (acted[acted["order"] == f"balanced_{order}"], DOTTED),
-                    (acted[acted["order"] == order], "-"),
-                ):
-                    panel.errorbar(part["fraction"], part["mean"], errors_of(part), color=colour, linestyle=dashes,
-                                   marker=marker, markersize=3, linewidth=1.3, elinewidth=0.8)  # fmt: skip
-                    if dashes == "-" and len(part):
-                        ends.append((label, float(part["mean"].iloc[-1]), colour))
-            panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            panel.set_title(f"scenario {scenario}, " + ("without these" if action == "remove" else "with only these"))
-            end_labels(panel, ends, 0.1)
-        row[0].set_ylabel(words)
-    for panel, action in zip(axes[-1], ("removed", "kept"), strict=True):
-        panel.set_xlabel(f"share of the examples {action}")
+        acted = of[of["action"] == action].sort_values("fraction")
+        ends = []
+        for whole in of.loc[of["order"] == "none", "mean"]:
+            axes.axhline(whole, color=MUTED, linewidth=0.9, linestyle=DASHED)
+            ends.append(("all examples", float(whole), MUTED))
+        for order, (label, colour, marker) in _ORDERS.items():
+            for name, dashes in ((f"balanced_{order}", DOTTED), (order, "-")):
+                part = acted[acted["order"] == name]
+                style = {"linestyle": dashes, "marker": marker, "linewidth": 1.3, "elinewidth": 0.8}
+                draw_errors(axes, part["fraction"], part, colour, **style)
+            if len(part):
+                ends.append((label, float(part["mean"].iloc[-1]), colour))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_title(f"scenario {scenario}, " + ("without these" if action == "remove" else "with only these"))
+        return ends
+
+    name, words = _MEASURES[measure]
+    rows = {scenario: words for scenario in study.scenarios if (table["scenario"] == scenario).any()}
+    figure = draw_grid(rows, {"remove": "", "keep": ""}, 0.5 + 2.1 * len(rows), panel)
+    for axes, action in zip(figure.axes[-2:], ("removed", "kept"), strict=True):
+        axes.set_xlabel(f"share of the examples {action}")
     seeds = over_seeds_note({"": list(range(table["seeds"].min()))}, settings.confidence, "bars")
-    note(figure, f"ordinary networks, retrained; dotted: as many of every class; {seeds}")
-    save(figure, folder, name, settings.dpi, table)
+    note = f"ordinary networks, retrained; dotted: as many of every class; {seeds}"
+    save(figure, note, folder, name, settings.dpi, table)
 
 
 def _cleansing(table: pd.DataFrame, settings: FiguresParams, folder: Path) -> None:
     """`cleansing`: held-out accuracy after dropping what the estimates flag, as many at random, or the wrong labels."""
-    scenarios = list(table["scenario"].unique())
-    shown = {key: of for key, of in _CLEANSING.items() if (table["dropped"] == key).any()}
-    labels, colours = ([of[part] for of in shown.values()] for part in (0, 1))
-    figure, axes = canvas(1, len(scenarios), 0.9 + 0.3 * len(shown), sharey=True)
-    for panel, scenario in zip(axes[0], scenarios, strict=True):
-        of = table[table["scenario"] == scenario]
-        values = [of.loc[of["dropped"] == key, "heldout_accuracy"].tolist() for key in shown]
-        draw_dots(panel, labels, values, colours, settings.confidence)
-    name_columns(axes, scenarios, "held-out accuracy, retrained")
+    rows = dict(of for key, of in _CLEANSING.items() if (table["dropped"] == key).any())
+    labels = table["dropped"].map({key: label for key, (label, _) in _CLEANSING.items()})
+    dots = pd.DataFrame({"column": table["scenario"], "row": labels, "value": table["heldout_accuracy"]})
+    columns, height = titles(table["scenario"].unique()), 0.9 + 0.3 * len(rows)
+    figure = draw_dots(dots, columns, rows, height, settings.confidence, "held-out accuracy, retrained")
     seeds = {"": list(table["seed"].unique())}
-    note(figure, over_seeds_note(seeds, settings.confidence, "dots: seeds; tick: mean; line"))
-    save(figure, folder, "cleansing", settings.dpi, table)
+    note = over_seeds_note(seeds, settings.confidence, "dots: seeds; tick: mean; line")
+    save(figure, note, folder, "cleansing", settings.dpi, table)
 
 
 def _short(pair: str) -> str:

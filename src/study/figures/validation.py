@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 
-from study.analysis.validation import Validation
+from study.analysis.files import Validation
 from study.figures.palette import BLUE, GREEN, MUTED, ORANGE, PURPLE
-from study.figures.style import canvas, errors_of, note, save
+from study.figures.style import Label, draw_errors, draw_grid, save
 
 COLOURS = {"turn-over": BLUE, "peer": ORANGE, "dynamics": GREEN, "retraining": PURPLE, "control": MUTED}
 PANELS = {"lds": "influence: LDS", "memorization": "memorization: Spearman with retraining"}
@@ -22,26 +22,25 @@ _PLACES = [(5, 0), (5, 7), (5, -7), (5, 14), (5, -14), (5, 21), (5, -21), (5, 28
 def draw_validation(validation: Validation, dpi: int, folder: Path) -> None:
     """`validation-<set>`: one line a method, one point a number of networks."""
     data = points(validation.table)
-    figure, axes = canvas(len(PANELS), 1, 8.2)
-    panels = {name: row[0] for name, row in zip(PANELS, axes, strict=True)}
-    for name, panel in panels.items():
+
+    def panel(axes: Axes, name: str, _column: str) -> tuple[Label, ...]:
         part = data[data["figure"] == name]
-        panel.set_xscale("log")
-        panel.set_title(PANELS[name])
+        axes.set_xscale("log")
+        axes.set_title(PANELS[name])
         for (_, family), line in part.groupby(["method", "family"], sort=False):
-            panel.errorbar(
-                line["seconds"], line["value"], errors_of(line.rename(columns={"value": "mean"})),
-                color=COLOURS[str(family)], marker="o", markersize=3.5, linewidth=1.1, elinewidth=0.7, alpha=0.9,
-            )  # fmt: skip
+            style = {"markersize": 3.5, "linewidth": 1.1, "elinewidth": 0.7, "alpha": 0.9}
+            draw_errors(axes, line["seconds"], line.rename(columns={"value": "mean"}), COLOURS[str(family)], **style)
         if len(part):
-            panel.set_xlim(part["seconds"].min() / 1.3, part["seconds"].max() * 4)
-    axes[-1][0].set_xlabel("seconds of training and attribution")
+            axes.set_xlim(part["seconds"].min() / 1.3, part["seconds"].max() * 4)
+        return ()
+
+    words = "seconds of training and attribution"
+    figure = draw_grid(dict.fromkeys(PANELS, ""), {"": ""}, 8.2, panel, below=words)
     figure.draw_without_rendering()
-    for name, panel in panels.items():
-        _label(panel, data[data["figure"] == name])
-    judged = f"judged by {validation.networks} subset networks"
-    note(figure, f"{judged}; bars: 95 % bootstrap over targets or examples")
-    save(figure, folder, f"validation-{validation.name}", dpi, data)
+    for axes, name in zip(figure.axes, PANELS, strict=True):
+        _label(axes, data[data["figure"] == name])
+    note = f"judged by {validation.networks} subset networks; bars: 95 % bootstrap over targets or examples"
+    save(figure, note, folder, f"validation-{validation.name}", dpi, data)
 
 
 def points(table: pd.DataFrame) -> pd.DataFrame:

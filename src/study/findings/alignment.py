@@ -11,20 +11,14 @@ import pandas as pd
 from study.analysis.groups import RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL, REAL_DIFFICULT, REAL_EASY
 from study.analysis.inputs import Similarity, Study
 from study.analysis.intervals import over_seeds
-from study.findings.learning import Setting
-from study.findings.testing import DRAWS, PERMUTATION, Comparison, permuted_within
+from study.findings.learning import KINDS_OF_DIFFICULTY, Setting
+from study.findings.testing import DRAWS, PERMUTATION, Comparison, permuted_within, tails
 
 _BAND = 200  # permutations behind the band of the table
-PAIRS = (
-    (REAL_EASY, REAL_EASY),
-    (REAL_EASY, REAL_DIFFICULT),
-    (REAL_DIFFICULT, REAL_DIFFICULT),
-    (REAL, REAL),
-    (REAL, RANDOM),
-    (RANDOM, RANDOM),
-    (RANDOM_EASY, RANDOM_EASY),
-    (RANDOM_EASY, RANDOM_DIFFICULT),
-    (RANDOM_DIFFICULT, RANDOM_DIFFICULT),
+PAIRS = tuple(
+    pair
+    for one, other in ((REAL_EASY, REAL_DIFFICULT), (REAL, RANDOM), (RANDOM_EASY, RANDOM_DIFFICULT))
+    for pair in ((one, one), (one, other), (other, other))
 )
 
 
@@ -64,7 +58,7 @@ def compare_alignment(study: Study, setting: Setting) -> Iterator[Comparison]:
     """
     sample = _sample(study, setting)
     for definition in setting.groups:
-        for easy, difficult, kind in ((REAL_EASY, REAL_DIFFICULT, "real"), (RANDOM_EASY, RANDOM_DIFFICULT, "random")):
+        for kind, easy, difficult in KINDS_OF_DIFFICULTY:
             pool = sample.of(kind)
             groups = [_groups_of(setting, definition, row, sample.ids[pool]) for row in range(len(setting.runs))]
             if any(min((group == easy).sum(), (group == difficult).sum()) < 2 for group in groups):
@@ -81,12 +75,10 @@ def compare_alignment(study: Study, setting: Setting) -> Iterator[Comparison]:
             centres = np.mean(null, axis=1)
             effects = np.array(found) - centres
             of_mean = np.mean(null, axis=0) - centres.mean()
+            text = f"mean cosine of the exposed gradients within {easy} minus that of shuffled groups"
             yield Comparison(
-                f"aligned_{kind}", setting.scenario, setting.placement, definition,
-                f"mean cosine of the exposed gradients within {easy} minus that of shuffled groups", "cosine",
-                tuple(float(e) for e in effects), len(pool), PERMUTATION,
-                float((1 + (of_mean >= effects.mean()).sum()) / (1 + len(of_mean))),
-                float((1 + (of_mean <= effects.mean()).sum()) / (1 + len(of_mean))),
+                f"aligned_{kind}", setting.scenario, setting.placement, definition, text, "cosine",
+                tuple(effects.tolist()), len(pool), PERMUTATION, *tails(effects.mean() - of_mean),
             )  # fmt: skip
 
 
@@ -122,9 +114,8 @@ class _Sample(NamedTuple):
     is_random: np.ndarray
 
     def of(self, kind: str) -> np.ndarray:
-        """Rows of those whose labels are ``"real"`` or ``"random"``; every row for ``"all"``."""
-        chosen = {"real": ~self.is_random, "random": self.is_random, "all": np.full(len(self.ids), True)}[kind]
-        return np.flatnonzero(chosen)
+        """Rows of those whose labels are ``"real"`` or ``"random"``."""
+        return np.flatnonzero(self.is_random == (kind == RANDOM))
 
 
 def _sample(study: Study, setting: Setting) -> _Sample:
@@ -152,7 +143,7 @@ def _pair(
     members = [(named.get(one, group == one), named.get(other, group == other)) for group in groups]
     if any(min(first.sum(), second.sum()) < 2 or first.all() for first, second in members):
         return None
-    pool = sample.of("all" if one in named else "random" if one in (RANDOM_EASY, RANDOM_DIFFICULT) else "real")
+    pool = np.arange(len(sample.ids)) if one in named else sample.of(one.partition(" ")[0])
     orders = np.tile(np.arange(len(sample.ids)), (_BAND + 1, 1))
     orders[1:, pool] = pool[permuted_within(sample.labels[pool], _BAND, np.random.default_rng(0))]
     return np.stack(

@@ -13,16 +13,20 @@ from study.analysis.groups import (
     RANDOM,
     RANDOM_DIFFICULT,
     RANDOM_EASY,
+    REAL,
     REAL_DIFFICULT,
     REAL_EASY,
     assign_groups,
+    of_other_seeds,
 )
 from study.analysis.inputs import Study
 from study.analysis.intervals import over_seeds
 from study.context.runs import Run
-from study.findings.groups import DEFINITIONS, difficulties, finally_learned, first_learned
 from study.findings.testing import Comparison, compare_groups
 
+MEMORIZATION, FIRST_LEARNED = "memorization", "first-learned epoch"
+DEFINITIONS = (MEMORIZATION, FIRST_LEARNED)
+KINDS_OF_DIFFICULTY = ((REAL, REAL_EASY, REAL_DIFFICULT), (RANDOM, RANDOM_EASY, RANDOM_DIFFICULT))
 EARLY = 3  # epochs over which the speed of learning is taken
 
 
@@ -48,14 +52,15 @@ def read_setting(study: Study, scenario: str, placement: str, quantile: float) -
     examples = study.scenarios[scenario].examples
     ids = np.sort(study.scenarios[scenario].of("train")["id"].to_numpy())
     runs = study.runs(scenario, placement)
-    by = difficulties(study, runs)
+    frames = [study.dynamics[run] for run in runs]
+    first = {run.seed: first_learned(frame) for run, frame in zip(runs, frames, strict=True)}
 
     def groups(definition: str, run: Run) -> np.ndarray:
-        named = assign_groups(examples, by[definition, run.seed], quantile)
+        difficulty = study.difficulty(run) if definition == MEMORIZATION else of_other_seeds(first, run.seed).loc[ids]
+        named = assign_groups(examples, difficulty, quantile)
         found: np.ndarray = named.reindex(ids).fillna("").to_numpy(str)
         return found
 
-    frames = [study.dynamics[run] for run in runs]
     epochs = np.sort(frames[0]["epoch"].unique()).astype(np.float64)
     loss, flipped = (np.stack([_losses(frame, ids, network) for frame in frames]) for network in ("exposed", "flipped"))
     decrease = (loss[:, :1] - loss[:, 1:]) / (epochs[1:] - epochs[0])[None, :, None]
@@ -68,7 +73,7 @@ def read_setting(study: Study, scenario: str, placement: str, quantile: float) -
         first=decrease[:, 0],
         speed=decrease[:, early],
         learned={
-            "first": np.stack([first_learned(frame).loc[ids].to_numpy() for frame in frames]),
+            "first": np.stack([first[run.seed].loc[ids].to_numpy() for run in runs]),
             "finally": np.stack([finally_learned(frame).loc[ids].to_numpy() for frame in frames]),
         },
         groups={definition: np.stack([groups(definition, run) for run in runs]) for definition in DEFINITIONS},
@@ -76,6 +81,33 @@ def read_setting(study: Study, scenario: str, placement: str, quantile: float) -
         memorized=flipped[:, 1] - loss[:, 1],
         epochs=epochs,
     )
+
+
+def first_learned(frame: pd.DataFrame) -> pd.Series[float]:
+    """The first recorded epoch at which each example is right in its exposed network, by id.
+
+    Epoch 0, the untrained network, does not count. Never learned: one more than the last epoch.
+    """
+    right = _right(frame)
+    return _first(right, right.to_numpy())
+
+
+def finally_learned(frame: pd.DataFrame) -> pd.Series[float]:
+    """The first recorded epoch from which on each example stays right until the end; never: one more than the last."""
+    right = _right(frame)
+    # Right from here to the end: the running minimum from behind.
+    return _first(right, np.minimum.accumulate(right.to_numpy()[:, ::-1], axis=1)[:, ::-1])
+
+
+def _right(frame: pd.DataFrame) -> pd.DataFrame:
+    """Right in the exposed network or not: one row an example, one column a recorded epoch from 1 on."""
+    trained = frame[frame["epoch"] > 0]
+    return trained.pivot(index="id", columns="epoch", values="correct_exposed").astype(bool)
+
+
+def _first(right: pd.DataFrame, happened: np.ndarray) -> pd.Series[float]:
+    epochs = np.array(right.columns, np.float64)
+    return pd.Series(np.where(happened, epochs, epochs[-1] + 1).min(1), index=right.index)
 
 
 def _losses(dynamics: pd.DataFrame, ids: np.ndarray, network: str) -> np.ndarray:
@@ -92,18 +124,15 @@ def totals_of(study: Study, run: Run, ids: np.ndarray, column: str) -> np.ndarra
 
 def compare_learning(setting: Setting) -> Iterator[Comparison]:
     """The comparisons of one scenario and placement, by both definitions of difficulty."""
+    at = (setting.scenario, setting.placement)
     for definition, group in setting.groups.items():
-        for easy, difficult, kind in (
-            (REAL_EASY, REAL_DIFFICULT, "real"),
-            (RANDOM_EASY, RANDOM_DIFFICULT, "random"),
-        ):
-            if not (group == easy).any():
-                continue
-            yield from _from_the_start(setting, kind, definition, group == difficult, difficult)
-            text = f"decrease of the exposed loss an epoch over the first {EARLY} epochs, {easy} minus {difficult}"
-            about = (f"faster_{kind}", setting.scenario, setting.placement, definition, text, "nats an epoch")
-            yield compare_groups(about, setting.speed, group == easy, group == difficult)
-    random = setting.groups[DEFINITIONS[0]] == RANDOM
+        for kind, easy, difficult in KINDS_OF_DIFFICULTY:
+            if (group == easy).any():
+                yield from _from_the_start(setting, kind, definition, group == difficult, difficult)
+                text = f"decrease of the exposed loss an epoch over the first {EARLY} epochs, {easy} minus {difficult}"
+                about = (f"faster_{kind}", *at, definition, text, "nats an epoch")
+                yield compare_groups(about, setting.speed, group == easy, group == difficult)
+    random = setting.groups[MEMORIZATION] == RANDOM
     if random.any():  # one group, whatever the definition of difficulty among the real ones
         yield from _from_the_start(setting, "random", "", random, RANDOM)
 
@@ -112,11 +141,12 @@ def _from_the_start(
     setting: Setting, kind: str, definition: str, members: np.ndarray, name: str
 ) -> Iterator[Comparison]:
     """Does the loss of a group fall in the first epoch, and does it fall by its own sub-network's doing?"""
-    at = (setting.scenario, setting.placement, definition)
-    text = f"decrease of the exposed loss of the {name} examples in the first epoch"
-    yield compare_groups((f"together_{kind}", *at, text, "nats an epoch"), setting.first, members)
-    text = f"memorization (flipped minus exposed loss) of the {name} examples after the first epoch"
-    yield compare_groups((f"memorized_{kind}", *at, text, "nats"), setting.memorized, members)
+    for claim, words, after, unit, values in (
+        ("together", "decrease of the exposed loss", "in the first epoch", "nats an epoch", setting.first),
+        ("memorized", "memorization (flipped minus exposed loss)", "after the first epoch", "nats", setting.memorized),
+    ):
+        about = (f"{claim}_{kind}", setting.scenario, setting.placement, definition)
+        yield compare_groups((*about, f"{words} of the {name} examples {after}", unit), values, members)
 
 
 def speed_table(settings: list[Setting], confidence: float) -> pd.DataFrame:

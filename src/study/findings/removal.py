@@ -87,11 +87,10 @@ def compare_removal(removal: pd.DataFrame, scenario: str, noisy: bool) -> Iterat
     Paired over the seeds, for the mean over all fractions that both orders have: one test a pair. Single fractions are
     in `difference_table`, as description. Balanced orders are compared with balanced ones.
     """
-    pairs = [pair for pair in PAIRS if pair.noisy == noisy]
     for measure in MEASURES:
-        for pair in pairs:
+        for pair in PAIRS:
             difference = difference_of(removal, measure, scenario, pair)
-            if difference.empty:
+            if pair.noisy != noisy or difference.empty:
                 continue
             effects = tuple(float(value) for value in difference.mean(axis=1))
             p, p_below = t_test(effects)

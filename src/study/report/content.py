@@ -13,8 +13,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import BaseModel
 
-from study.analysis.files import read_json
-from study.analysis.validation import Validation, read_validations
+from study.analysis.files import Validation, read_json, read_validations
 from study.context.stage import Stage
 from turnover.errors import UserError
 

@@ -62,7 +62,7 @@ def make_repository(
     params["data"].update(train=TRAIN, placebo=PLACEBO, heldout=HELDOUT)
     params["training"].update(epochs=EPOCHS[-1], batch_size=20)
     params["estimate"]["influence"].update(targets=HELDOUT, targets_all_layers=FEW)
-    params["figures"].update(gallery=8, mistakes=3, neighbours=4, dpi=50)
+    params["figures"].update(gallery=4, mistakes=2, neighbours=3, dpi=50)
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
     settings = load_params(root)

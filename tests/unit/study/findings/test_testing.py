@@ -11,8 +11,7 @@ from scipy import stats
 
 from study.analysis.inputs import Similarity
 from study.findings.alignment import compare_alignment
-from study.findings.groups import finally_learned, first_learned
-from study.findings.learning import read_setting
+from study.findings.learning import finally_learned, first_learned, read_setting
 from study.findings.removal import ACCURACY, difference_table, over_random, turning_point
 from study.findings.testing import Comparison, draw_effects, holm, permuted_within, t_test, tails
 from study.findings.verdicts import judge

@@ -12,8 +12,7 @@ import pytest
 
 from stages import report
 from study.context.stage import run_stage
-from study.report.evidence import digits, p_value, p_words, where
-from study.report.render import measured, plain, pm
+from study.report.render import digits, measured, p_value, p_words, plain, pm, where
 from study.report.svg import inline
 from tests.unit.study.fake_runs import make_repository, make_results
 
