@@ -93,7 +93,8 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
 
     def keep(prefix: str) -> None:
         state = model.state_dict().items()
-        arrays.update({f"{prefix}/{key}": value.detach().contiguous().numpy() for key, value in state})
+        # Copies: the weights go on being trained in place.
+        arrays.update({f"{prefix}/{key}": value.detach().cpu().contiguous().numpy().copy() for key, value in state})
 
     def look(model: nn.Module) -> dict[str, float]:
         logits.append(predict(model, problem.train))
