@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -27,6 +28,7 @@ from study.validation.judge import Judge
 from study.validation.ours import MEASURES
 from study.validation.placebo import calibration
 from study.validation.rows import Row, doublings, groups
+from study.validation.runs import ordinary_run
 from study.validation.settings import Problem
 from tests.support import ROOT, required
 
@@ -175,6 +177,17 @@ def test_ground_truth_of_other_examples_is_refused(truth: SubsetOutputs) -> None
     other = SubsetOutputs(truth.inside[:, 1:], truth.margin, truth.correct)
     with pytest.raises(ValueError, match="is about 79 training examples of 134, but the scenario has 80 of 134"):
         problem(other)
+
+
+def test_checkpoints_of_an_ordinary_run_are_the_weights_as_they_were(truth: SubsetOutputs) -> None:
+    """What TracIn compares: views of the weights would all end as the last ones."""
+    made = ordinary_run(problem(truth), 0)
+    names = [key.removeprefix("final/") for key in made if key.startswith("final/") and key.endswith("weight")]
+    states = ["final", *(f"checkpoint-{number}" for number in range(len(made["learning_rates"])))]
+    assert len(states) > 2
+    for name in names:
+        for one, other in itertools.combinations(states, 2):
+            assert not np.array_equal(made[f"{one}/{name}"], made[f"{other}/{name}"]), (name, one, other)
 
 
 def planted(networks: int = 200) -> SubsetOutputs:
