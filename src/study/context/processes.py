@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -50,17 +51,20 @@ def in_processes(
         work: what to do; it may use `turnover.interruption.stop_on_signals`.
         processes: at most so many at a time.
         on_report: called in this process, in no particular order over names.
-        fork: take over this process's imports, which saves seconds each. All are forked before any begins, so that
-            they inherit no thread of what this process does meanwhile. Not possible once a GPU is in use.
+        fork: the processes take over this one's imports, which saves seconds each. All are forked before any begins,
+            so that they inherit no thread of what this process does meanwhile. False, or not on Linux: everything in
+            this process, one after another; a GPU that is in use does not survive a fork.
 
     Raises:
         UserError: a piece of work raised one; the first message is passed on.
         Interrupted: somebody asked to stop.
         RuntimeError: a piece of work raised anything else (its traceback is printed), or its process was killed.
     """
-    if not names:
+    if not fork or not sys.platform.startswith("linux"):
+        for name in names:
+            work(name, partial(on_report, name))
         return
-    context: Any = multiprocessing.get_context("fork" if fork and sys.platform.startswith("linux") else "spawn")
+    context: Any = multiprocessing.get_context("fork")
     workers = [_start(context, name, work) for name in names]
     waiting, running, failures = deque(workers), dict[Connection, _Worker](), list[BaseException]()
     with stop_on_signals() as stop:

@@ -59,6 +59,18 @@ def test_no_more_at_once_than_allowed(processes: int, tmp_path: Path) -> None:
     assert max(beside) == processes
 
 
+def test_without_a_fork_everything_happens_here_one_after_another() -> None:
+    said: list[tuple[str, str, Any]] = []
+    in_processes(
+        ["a", "b"],
+        lambda name, report: report("pid", os.getpid()),
+        processes=2,
+        on_report=lambda *of: said.append(of),
+        fork=False,
+    )
+    assert said == [("a", "pid", os.getpid()), ("b", "pid", os.getpid())]
+
+
 def test_nothing_to_do_starts_nothing() -> None:
     assert collect([], lambda name, report: pytest.fail("called"), 2) == []
 
