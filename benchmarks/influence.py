@@ -3,7 +3,7 @@
     python benchmarks/influence.py                 # cases, a table
     python benchmarks/influence.py --scaling       # cost against train, target, width and classes
     python benchmarks/influence.py --full 512      # 60,000 x 10,000 pairs with top-100 and totals; --million alike
-    python benchmarks/influence.py --all --out DIR # everything, and influence.csv, influence.svg in DIR
+    python benchmarks/influence.py --all --out DIR # everything; tables and influence-scaling.svg in DIR
 
 Ratios come from runs in turns in one process. Other work on the machine stretches wall time, so a second column
 gives processor time divided by the number of threads: what the run takes where nothing else runs.

@@ -1,6 +1,6 @@
 """Networks per hour: many at once, against the ordinary loop that trains one after another on all cores.
 
-In turns, so that both meet the same machine: a few networks by `turnover.training.train` with as many threads as there
+In turns, so that both meet the same machine: a few networks by `turnover.train` with as many threads as there
 are processes on the other side, then as many and a first batch by `study.retraining`. Both include asking every
 network about all examples. Starting the processes is paid once for hundreds of networks, so what counts is what each
 further network takes: the first batch is timed on its own and subtracted.

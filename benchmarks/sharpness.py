@@ -5,7 +5,7 @@ outputs of ordinary networks trained on random subsets. Besides, what can be see
 like examples predict each other's given label (leave-one-out log loss), which is smallest near the settings that
 agree best.
 
-    python benchmarks/sharpness.py                 # ground_truth/validation.npz and data/validation
+    python benchmarks/sharpness.py                 # ground_truth/validation.npz and data/validation/validation
     python benchmarks/sharpness.py --help
 """
 
