@@ -123,7 +123,7 @@ def flop_per_pair(kind: str, width: int) -> int:
     if kind == "reference":  # layers 2, 3 and head, exposed and flipped
         return 2 * 2 * (2 * 768 * 768 + 768 * CLASSES)
     convolutions = 9 * 16 * 32 * 14 * 14 + 9 * 32 * 64 * 7 * 7
-    return 2 * 2 * (convolutions + 576 * 256 + 256 * CLASSES)
+    return 2 * 2 * (convolutions + 576 * width + width * CLASSES)
 
 
 def cases(repeats: int, folder: Path | None, only: str = "") -> list[dict[str, Any]]:
@@ -221,7 +221,7 @@ def resident() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with (or for) Fashion-MNIST; by default random images")
-    parser.add_argument("--out", type=Path, help="folder for influence.csv and influence.svg")
+    parser.add_argument("--out", type=Path, help="folder for influence.csv, influence-scaling.csv and influence-scaling.svg")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scaling", action="store_true")

@@ -90,7 +90,7 @@ def partial(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/validation"))
+    parser.add_argument("--data", type=Path, default=Path("data/validation/validation"))
     parser.add_argument("--truth", type=Path, default=Path("ground_truth/validation.npz"))
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=20)

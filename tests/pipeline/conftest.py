@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def project(make_project: Callable[[], Project]) -> Project:
-    """A project whose pipeline has run once, with tracking, and is committed.
+    """A project whose pipeline has run once, without tracking, and is committed.
 
     Tests that change it put back what they changed, or stand at the end of `test_pipeline.py`.
     """

@@ -146,9 +146,8 @@ def test_a_dead_server_does_not_stop_a_training(project: Project) -> None:
     """Forced to train again with nobody at the other end: it says so once, goes on, and gives the same bytes."""
     before, made = (project.root / "dvc.lock").read_bytes(), finished(project)
     shutil.rmtree(project.root / ".checkpoints" / "train")
-    done = project.run(
-        "dvc", "repro", "--force", "--single-item", "train@real-head", MLFLOW_TRACKING_URI="http://127.0.0.1:9"
-    )
+    dead = {"TURNOVER_TRACKING": "on", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    done = project.run("dvc", "repro", "--force", "--single-item", "train@real-head", **dead)
     assert done.stderr.lower().count("warning: ") == 1, done.stderr
     assert (project.root / "dvc.lock").read_bytes() == before
     assert len(finished(project)) < len(made)  # of this item alone: the others' are gone, and were not needed

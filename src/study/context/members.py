@@ -1,7 +1,7 @@
 """The members of a stage item, such as the seeds of a training: made side by side, and kept once they are finished.
 
-A member is known by the fingerprint of what decides its content. Those that stand in `.checkpoints/members` from an
-earlier run of the stage are taken from there, so that a seed more costs one training, also where DVC would run the
+A member is known by the fingerprint of what decides its content. Those that an earlier run of
+the stage left in `.checkpoints` are taken from there, so that a seed more costs one training, also where DVC would run the
 whole item. The stage's out is put together from copies when all members are there.
 """
 

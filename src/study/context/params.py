@@ -30,7 +30,7 @@ _RECIPE_DEVICE = r"^(cpu|cuda(:\d+)?)$"
 # What a pattern allows, in words.
 _ALLOWED = {
     _NAME: "lower-case letters, digits and _ only",
-    _PLACEMENT: "head, all, or module names joined by '+'",
+    _PLACEMENT: "head, all, dropout, or module names joined by '+'",
     _DEVICE: "auto, cpu, cuda, cuda:N or mps",
     _RECIPE_DEVICE: "cpu, cuda or cuda:N",
 }

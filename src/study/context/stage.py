@@ -86,7 +86,7 @@ class Stage:
     def processes(self, threads: int, device: str) -> int:
         """How many members may be made at once, with `threads` each. It cannot change what is written.
 
-        One at a time where they would share one accelerator's memory, unless the settings say otherwise.
+        One at a time on an accelerator, where nothing is forked.
         """
         if self._params.processes != "auto":
             return self._params.processes

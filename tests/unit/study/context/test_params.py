@@ -81,7 +81,7 @@ def with_value(path: str, value: Any) -> Any:
         ("seeds", [0, 1], "seeds: [0, 1] is not allowed: it should be a mapping with the keys head, other"),
         ("processes", 0, "processes: 0 is not allowed"),
         ("placements", ["dropout"], "placements: 'dropout' is only the control"),
-        ("placements", ["a b"], "placements.0: 'a b' is not allowed: it should be head, all, or module names joined"),
+        ("placements", ["a b"], "placements.0: 'a b' is not allowed: it should be head, all, dropout, or module names"),
         ("data.dataset", "imagenet", "data.dataset: 'imagenet' is not allowed: it should be one of fashion-mnist"),
         ("validation_sets", ["mixed"], "validation: there is no set 'mixed'"),
         ("validation_sets", ["kmnist"], "validation: there is no set 'kmnist'; it has ['validation',"),
