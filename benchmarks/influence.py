@@ -221,7 +221,7 @@ def resident() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with (or for) Fashion-MNIST; by default random images")
-    parser.add_argument("--out", type=Path, help="folder for influence.csv, influence-scaling.csv and influence-scaling.svg")
+    parser.add_argument("--out", type=Path, help="folder for influence.csv, influence-scaling.csv and .svg")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scaling", action="store_true")

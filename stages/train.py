@@ -73,13 +73,15 @@ def train_all(stage: Stage) -> None:
         out = stage.out(f"runs/{stage.item['scenario']}/{stage.item['placement']}")
         make_members(
             members,
-            lambda member, folder, report: train_run(stage, runs[member.name], resolved, member.key, folder, report),
+            lambda member, folder, report: train_run(stage, runs[member.name], resolved, member, folder, report),
             store=stage.root / ".checkpoints" / "train",
             out=out,
             processes=stage.processes(settings.threads, device.type),
             on_report=on_report,
             fork=device.type == "cpu",
         )
+        for member in members:
+            discard(checkpoint_of(stage, member))
         curves = [pd.read_csv(out / place / "curve.csv").assign(seed=int(place)) for place in keys]
         curve = pd.concat(curves, ignore_index=True)
         name = f"{stage.item['scenario']}-{stage.item['placement']}"
@@ -89,7 +91,7 @@ def train_all(stage: Stage) -> None:
             tracker.finished(runs[member.name], member.key, out / member.place)
 
 
-def train_run(stage: Stage, run: Run, resolved: dict[str, str], key: str, folder: Path, report: Report) -> None:
+def train_run(stage: Stage, run: Run, resolved: dict[str, str], member: Member, folder: Path, report: Report) -> None:
     """One training, in a process of its own; its results go to `folder`."""
     settings: TrainingParams = stage.param("training")
     torch.set_num_threads(settings.threads)
@@ -108,7 +110,6 @@ def train_run(stage: Stage, run: Run, resolved: dict[str, str], key: str, folder
     dynamics = Dynamics(watched, epochs) if masked else None
     gradients = watch_gradients(scenario, trained, stage.param("gradients"), settings.epochs) if masked else None
     snapshots = Snapshots(settings.keep_checkpoints)
-    checkpoint = stage.root / ".checkpoints" / f"{run.name}-{key}.pt"
 
     with stop_on_signals() as stop:
         history = train(
@@ -121,8 +122,8 @@ def train_run(stage: Stage, run: Run, resolved: dict[str, str], key: str, folder
             recorders=[gradients] if gradients is not None else [],
             evaluate=lambda model: heldout_metrics(model, heldout),
             on_epoch=lambda epoch: report("epoch", (epoch.number, metrics_of(epoch))),
-            checkpoint=checkpoint,
-            fingerprint=key,
+            checkpoint=checkpoint_of(stage, member),
+            fingerprint=member.key,
             progress=False,
             stop=stop,
         )
@@ -133,7 +134,11 @@ def train_run(stage: Stage, run: Run, resolved: dict[str, str], key: str, folder
     curve = pd.DataFrame([{"epoch": epoch.number, **metrics_of(epoch)} for epoch in history])
     write_csv(folder / "curve.csv", curve)
     write_json(folder / "metrics.json", final_metrics(curve, dynamics, scenario))
-    discard(checkpoint)
+
+
+def checkpoint_of(stage: Stage, member: Member) -> Path:
+    """Where a training keeps its state, until its results are safe."""
+    return stage.root / ".checkpoints" / f"{member.name}-{member.key}.pt"
 
 
 def training_config(settings: TrainingParams, precision: str, seed: int) -> TrainingConfig:

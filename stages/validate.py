@@ -34,12 +34,14 @@ def run(stage: Stage) -> None:
     name = stage.item["validation_set"]
     member = Member(name, "", work_key(stage))
     store = stage.root / ".checkpoints" / "validate"
-    make_once(member, partial(validate_set, stage, name), store=store)
+    kept = stage.root / ".checkpoints" / f"validate-{name}-{member.key}"
+    make_once(member, partial(validate_set, stage, name, kept), store=store)
+    shutil.rmtree(kept, ignore_errors=True)  # not before the results are safe
     copy_members([member], store, stage.out(f"reports/validation/{name}"))
 
 
-def validate_set(stage: Stage, name: str, folder: Path) -> None:
-    """Judge every method on one validation set and write the tables."""
+def validate_set(stage: Stage, name: str, kept: Path, folder: Path) -> None:
+    """Judge every method on one validation set and write the tables; what takes minutes goes to `kept` on the way."""
     torch.set_num_threads(stage.param("comparison.threads"))
     problem = Problem(
         load_scenario(stage.dep(f"data/validation/{name}")),
@@ -48,12 +50,10 @@ def validate_set(stage: Stage, name: str, folder: Path) -> None:
         stage.param(f"validation.{name}"),
         stage.param("retrain"),
     )
-    kept = stage.root / ".checkpoints" / f"validate-{name}-{work_key(stage)}"
     result, costs = judge_all(problem, KeptResults(kept))
     write_json(folder / "result.json", result)
     write_csv(folder / "table.csv", table(result["rows"]))
     write_csv(folder / "cost.csv", costs, digits=3)
-    shutil.rmtree(kept)
 
 
 def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.DataFrame]:

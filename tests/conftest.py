@@ -26,7 +26,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(path for path in _PATHS if path)
 # `make test-fast` leaves them out, with those that have the mark `slow` themselves.
 SLOW = {
     "test_memorization_agrees_with_retraining",
-    "test_functions_are_not_hidden_by_the_modules_of_the_same_name",
     "test_twenty_kills_at_random_moments_end_in_the_same_bytes",
     "test_threads_of_the_autograd_engine_find_the_selection",
     "test_plain_pytorch",

@@ -54,9 +54,9 @@ class Project:
         """The last step of `make repro`."""
         return self.run(sys.executable, "-m", "study.commands.backfill", **{"TURNOVER_TRACKING": "on", **env}).stdout
 
-    def repro(self, **env: str) -> set[str]:
+    def repro(self, *targets: str, **env: str) -> set[str]:
         """`dvc repro`; returns the stages that ran."""
-        done = self.run("dvc", "repro", **env)
+        done = self.run("dvc", "repro", *targets, **env)
         prefix = "Running stage '"
         lines = [line for line in done.stdout.splitlines() if line.startswith(prefix)]
         return {line.removeprefix(prefix).split("'")[0] for line in lines}

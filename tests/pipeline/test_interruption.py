@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.support import Project
+from turnover.training.checkpoints import read
 
 EPOCHS = 120
 
@@ -28,7 +28,7 @@ def epochs_done(project: Project) -> list[int]:
     done = []
     for path in checkpoints(project):
         with suppress(FileNotFoundError):  # finished meanwhile
-            done.append(len(torch.load(path, weights_only=True)["history"]))
+            done.append(len(read(path)["history"]))
     return done
 
 

@@ -23,6 +23,7 @@ from study.artefacts.files import write_json, writing
 from study.commands.running import run_in, status_of
 from study.context.declaration import read_yaml
 from study.context.params import ParamsError
+from turnover.errors import UserError
 
 LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
 _RESULTS = ("index.html", "report.md", "headline.json", "curves", "figures", "metrics", "validation")
@@ -49,7 +50,7 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
     """A clone of the committed code of `root` in `folder`, with the settings of `config`; an earlier one is updated.
 
     Raises:
-        UserError: the config is wrong, or `root` is no git repository.
+        UserError: the config is wrong, or `folder` holds something else than a copy of `root`.
     """
     changes = read_yaml(config)
     if not isinstance(changes, dict):
@@ -57,7 +58,11 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
     commit = run_in(root, "git", "rev-parse", "HEAD", capture=True).strip()
     lock = folder / "dvc.lock"
     state = lock.read_bytes() if lock.exists() else None
-    if not (folder / ".git").exists():
+    if (folder / ".git").exists():
+        origin = run_in(folder, "git", "config", "--default", "", "remote.origin.url", capture=True).strip()
+        if folder == root or Path(origin) != root:
+            raise UserError(f"{folder} is another repository, not a copy of {root}: name another --folder")
+    else:
         run_in(root, "git", "clone", "--quiet", "--no-checkout", str(root), str(folder))
     run_in(folder, "git", "fetch", "--quiet", "origin")
     run_in(folder, "git", "checkout", "--quiet", "--force", "--detach", commit)
@@ -119,8 +124,7 @@ def run(root: Path, folder: Path, config: Path) -> None:
     make_copy(root, folder, config)
     # Data that are here already need not be fetched again.
     run_in(folder, "dvc", "config", "--local", "cache.dir", str(root / ".dvc" / "cache"))
-    run_in(folder, sys.executable, "-m", "study.commands.prepare")
-    run_in(folder, "dvc", "repro")
+    run_in(folder, sys.executable, "-m", "study.commands.repro")
     target = root / "reports" / config.stem
     for path in collect(folder, target, config.name):
         print(f"{path} is larger than {LARGEST / 1e6:.0f} MB and stays in {folder}")

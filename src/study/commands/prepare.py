@@ -16,13 +16,15 @@ from study.context.fingerprint import hash_of
 from study.context.params import Params
 from study.context.runs import CONTROL, load_params
 
+# Other programs keep something of theirs in folders of these names too.
+_SHARED_NAMES = ("runs", "scores")
+
 
 def leftovers(root: Path, params: Params) -> list[Path]:
     """Outs of items that `params` does not ask for."""
     masked = [placement for placement in params.placements if placement != CONTROL]
     items = [f"{scenario}-{placement}" for scenario in params.scenarios for placement in params.placements]
     wanted: dict[str, list[str]] = {  # folder: what may be in it
-        "data": ["raw", "scenarios", "validation"],
         "data/scenarios": params.scenarios,
         "data/validation": params.validation_sets,
         "runs": params.scenarios,
@@ -37,8 +39,13 @@ def leftovers(root: Path, params: Params) -> list[Path]:
         path
         for folder, names in wanted.items()
         for path in sorted((root / folder).glob("*"))
-        if path.name not in (*names, ".gitignore")
+        if path.name not in (*names, ".gitignore") and (folder not in _SHARED_NAMES or _is_ours(path))
     ]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a scenario's folder holds trainings or their scores, below placement and seed."""
+    return any(folder.glob("*/*/model.json")) or any(folder.glob("*/*/memorization.parquet"))
 
 
 def prepare(root: Path) -> None:

@@ -19,6 +19,9 @@ def status_of(command: Callable[[Path], object]) -> int:
         print(f"error: {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:
         print(f"error: {' '.join(map(str, error.cmd))} failed with status {error.returncode}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("error: interrupted; run it again to go on", file=sys.stderr)
+        return 130
     else:
         return 0
     return 1
@@ -38,4 +41,13 @@ def run_in(where: Path, *command: str, capture: bool = False) -> str:
     env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{where / 'mlflow.db'}"}
     env.pop("DVC_ROOT", None)  # where tracking would look for the repository
     pipe = subprocess.PIPE if capture else None
-    return subprocess.run(command, cwd=where, env=env, check=True, text=True, stdout=pipe).stdout or ""
+    with subprocess.Popen(command, cwd=where, env=env, text=True, stdout=pipe) as process:
+        try:
+            out = process.communicate()[0]
+        except KeyboardInterrupt:
+            # Ctrl-C reached the program too: what it is saving must not be cut short by a kill.
+            process.wait()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return out or ""

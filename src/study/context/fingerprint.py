@@ -7,12 +7,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from study.context.stage import Stage
 
 _CODE = ("src/", "stages/")
+# What the work that is kept by `work_key` computes with.
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "dattri", "cleanlab")
 
 
 def fingerprint(stage: Stage) -> str:
@@ -24,8 +29,12 @@ def fingerprint(stage: Stage) -> str:
 
 def work_key(stage: Stage) -> str:
     """As `fingerprint`, but code counts by what it does, see `member_key`: for work that is kept."""
+    import torch
+
     data = [dep for dep in stage.declared.deps if not dep.startswith(_CODE)]
-    return member_key(stage, data, stage.declared.params, {})
+    versions = {name: _version(name) for name in _PACKAGES}
+    capability = torch.backends.cpu.get_cpu_capability()
+    return member_key(stage, data, stage.declared.params, {"versions": versions, "processor": capability})
 
 
 def member_key(stage: Stage, data: Iterable[str], params: Iterable[str], also: Mapping[str, Any]) -> str:
@@ -41,7 +50,8 @@ def member_key(stage: Stage, data: Iterable[str], params: Iterable[str], also: M
     """
     code = {dep: code_hash(stage.root / dep) for dep in stage.declared.deps if dep.startswith(_CODE)}
     read = {path: content_hash(stage.dep(path)) for path in sorted(data)}
-    values = {key: _raw(stage.raw_params, key) for key in sorted(params)}
+    # Typed, so that a default of a setting that params.yaml leaves out counts too.
+    values = {key: _plain(stage.param(key)) for key in sorted(params)}
     return hash_of({"stage": stage.name, "code": code, "data": read, "params": values, "also": dict(also)})
 
 
@@ -75,7 +85,19 @@ def _code_file_hash(path: Path) -> str:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             # Also a text that stands for nothing below a name is documentation.
             node.body = [part for part in node.body if not _is_text(part)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(_dump(tree).encode()).hexdigest()
+
+
+def _dump(node: ast.AST) -> str:
+    """As `ast.dump`, but alike in all versions of Python: what is empty is left out, also where a version adds it."""
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]
+    return f"{type(node).__name__}({', '.join(f'{name}={_dump_value(value)}' for name, value in fields)})"
+
+
+def _dump_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_dump_value, value))}]"
+    return _dump(value) if isinstance(value, ast.AST) else repr(value)
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -91,6 +113,20 @@ def _file_hash(path: Path) -> str:
 def _hash_of_version(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON has them."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _raw(params: Any, key: str) -> Any:

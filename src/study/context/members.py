@@ -1,8 +1,8 @@
 """The members of a stage item, such as the seeds of a training: made side by side, and kept once they are finished.
 
-A member is known by the fingerprint of what decides its content. Those that an earlier run of
-the stage left in `.checkpoints` are taken from there, so that a seed more costs one training, also where DVC would run the
-whole item. The stage's out is put together from copies when all members are there.
+A member is known by the fingerprint of what decides its content. Those that an earlier run of the stage left in
+`.checkpoints` are taken from there, so that a seed more costs one training, also where DVC would run the whole item.
+The stage's out is put together from copies when all members are there.
 """
 
 from __future__ import annotations
@@ -157,3 +157,5 @@ def _prune(store: Path, member: Member) -> None:
     versions = [path for path in store.glob(f"{member.name}-*") if len(path.name) == len(member.name) + 1 + length]
     for path in sorted(versions, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
         shutil.rmtree(path)
+    for path in store.glob(f".{member.name}-*.part"):  # of a process that was killed
+        shutil.rmtree(path, ignore_errors=True)

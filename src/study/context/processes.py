@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -75,7 +76,8 @@ def in_processes(
                     break
                 while waiting and len(running) < processes:
                     worker = waiting.popleft()
-                    worker.pipe.send("begin")
+                    with suppress(OSError):  # it was killed while it waited: `_receive` will say so
+                        worker.pipe.send("begin")
                     running[worker.pipe] = worker
                 for pipe in wait(list(running), timeout=_LOOK):
                     assert isinstance(pipe, Connection)
@@ -118,16 +120,19 @@ def _serve(pipe: Connection, name: str, work: Callable[[str, Report], None], par
     leave_on_sigterm()
     end_with_parent(parent)
     try:
-        if pipe.recv() != "begin":
-            return
+        pipe.recv()  # "begin"
+    except EOFError:  # the process that started this one is gone
+        return
+    except Interrupted as stopped:
+        _say(pipe, ("end", stopped))
+        return
+    try:
         work(name, lambda kind, value: pipe.send(("report", kind, value)))
         pipe.send(("end", None))
     except Interrupted as stopped:
         _say(pipe, ("end", stopped))
     except UserError as error:
         _say(pipe, ("end", UserError(str(error))))
-    except EOFError:  # the process that started this one is gone
-        return
     except OSError as error:
         _say(pipe, ("end", UserError(f"{name}: {error.strerror or error} ({error.filename or 'no file named'})")))
     except BaseException as error:

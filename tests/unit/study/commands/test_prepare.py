@@ -19,10 +19,13 @@ from tests.support import ROOT
 def root(tmp_path: Path) -> Path:
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for name in (
-        "data/raw/x", "data/scenarios/mixed/x", "data/scenarios/gone/x", "data/validation/validation/x", "data/old/x",
-        "runs/mixed/head/0/x", "runs/mixed/dropout/0/x", "runs/mixed/hidden/0/x", "runs/gone/head/0/x",
+        "data/raw/x", "data/scenarios/mixed/x", "data/scenarios/gone/x", "data/validation/validation/x", 
+        "data/mine/x", "runs/Nov27_host/events.out", "scores/game/x",
+       
+        "runs/mixed/head/0/x", "runs/mixed/dropout/0/x", "runs/mixed/hidden/0/x", "runs/gone/head/0/model.json",
         "made-by/mixed-head.json", "made-by/mixed-hidden.json", "runs/.gitignore", "made-by/.gitignore",
-        "scores/gone/head/0/x", "scores/real/all/0/x", "scores/real/dropout/0/x", "reports/curves/mixed-head.csv",
+        "scores/gone/head/0/memorization.parquet", "scores/real/all/0/x", "scores/real/dropout/0/x",
+        "reports/curves/mixed-head.csv",
         "reports/curves/gone-head.csv", "reports/metrics/summary.json", "reports/validation/validation/x",
         "reports/validation/another/x",
     ):  # fmt: skip
@@ -32,7 +35,6 @@ def root(tmp_path: Path) -> Path:
 
 
 EXPECTED = {
-    "data/old",
     "data/scenarios/gone",
     "runs/mixed/hidden",
     "runs/gone",
