@@ -1,43 +1,56 @@
 # Everything runs in .venv, which `setup` makes. Needs python3 (3.11 or newer), make and git; no root.
 PYTHON ?= python3
+# How many tests run at once.
+WORKERS ?= auto
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+# What is in uv's cache needs no network: --require-hashes says exactly what each file must be.
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# Files of tests side by side, in the order of their folders: the long ones of the pipeline come first.
+PYTEST := pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro full test lint ui bench check lock
+.PHONY: help setup repro full test test-fast lint ui bench check lock
 
 help:  ## these lines
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 setup: $(STAMP)  ## make .venv with the pinned packages
 
 $(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: run make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11: run make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || { echo "error: $(PYTHON) has no venv module: install it (Debian: python3-venv)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@$(BIN)/uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' \
+	  || { uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' && ln -sf "$$(command -v uv)" $(BIN)/uv; } \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
+	  || { echo "error: uv $(UV_VERSION), which installs the packages, is not on this machine and could not be fetched: connect to the network once"; exit 1; }
+	@$(INSTALL) --offline --require-hashes -r requirements.lock 2>/dev/null \
+	  || $(INSTALL) --require-hashes -r requirements.lock \
+	  || { echo "error: the packages of requirements.lock are not all in uv's cache and could not be fetched: connect to the network once"; exit 1; }
+	$(INSTALL) --offline --no-build-isolation --no-deps --editable .
 	@rm -f .venv/.installed-* && touch $@
 
 repro: setup  ## the whole pipeline, MLflow backfill, report
-	@python -m study.prepare
-	@dvc repro
-	@python -m study.backfill
+	@python -m study.commands.repro
 	@echo "The report: reports/index.html    The runs: make ui"
 
 full: setup  ## the whole data set, beside the default results: see configs/full.yaml
-	@python -m study.full
+	@python -m study.commands.full
 
 test: setup  ## all tests
-	@pytest
+	@$(PYTEST)
+
+test-fast: setup  ## the tests of the units without the slow ones: for work in between
+	@$(PYTEST) -m "not slow and not network" tests/unit tests/stages
 
 check: setup  ## does the pipeline give the committed results again? (runs it in a fresh clone)
-	@python -m study.reproduction
+	@python -m study.commands.reproduction
 
 lint: setup  ## style and types
 	@ruff check . && ruff format --check . && mypy
@@ -49,4 +62,4 @@ bench: setup  ## what the claims about speed, accuracy and limits rest on
 	@for name in masks training influence limits accuracy retraining agreement; do python benchmarks/$$name.py || exit 1; done
 
 lock: setup  ## resolve requirements.lock again
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --extra dev --extra compare pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements.lock

@@ -24,12 +24,14 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import insert, replace_batch_norm
-from turnover.data import fetch, load
-from turnover.data.batches import Examples
-from turnover.memorization import evaluating
-from turnover.models import CNN, Normalized, image_statistics
-from turnover.training import TrainingConfig, train
+from turnover.reading.examples import Examples
+from turnover.reading.passes import evaluating
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
 
 Job = tuple[Examples, Examples, str, str, float, int, int]
 

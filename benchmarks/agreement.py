@@ -24,12 +24,22 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
+from study.context.params import RecipeParams
+from study.data.scenarios.labels import randomize
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.named import build
+from study.networks.zoo.small import Normalized, image_statistics
+from study.retraining.many import train_many
+from study.retraining.subsets import SubsetOutputs, draw_subsets
 from turnover import insert, memorization
-from turnover.data import fetch, load, randomize
-from turnover.data.batches import Examples
-from turnover.models import Normalized, build, image_statistics
-from turnover.retraining import Recipe, SubsetOutputs, draw_subsets, train_many
-from turnover.training import TrainingConfig, train
+from turnover.reading.examples import Examples
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
+
+RECIPE = RecipeParams(
+    epochs=15, batch_size=64, learning_rate=2e-3, weight_decay=1e-2, min_steps=0, precision="float32", device="cpu"
+)
 
 
 def network(seed: int, width: int, mean: list[float], std: list[float]) -> Normalized:
@@ -62,7 +72,7 @@ def main() -> None:
     started = time.perf_counter()
     inside = draw_subsets(options.examples, options.networks)
     seeds = [1000 + k for k in range(options.networks)]
-    recipe = Recipe(epochs=options.epochs)
+    recipe = RECIPE.model_copy(update={"epochs": options.epochs})
     outputs = SubsetOutputs(
         inside, *train_many(make, data.images, data.labels, inside, seeds, recipe, processes=options.processes)
     )

@@ -3,7 +3,7 @@
     python benchmarks/influence.py                 # cases, a table
     python benchmarks/influence.py --scaling       # cost against train, target, width and classes
     python benchmarks/influence.py --full 512      # 60,000 x 10,000 pairs with top-100 and totals; --million alike
-    python benchmarks/influence.py --all --out DIR # everything, and influence.csv, influence.svg in DIR
+    python benchmarks/influence.py --all --out DIR # everything; tables and influence-scaling.svg in DIR
 
 Ratios come from runs in turns in one process. Other work on the machine stretches wall time, so a second column
 gives processor time divided by the number of threads: what the run takes where nothing else runs.
@@ -28,11 +28,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch starts its t
 import torch
 from torch import Tensor, nn
 
-from turnover import data, insert, subnetwork, summarize
-from turnover.influence import influence
-from turnover.influence.pairs import make_scorer
-from turnover.models import CNN, MLP
-from turnover.outputs import loss_and_margin
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.zoo.small import CNN, MLP
+from turnover import insert, subnetwork, summarize
+from turnover.attribution.influence import influence, make_scorer
+from turnover.reading.outputs import loss_and_margin
 
 THREADS = 2
 CLASSES = 10
@@ -83,8 +84,7 @@ def images(count: int, folder: Path | None) -> tuple[Tensor, Tensor]:
     if folder is None:
         generator = torch.Generator().manual_seed(1)
         return torch.randn(count, 1, 28, 28, generator=generator), torch.randint(0, CLASSES, (count,))
-    data.fetch("fashion-mnist", folder)
-    test = data.load(folder).test
+    test = load(fetch("fashion-mnist", folder)).test
     x = torch.as_tensor(test.images[:count]).float().view(-1, 1, 28, 28) / 255
     return (x - x.mean()) / x.std(), torch.as_tensor(test.labels[:count]).long()
 
@@ -120,10 +120,10 @@ def flop_per_pair(kind: str, width: int) -> int:
     """FLOP of the matrix products and convolutions that a pair cannot share with other pairs."""
     if kind == "head":
         return 2 * width * (CLASSES - 1)
-    if kind == "reference":  # layer 2 exposed only; layer 3 and head exposed and flipped, half of the units each
-        return 2 * (384 * 768 + 2 * 768 * 384 + 2 * 384 * CLASSES)
+    if kind == "reference":  # layers 2, 3 and head, exposed and flipped
+        return 2 * 2 * (2 * 768 * 768 + 768 * CLASSES)
     convolutions = 9 * 16 * 32 * 14 * 14 + 9 * 32 * 64 * 7 * 7
-    return 2 * 2 * (convolutions + 576 * 256 + 256 * CLASSES)
+    return 2 * 2 * (convolutions + 576 * width + width * CLASSES)
 
 
 def cases(repeats: int, folder: Path | None, only: str = "") -> list[dict[str, Any]]:
@@ -221,7 +221,7 @@ def resident() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with (or for) Fashion-MNIST; by default random images")
-    parser.add_argument("--out", type=Path, help="folder for influence.csv and influence.svg")
+    parser.add_argument("--out", type=Path, help="folder for influence.csv, influence-scaling.csv and .svg")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scaling", action="store_true")

@@ -23,11 +23,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from study.data.scenarios.labels import randomize
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import insert, memorization
-from turnover.data import fetch, load, randomize
-from turnover.data.batches import Examples
-from turnover.models import CNN, Normalized, image_statistics
-from turnover.training import TrainingConfig, train
+from turnover.reading.examples import Examples
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
 
 
 @dataclass(frozen=True)

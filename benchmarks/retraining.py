@@ -1,7 +1,7 @@
 """Networks per hour: many at once, against the ordinary loop that trains one after another on all cores.
 
-In turns, so that both meet the same machine: a few networks by `turnover.training.train` with as many threads as there
-are processes on the other side, then as many and a first batch by `turnover.retraining`. Both include asking every
+In turns, so that both meet the same machine: a few networks by `turnover.train` with as many threads as there
+are processes on the other side, then as many and a first batch by `study.retraining`. Both include asking every
 network about all examples. Starting the processes is paid once for hundreds of networks, so what counts is what each
 further network takes: the first batch is timed on its own and subtracted.
 
@@ -25,13 +25,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from turnover.allocator import keep_freed_memory
-from turnover.data import fetch, load
-from turnover.data.batches import Examples
-from turnover.retraining import Recipe, draw_subsets, train_many
-from turnover.retraining.loop import label_log_odds
-from turnover.training import TrainingConfig, train
-from turnover.zoo import Normalized, build_own, image_statistics
+from study.context.allocator import keep_freed_memory
+from study.context.params import RecipeParams
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.zoo.small import Normalized, build_own, image_statistics
+from study.retraining.loop import label_log_odds
+from study.retraining.many import train_many
+from study.retraining.subsets import draw_subsets
+from turnover.reading.examples import Examples
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
+
+RECIPE = RecipeParams(
+    epochs=15, batch_size=64, learning_rate=2e-3, weight_decay=1e-2, min_steps=0, precision="float32", device="cpu"
+)
 
 
 def network(seed: int, hidden: int, mean: list[float], std: list[float]) -> Normalized:
@@ -41,7 +49,12 @@ def network(seed: int, hidden: int, mean: list[float], std: list[float]) -> Norm
 
 
 def one_after_another(
-    make: partial[Normalized], images: Tensor, labels: Tensor, inside: np.ndarray, seeds: list[int], recipe: Recipe
+    make: partial[Normalized],
+    images: Tensor,
+    labels: Tensor,
+    inside: np.ndarray,
+    seeds: list[int],
+    recipe: RecipeParams,
 ) -> np.ndarray:
     """The ordinary loop; returns which labels were the answer [networks, n]."""
     answers = []
@@ -78,11 +91,12 @@ def main() -> None:
         images = torch.from_numpy(np.concatenate([dataset.train.images[rows], dataset.test.images[:2000]]))
         labels = torch.from_numpy(np.concatenate([dataset.train.labels[rows], dataset.test.labels[:2000]])).long()
     make = partial(network, hidden=options.hidden, **dict(zip(("mean", "std"), image_statistics(images), strict=True)))
-    plain = Recipe(epochs=options.epochs)
-    recipe = Recipe(epochs=options.epochs, precision=options.precision)
+    plain = RECIPE.model_copy(update={"epochs": options.epochs})
+    recipe = plain.model_copy(update={"precision": options.precision})
     keep_freed_memory()  # both sides
     torch.set_num_threads(options.processes)
-    one_after_another(make, images, labels, subsets(1, len(images), 0), [0], Recipe(epochs=1))  # imports, first use
+    once = RECIPE.model_copy(update={"epochs": 1})
+    one_after_another(make, images, labels, subsets(1, len(images), 0), [0], once)  # imports, first use
 
     first = options.processes
     started = time.perf_counter()

@@ -5,7 +5,7 @@ outputs of ordinary networks trained on random subsets. Besides, what can be see
 like examples predict each other's given label (leave-one-out log loss), which is smallest near the settings that
 agree best.
 
-    python benchmarks/sharpness.py                 # ground_truth/validation.npz and data/validation
+    python benchmarks/sharpness.py                 # ground_truth/validation.npz and data/validation/validation
     python benchmarks/sharpness.py --help
 """
 
@@ -21,20 +21,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pandas as pd
 import torch
-from agreement import config, network
+from agreement import network
 from scipy.special import expit
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from study.scenario import Scenario, load_scenario
+from study.data.scenarios.scenario import Scenario, load_scenario
+from study.networks.zoo.small import image_statistics
 from turnover import average_over_training, influence, insert, memorization, neighbourhood, sharpen
-from turnover.data.batches import Examples
-from turnover.dynamics import Dynamics, schedule
-from turnover.influence import Localized
-from turnover.influence.features import features_of
-from turnover.influence.localization import Similarity
-from turnover.training import train
+from turnover.attribution.nearness import Localized, Similarity
+from turnover.reading.examples import Examples
+from turnover.reading.features import features_of
+from turnover.training.dynamics import Dynamics, schedule
+from turnover.training.loop import train
+from turnover.training.settings import TrainingConfig
 
 RIDGES = (1e-5, 1e-4, 3.5e-4, 1e-3, 1e-2)
 SHARPNESS = (1.0, 2.0, 3.0, 4.0, 8.0)
@@ -89,7 +90,7 @@ def partial(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/validation"))
+    parser.add_argument("--data", type=Path, default=Path("data/validation/validation"))
     parser.add_argument("--truth", type=Path, default=Path("ground_truth/validation.npz"))
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--first-seed", type=int, default=20)
@@ -107,11 +108,13 @@ def main() -> None:
     influences: dict[str, list[Tensor]] = {}
     criteria: dict[str, list[float]] = {}
     scores: dict[str, list[np.ndarray]] = {}
+    statistics = image_statistics(trained.images)
     started = time.perf_counter()
     for seed in range(options.first_seed, options.first_seed + options.runs):
-        model = insert(network(trained, options.width, seed), after="head", seed=seed)
+        model = insert(network(seed, options.width, *statistics), after="head", seed=seed)
         dynamics = Dynamics(trained, schedule(options.epochs))
-        train(model, trained, config(options.epochs, seed), dynamics=dynamics)
+        config = TrainingConfig(epochs=options.epochs, batch_size=64, learning_rate=2e-3, seed=seed)
+        train(model, trained, config, dynamics=dynamics)
         raw = influence(model, trained.ids, heldout.images, heldout.labels)
         margin = influence(model, trained.ids, heldout.images, heldout.labels, "margin")
         found = {"raw loss": raw, "raw margin": margin, "same label alone": same}

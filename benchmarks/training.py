@@ -29,14 +29,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import stages  # noqa: F401  (the allocator's settings, as in the pipeline)
+from study.data.sources.dataset import load
+from study.data.sources.fetching import fetch
+from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import TrainingConfig, insert, train
-from turnover.data import fetch, load
-from turnover.data.augmentation import Augmentation
-from turnover.data.batches import Examples
-from turnover.dynamics import Dynamics, schedule
 from turnover.interruption import Interrupted
-from turnover.memorization import evaluating
-from turnover.models import CNN, Normalized, image_statistics
+from turnover.reading.examples import Examples
+from turnover.reading.passes import evaluating
+from turnover.training.augmentation import Augmentation
+from turnover.training.dynamics import Dynamics, schedule
 
 CHANNELS, HIDDEN = (16, 32, 64), 512
 

@@ -1,9 +1,9 @@
 """Draw the study's examples and give a fraction of them random labels."""
 
-from study.context import Stage, main
-from study.corruption import make_scenario
-from study.scenario import save_scenario
-from turnover.data.dataset import load
+from study.context.stage import Stage, main
+from study.data.scenarios.corruption import make_scenario
+from study.data.scenarios.scenario import save_scenario
+from study.data.sources.dataset import load
 
 
 def run(stage: Stage) -> None:
@@ -16,7 +16,7 @@ def run(stage: Stage) -> None:
         kind=stage.param("labels.kind"),
         label_seed=stage.param("labels.seed"),
     )
-    save_scenario(scenario, stage.out(f"data/{name}"))
+    save_scenario(scenario, stage.out(f"data/scenarios/{name}"))
 
 
 if __name__ == "__main__":

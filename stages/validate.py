@@ -1,11 +1,128 @@
-"""Judge every estimate by retraining, beside the public estimators: the validation table and its figure."""
+"""Judge every estimate by retraining, beside the public estimators: the validation table."""
 
-from study.context import Stage, main
-from study.validation.stage import validate
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from study.artefacts.files import write_csv, write_json
+from study.artefacts.kept import Arrays, KeptResults, Result
+from study.context.fingerprint import work_key
+from study.context.members import Member, copy_members, make_once
+from study.context.stage import Stage, main
+from study.data.scenarios.scenario import load_scenario
+from study.peers.inputs import check_extra, import_extra
+from study.retraining.subsets import SubsetOutputs
+from study.validation.judge import FIGURES, Judge
+from study.validation.ours import control_rows, retraining_rows, turn_over_rows
+from study.validation.peers import cleanlab_row, cumulative_loss, dynamics_rows, peer_rows
+from study.validation.placebo import calibration
+from study.validation.rows import Row
+from study.validation.runs import half_run, ordinary_run, out_of_fold, turn_over_run
+from study.validation.settings import Problem
+from turnover.progress import progress_bar
 
 
 def run(stage: Stage) -> None:
-    validate(stage, stage.item["validation_set"])
+    check_extra()
+    name = stage.item["validation_set"]
+    member = Member(name, "", work_key(stage))
+    store = stage.root / ".checkpoints" / "validate"
+    kept = stage.root / ".checkpoints" / f"validate-{name}-{member.key}"
+    make_once(member, partial(validate_set, stage, name, kept), store=store)
+    shutil.rmtree(kept, ignore_errors=True)  # not before the results are safe
+    copy_members([member], store, stage.out(f"reports/validation/{name}"))
+
+
+def validate_set(stage: Stage, name: str, kept: Path, folder: Path) -> None:
+    """Judge every method on one validation set and write the tables; what takes minutes goes to `kept` on the way."""
+    torch.set_num_threads(stage.param("comparison.threads"))
+    problem = Problem(
+        load_scenario(stage.dep(f"data/validation/{name}")),
+        SubsetOutputs.load(stage.dep(f"ground_truth/{name}.npz")),
+        stage.param("comparison"),
+        stage.param(f"validation.{name}"),
+        stage.param("retrain"),
+    )
+    result, costs = judge_all(problem, KeptResults(kept))
+    write_json(folder / "result.json", result)
+    write_csv(folder / "table.csv", table(result["rows"]))
+    write_csv(folder / "cost.csv", costs, digits=3)
+
+
+def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Everything the stage finds out: the result without seconds, and the seconds of every row."""
+    runs, networks, folds, half = train_all(problem, kept)
+    judge = Judge(problem, cumulative_loss(problem, networks))
+    cleanlab, flagged, caught = cleanlab_row(problem, folds)
+
+    def rows() -> Iterator[Row]:
+        yield from turn_over_rows(problem, runs)
+        yield from control_rows(problem, networks[: len(runs)])
+        yield from dynamics_rows(problem, networks)
+        yield from peer_rows(problem, networks, kept)
+        yield cleanlab
+        yield from retraining_rows(problem, half.seconds)
+
+    judged, costs = [], []
+    for row in rows():
+        judged.append(judge.judge(row))
+        seconds = {"training": row.training, "attribution": row.attribution, "seconds": row.training + row.attribution}
+        costs.append({"method": row.method, "networks": row.networks, **seconds})
+    truth = problem.truth
+    result = {
+        "ground_truth": {
+            "networks": len(truth.inside),
+            "train": len(problem.train),
+            "targets": len(problem.targets),
+            "wrong_labels": int(problem.wrong.sum()),
+            **judge.ceilings(),
+        },
+        "rows": judged,
+        "turn_over_measures": judge.measures(runs),
+        "placebo": calibration(problem, runs),
+        "cleanlab_label_issues": {"flagged": flagged, "wrong_among_them": caught},
+    }
+    return result, pd.DataFrame(costs)
+
+
+def train_all(problem: Problem, kept: KeptResults) -> tuple[list[Result], list[Result], Result, Result]:
+    """Turn-over runs, ordinary networks, out-of-fold probabilities, and the cost of a subset network."""
+    settings = problem.settings
+    # What comes first in a process is slower: imports, and a training that is thrown away, take that upon themselves.
+    import_extra()
+    half_run(problem, epochs=1)
+    total = len(settings.seeds) + settings.networks + 2
+    with progress_bar(total=total, unit="training", description="validation") as bar:
+
+        def get(name: str, make: Callable[[], Arrays]) -> Result:
+            found = kept.get(name, make)
+            bar.update()
+            return found
+
+        runs = [get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in settings.seeds]
+        networks = [get(f"ordinary-{n}", partial(ordinary_run, problem, n)) for n in range(settings.networks)]
+        half = partial(half_run, problem, problem.recipe.epochs)
+        return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", half)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a method and number of networks: every figure, then its interval; empty where there is none."""
+    flat = []
+    for row in rows:
+        line = {key: row[key] for key in ("method", "family", "networks", "repeats")}
+        for figure in FIGURES:
+            value = row[figure] or {}
+            line[figure] = value.get("value")
+            line[f"{figure}_low"], line[f"{figure}_high"] = value.get("low"), value.get("high")
+        flat.append(line)
+    return pd.DataFrame(flat)
 
 
 if __name__ == "__main__":

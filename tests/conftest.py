@@ -11,9 +11,53 @@ import pytest
 
 from tests.support import ROOT, Project, make_tiny
 
-# Before torch is imported: idle OpenMP threads that spin slow a busy machine down.
+# Before torch is imported, and for every process that a test starts. Idle OpenMP threads that spin slow a busy machine
+# down, and the tests run side by side: one thread each, also where they do not, so that the bits are the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+# Processes import this checkout, not the one that is installed.
+_PATHS = (str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", ""))
+os.environ["PYTHONPATH"] = os.pathsep.join(path for path in _PATHS if path)
+
+
+# What takes more than two seconds of a processor, most of it to start processes that import torch or to compile;
+# `make test-fast` leaves them out, with those that have the mark `slow` themselves.
+SLOW = {
+    "test_memorization_agrees_with_retraining",
+    "test_twenty_kills_at_random_moments_end_in_the_same_bytes",
+    "test_threads_of_the_autograd_engine_find_the_selection",
+    "test_plain_pytorch",
+    "test_compiled_equals_uncompiled",
+    "test_no_compiler_warns_and_gives_the_same",
+    "test_sub_networks_agree_with_activations_multiplied_by_hand",
+    "test_training_never_touches_what_the_mask_hides",
+    "test_masked_linear_model_in_closed_form",
+    "test_a_kill_loses_only_the_network_in_flight_and_changes_no_byte",
+    "test_a_killed_worker_is_one_sentence_and_keeps_what_is_done",
+    "test_a_network_does_not_depend_on_company_or_processes",
+    "test_the_same_bits_when_compiled",
+    "test_two_processes_train_as_one",
+    "test_influence_function_is_the_closed_form_and_foretells_leaving_out",
+    "test_two_processes_equal_one",
+    "test_twenty_kills_change_nothing",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow tests; and let files run side by side, not tests.
+
+    The tests of a file share fixtures, and some go on where the one before ended. A file whose tests stand alone and
+    take long has `pytestmark = pytest.mark.side_by_side`; the mark `xdist_group` joins tests of several files.
+    """
+    together = config.pluginmanager.hasplugin("xdist")
+    for item in items:
+        if getattr(item, "originalname", item.name) in SLOW:
+            item.add_marker(pytest.mark.slow)
+        alone = item.get_closest_marker("xdist_group") or item.get_closest_marker("side_by_side")
+        if together and not alone:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
 
 
 @pytest.fixture(scope="session")

@@ -25,13 +25,23 @@ class Project:
     root: Path
 
     def run(self, *command: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project, as its user would in the activated environment."""
+        """Run a command in the project, as its user would in the activated environment.
+
+        Python imports the project's own copy of the code. Nothing is tracked unless `env` has TURNOVER_TRACKING="on":
+        MLflow takes seconds to import.
+        """
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_", "PYTHON"))}
+        defaults = {
+            "PYTHONPATH": str(self.root / "src"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DVC_NO_ANALYTICS": "1",
+            "TURNOVER_TRACKING": "off",
+        }
         done = subprocess.run(
             command,
             cwd=self.root,
-            env={**clean, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", **env},
+            env={**clean, **defaults, "PATH": path, **env},
             capture_output=True,
             text=True,
             check=False,
@@ -42,11 +52,11 @@ class Project:
 
     def backfill(self, **env: str) -> str:
         """The last step of `make repro`."""
-        return self.run(sys.executable, "-m", "study.backfill", PYTHONPATH=str(self.root / "src"), **env).stdout
+        return self.run(sys.executable, "-m", "study.commands.backfill", **{"TURNOVER_TRACKING": "on", **env}).stdout
 
-    def repro(self, **env: str) -> set[str]:
+    def repro(self, *targets: str, **env: str) -> set[str]:
         """`dvc repro`; returns the stages that ran."""
-        done = self.run("dvc", "repro", **env)
+        done = self.run("dvc", "repro", *targets, **env)
         prefix = "Running stage '"
         lines = [line for line in done.stdout.splitlines() if line.startswith(prefix)]
         return {line.removeprefix(prefix).split("'")[0] for line in lines}
@@ -67,15 +77,8 @@ class Project:
 
 
 def make_tiny(values: dict[str, Any]) -> None:
-    """Settings of seconds: scikit-learn's digits, two scenarios, one placement, one seed."""
-    values.update(scenarios=["real", "mixed"], placements=["head"], seeds=[0])
-    values["data"].update(dataset="digits", train=120, placebo=30, heldout=60)
-    values["model"].update(options={"channels": [8], "hidden": 64})
-    values["training"].update(epochs=3, batch_size=32, threads=1)
-    sizes = {"dataset": "digits", "train": 40, "placebo": 10, "heldout": 20}
-    values["validation"]["validation"].update(sizes, options={"channels": [4], "hidden": 16})
-    values["validation"]["validation_digits"].update(sizes, options={"hidden": 16, "layers": 1})
-    values["retrain"].update(networks=6, epochs=2, batch_size=16)
-    values["removal"].update(fractions=[0.2], seeds=1, epochs=2, batch_size=32, min_steps=1)
-    values["estimate"]["influence"].update(targets=60, targets_all_layers=4, top=8)
-    values["comparison"].update(seeds=[0], networks=2, folds=2, targets=20, resamples=50, placebo_splits=10)
+    """Put the settings of configs/tiny.yaml over those of params.yaml, as `make full` does with configs/full.yaml."""
+    from study.commands.full import overlay
+    from study.context.declaration import read_yaml
+
+    overlay(values, read_yaml(ROOT / "configs/tiny.yaml"), "tiny.yaml")

@@ -1,47 +1,52 @@
 """Turn-over dropout: which training examples a network memorized, and which ones shaped a prediction."""
 
 # ruff: noqa: F401  (what looks unused is in __all__, which is computed)
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from turnover.calibration import calibrate
-    from turnover.dropout import TurnOverDropout, insert, remove, replace_batch_norm, subnetwork
+    from turnover.attribution.influence import influence
+    from turnover.attribution.nearness import Localized, localize, pool_within_classes
+    from turnover.attribution.store import ScoreStore
+    from turnover.attribution.summary import InfluenceSummary, summarize
     from turnover.errors import UserError
-    from turnover.influence import InfluenceSummary, Localized, influence, localize, neighbourhood, summarize
-    from turnover.masks import InstanceMasks
-    from turnover.memorization import combine, ensemble_memorization, memorization, memorization_over_training
-    from turnover.pooling import pool_within_classes
-    from turnover.training import TrainingConfig, train
-    from turnover.trajectories import average_over_training, sharpen
+    from turnover.masking.insertion import insert, remove
+    from turnover.masking.layer import TurnOverDropout, subnetwork
+    from turnover.masking.masks import InstanceMasks
+    from turnover.masking.norms import replace_batch_norm
+    from turnover.scoring.calibration import calibrate
+    from turnover.scoring.memorization import combine, ensemble_memorization, memorization, memorization_over_training
+    from turnover.scoring.neighbourhood import neighbourhood
+    from turnover.scoring.sharpening import average_over_training, sharpen
+    from turnover.training.loop import train
+    from turnover.training.settings import TrainingConfig
 
-# Imported on first use: torch takes seconds to import, and the pipeline's checks must answer at once.
+# Imported on first use: torch takes seconds to import, and what only asks for an error class must not wait for it.
 _HOMES = {
-    "InfluenceSummary": "influence",
-    "InstanceMasks": "masks",
-    "Localized": "influence",
-    "TrainingConfig": "training",
-    "TurnOverDropout": "dropout",
+    "InfluenceSummary": "attribution.summary",
+    "InstanceMasks": "masking.masks",
+    "Localized": "attribution.nearness",
+    "ScoreStore": "attribution.store",
+    "TrainingConfig": "training.settings",
+    "TurnOverDropout": "masking.layer",
     "UserError": "errors",
-    "average_over_training": "trajectories",
-    "calibrate": "calibration",
-    "combine": "memorization",
-    "ensemble_memorization": "memorization",
-    "influence": "influence",
-    "insert": "dropout",
-    "localize": "influence",
-    "memorization": "memorization",
-    "memorization_over_training": "memorization",
-    "neighbourhood": "influence",
-    "pool_within_classes": "pooling",
-    "remove": "dropout",
-    "replace_batch_norm": "dropout",
-    "sharpen": "trajectories",
-    "subnetwork": "dropout",
-    "summarize": "influence",
-    "train": "training",
+    "average_over_training": "scoring.sharpening",
+    "calibrate": "scoring.calibration",
+    "combine": "scoring.memorization",
+    "ensemble_memorization": "scoring.memorization",
+    "influence": "attribution.influence",
+    "insert": "masking.insertion",
+    "localize": "attribution.nearness",
+    "memorization": "scoring.memorization",
+    "memorization_over_training": "scoring.memorization",
+    "neighbourhood": "scoring.neighbourhood",
+    "pool_within_classes": "attribution.nearness",
+    "remove": "masking.insertion",
+    "replace_batch_norm": "masking.norms",
+    "sharpen": "scoring.sharpening",
+    "subnetwork": "masking.layer",
+    "summarize": "attribution.summary",
+    "train": "training.loop",
 }
 __all__ = list(_HOMES)
 
@@ -50,15 +55,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'turnover' has no attribute {name!r}")
     return getattr(import_module(f"turnover.{_HOMES[name]}"), name)
-
-
-class _Package(ModuleType):
-    """Keeps `turnover.influence` and `turnover.memorization` the functions: importing the submodule of the same name,
-    by whatever path, would otherwise put the module in their place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from stages import figures, findings, report
-from study.context import run_stage
 from study.report.render import SECTIONS
 from tests.support import required
-from tests.unit.study.fake_runs import REPOSITORY, make_repository
+from tests.unit.study.fake_runs import REPOSITORY, make_repository, make_results
 
 pytestmark = pytest.mark.browser
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -38,11 +36,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = make_repository(tmp_path_factory.mktemp("study"), scenarios={"mixed": 0.25})
-    assert run_stage(findings.run, "findings", {}, root=root) == 0
-    assert run_stage(figures.run, "figures", {}, root=root) == 0
-    assert run_stage(report.run, "report", {}, root=root) == 0
-    return root / "reports/index.html"
+    root = make_repository(tmp_path_factory.mktemp("study"), scenarios={"mixed": 0.25}, placements=("head", "dropout"))
+    return make_results(root) / "reports/index.html"
 
 
 @pytest.fixture(params=["make-believe", "committed"])

@@ -1,4 +1,4 @@
-"""Live tracking and backfill against a real MLflow store, for a tiny project with made-up outs."""
+"""Live tracking and backfill against a real MLflow store, for a small project with made-up outs."""
 
 import json
 import shutil
@@ -7,94 +7,50 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from ruamel.yaml import YAML
 
-from study import backfill as backfill_module
-from study.backfill import backfill
-from study.context import Run, Stage
-from study.files import write_csv, write_json
-from study.fingerprint import fingerprint
-from study.networks import Architecture, load_network, make_network, save_network
-from study.params import ModelParams
-from study.scenario import Scenario, save_scenario
+from study.commands import backfill as backfill_module
+from study.commands.backfill import backfill
+from study.context.fingerprint import fingerprint
+from study.context.runs import Run
+from study.networks.masked import load_network
 from study.tracking import Tracker, track
-from study.tracking import recorder as recorder_module
-from study.tracking.recorder import record
-from study.tracking.store import KEY, Store, TrackingError
-from turnover import subnetwork
+from study.tracking.store import KEY, PARENT, Store
+from tests.pipeline.tracked_project import (
+    CONTROL,
+    CURVE,
+    SEEDS,
+    copy_without_store,
+    give_store,
+    make_project,
+    member_key,
+    stage_of,
+    write_results,
+    write_training,
+)
 
 pytestmark = pytest.mark.pipeline
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MASKED, CONTROL = Run("mixed", "head", 0), Run("mixed", "dropout", 0)
-CURVE = [{"epoch": n, "train_loss": 1 / 3 / n, "heldout_accuracy": 0.123456789 * n} for n in (1, 2, 3)]
+FIRST, SECOND = SEEDS
 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> Iterator[None]:
     """The default store, whatever the caller's; and a run id that must not confuse us."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "TURNOVER_TRACKING", "MLFLOW_RUN_ID"):
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "TURNOVER_TRACKING", "MLFLOW_RUN_ID", "DVC_ROOT"):
             patch.delenv(name, raising=False)
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        patch.setattr(backfill_module, "silence", lambda: None)  # it would silence pytest's own process
         yield
 
 
-def _project(root: Path) -> Path:
-    """A repository without results: settings, code and one scenario of noise images."""
-    root.mkdir()
-    shutil.copy(REPOSITORY / "dvc.yaml", root)
-    for folder in ("src", "stages"):
-        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    yaml = YAML(typ="safe", pure=True)
-    params = yaml.load(REPOSITORY / "params.yaml")
-    params.update(scenarios=["mixed"], placements=["head"], seeds=[0])
-    params["data"].update(dataset="digits", train=20, placebo=4, heldout=10)
-    params["training"].update(epochs=3, batch_size=10)
-    params["estimate"]["influence"].update(targets=10, targets_all_layers=5)
-    params["model"].update(name="cnn", options={"channels": [4, 8, 8], "hidden": 16})
-    yaml.dump(params, root / "params.yaml")
-
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (34, 1, 8, 8), dtype=np.uint8)
-    splits = ["train"] * 20 + ["placebo"] * 4 + ["heldout"] * 10
-    examples = pd.DataFrame({"id": range(34), "split": splits, "given": rng.integers(0, 10, 34)})
-    save_scenario(Scenario("mixed", images, examples, tuple("0123456789"), "digits"), root / "data/mixed")
-    return root
-
-
-def _stage(root: Path, run: Run) -> Stage:
-    item = {"scenario": run.scenario, "seed": str(run.seed)}
-    return (
-        Stage(root, "control", item) if run == CONTROL else Stage(root, "train", {**item, "placement": run.placement})
-    )
-
-
-def _write_outs(root: Path, run: Run) -> None:
-    """What a training would have written."""
-    model = ModelParams.model_validate(Stage(root, "fetch", {}).raw_params["model"])
-    architecture = Architecture(run, model, (1, 8, 8), tuple("0123456789"), (0.5,), (0.2,))
-    save_network(make_network(architecture), architecture, fingerprint(_stage(root, run)), root / f"models/{run.name}")
-    (root / "reports/metrics/train").mkdir(parents=True, exist_ok=True)
-    write_csv(root / f"reports/metrics/train/{run.name}.csv", pd.DataFrame(CURVE))
-    write_json(root / f"reports/metrics/train/{run.name}.json", {"epochs": 3, "heldout_accuracy": 0.37037})
-    if run == MASKED:
-        for out in (f"dynamics/{run.name}.parquet", f"gradients/{run.name}.safetensors"):
-            (root / out).parent.mkdir(exist_ok=True)
-            (root / out).touch()
-
-
-def _report(tracker: Tracker, epoch: dict[str, float]) -> None:
-    tracker.epoch(int(epoch["epoch"]), {key: value for key, value in epoch.items() if key != "epoch"})
+def _report(tracker: Tracker, run: Run, epoch: dict[str, float]) -> None:
+    tracker.epoch(run, int(epoch["epoch"]), {key: value for key, value in epoch.items() if key != "epoch"})
 
 
 def _runs(root: Path, name: str) -> list[Any]:
@@ -107,211 +63,220 @@ def _history(root: Path, run: Any, metric: str) -> list[tuple[int, float]]:
 
 
 @pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty store."""
+    root = tmp_path_factory.mktemp("empty")
+    Store(root)
+    return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty: Path) -> Path:
+    """A project without results, and an empty store in it."""
+    root = make_project(tmp_path / "project")
+    give_store(root, empty)
+    return root
+
+
+@pytest.fixture
+def again(complete: tuple[Path, str], empty: Path, tmp_path: Path) -> Path:
+    """The complete project with an empty store."""
+    root = copy_without_store(complete[0], tmp_path / "project")
+    give_store(root, empty)
+    return root
+
+
+@pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one training tracked live; it saw its first epoch in the store while it was running."""
-    root = _project(tmp_path_factory.mktemp("tracked") / "project")
-    with pytest.MonkeyPatch.context() as patch, track(_stage(root, MASKED), MASKED) as tracker:
+    """A project with both seeds of an item tracked live, in a folder with an awkward name.
+
+    The first epoch was in the store while the others were still to come; the second seed reports its last epoch only,
+    as one that goes on where it was stopped.
+    """
+    root = make_project(tmp_path_factory.mktemp("tracked") / "my Jörg#1")
+    with pytest.MonkeyPatch.context() as patch, track(stage_of(root, FIRST)) as tracker:
         patch.setenv("MLFLOW_RUN_ID", "0" * 32)
         tracker.resolved(device="cpu", precision="float32")
-        _report(tracker, CURVE[0])
-        patch.delenv("MLFLOW_RUN_ID")
+        _report(tracker, FIRST, CURVE[0])
         deadline = time.monotonic() + 120
-        while not (found := _runs(root, MASKED.name)) or not found[0].data.metrics:
+        while not (root / "mlflow.db").exists() or not (found := _runs(root, FIRST.name)) or not found[0].data.metrics:
             assert time.monotonic() < deadline, "the first epoch never showed"
             time.sleep(0.5)
         assert found[0].info.status == "RUNNING"
         for epoch in CURVE[1:]:
-            _report(tracker, epoch)
-        _write_outs(root, MASKED)
-        tracker.results()
+            _report(tracker, FIRST, epoch)
+        _report(tracker, SECOND, CURVE[2])
+        for run in SEEDS:
+            tracker.finished(run, member_key(root, run), write_training(root, run))
     return root
 
 
-def test_live_run_is_complete(tracked: Path) -> None:
-    (run,) = _runs(tracked, MASKED.name)
-    assert run.info.status == "FINISHED"
-    assert run.data.tags[KEY] == fingerprint(_stage(tracked, MASKED))
-    assert run.data.tags["turnover.stage"] == "train@mixed-head-0"
-    assert run.data.tags["turnover.origin"] == "live"
-    assert run.data.tags["turnover.device"] == "cpu"
-    assert _history(tracked, run, "train_loss") == [(e["epoch"], e["train_loss"]) for e in CURVE]
-    assert run.data.metrics["final_heldout_accuracy"] == 0.37037
-    (given,) = run.inputs.dataset_inputs
-    assert given.dataset.name == "digits"
-    assert [tag.value for tag in given.tags if tag.key == "mlflow.data.context"] == ["training"]
+@pytest.fixture(scope="module")
+def complete(tracked: Path, empty: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The same with all other results, in another folder and another store, backfilled; and what the backfill said."""
+    root = copy_without_store(tracked, tmp_path_factory.mktemp("complete") / "project")
+    give_store(root, empty)
+    write_training(root, CONTROL)
+    write_results(root)
+    return root, backfill(root)
 
 
-def test_model_loads_and_predicts(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mlflow.pyfunc
-    import mlflow.pytorch
-
-    (run,) = _runs(tracked, MASKED.name)
-    uri = f"runs:/{run.info.run_id}/model"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tracked / 'mlflow.db'}")
-    loaded, served = mlflow.pytorch.load_model(uri), mlflow.pyfunc.load_model(uri)
-    network, _ = load_network(tracked / f"models/{MASKED.name}")
-    network.eval()
-    for rows in (1, 5):
-        images = torch.randint(0, 256, (rows, 1, 8, 8), dtype=torch.uint8)
-        with torch.no_grad():
-            torch.testing.assert_close(loaded(images), network(images), rtol=0, atol=0)
-            with subnetwork(loaded, range(rows)), subnetwork(network, range(rows)):
-                torch.testing.assert_close(loaded(images), network(images), rtol=0, atol=0)
-        np.testing.assert_allclose(
-            served.predict(images.numpy()), network(images).detach().numpy(), rtol=1e-5, atol=1e-6
-        )
-    assert served.metadata.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "uint8", "shape": (-1, 1, 8, 8)}
-
-
-def test_a_live_run_is_not_backfilled(tracked: Path) -> None:
-    assert backfill(tracked).startswith("MLflow: 1 runs present, 0 added; not recorded")
-    assert len(_runs(tracked, MASKED.name)) == 1
+def test_live_runs_are_complete(tracked: Path) -> None:
+    stage = stage_of(tracked, FIRST)
+    (parent,) = _runs(tracked, "mixed-head")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags[KEY] == fingerprint(stage)
+    assert parent.data.tags["turnover.stage"] == "train@mixed-head"
+    assert parent.data.tags["turnover.device"] == "cpu"
+    assert parent.data.metrics["mean_final_heldout_accuracy"] == 0.37037
+    for run in SEEDS:
+        (child,) = _runs(tracked, run.name)
+        assert child.info.status == "FINISHED"
+        assert child.data.tags[KEY] == member_key(tracked, run)
+        assert child.data.tags[PARENT] == parent.info.run_id
+        assert child.data.tags["turnover.origin"] == "live"
+        assert child.data.params["seed"] == str(run.seed)
+        assert _history(tracked, child, "train_loss") == [
+            (e["epoch"], pytest.approx(e["train_loss"], rel=1e-5)) for e in CURVE
+        ]
+        assert child.data.metrics["final_heldout_accuracy"] == 0.37037
+        (given,) = child.inputs.dataset_inputs
+        assert given.dataset.name == "digits"
+        assert [tag.value for tag in given.tags if tag.key == "mlflow.data.context"] == ["training"]
 
 
-def test_backfill_restores_the_live_run(tracked: Path, tmp_path: Path) -> None:
-    (live,) = _runs(tracked, MASKED.name)
-    root = tmp_path / "project"
-    shutil.copytree(tracked, root, ignore=shutil.ignore_patterns("mlflow.db*", "mlruns"))
-    _write_outs(root, CONTROL)
-    done = backfill(root)
-    assert done.startswith("MLflow: 2 runs present, 2 added; not recorded")
-    assert "estimate@mixed-head-0 (" in done
-    (restored,) = _runs(root, MASKED.name)
-    assert restored.info.status == "FINISHED"
+def test_what_a_stage_ended_with_is_the_status_of_what_had_not_finished(project: Path) -> None:
+    root = project
+    folder = write_training(root, FIRST)
+    for error, status in ((ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")):
+        with pytest.raises(error), track(stage_of(root, FIRST)) as tracker:
+            tracker.finished(FIRST, "key", folder)
+            _report(tracker, SECOND, CURVE[0])
+            raise error
+        assert _runs(root, "mixed-head")[0].info.status == status
+        assert _runs(root, SECOND.name)[0].info.status == status
+    # A seed that was finished before goes below the item's new run; it is not recorded twice.
+    (child,) = _runs(root, FIRST.name)
+    assert child.info.status == "FINISHED"
+    assert child.data.tags[PARENT] == _runs(root, "mixed-head")[0].info.run_id
+    # One that was trained anew takes the place of the one with its key.
+    with track(stage_of(root, FIRST)) as tracker:
+        _report(tracker, FIRST, CURVE[0])
+        tracker.finished(FIRST, "key", folder)
+    (again,) = _runs(root, FIRST.name)
+    assert again.info.run_id != child.info.run_id
+    assert Store(root).finished()["key"][0] == again.info.run_id
+
+
+def test_backfill_restores_what_was_live(tracked: Path, complete: tuple[Path, str]) -> None:
+    root, said = complete
+    # Two items, three seeds, one validation set, the report.
+    assert said == "MLflow: 7 runs present, 7 added"
+    (live,), (restored,) = _runs(tracked, FIRST.name), _runs(root, FIRST.name)
     assert restored.data.tags["turnover.origin"] == "backfill"
     assert restored.data.params == live.data.params
     assert restored.data.tags[KEY] == live.data.tags[KEY]
     assert [vars(d.dataset) for d in restored.inputs.dataset_inputs] == [
         vars(d.dataset) for d in live.inputs.dataset_inputs
     ]
-    assert restored.data.metrics.keys() == live.data.metrics.keys()
-    for metric in ("train_loss", "heldout_accuracy"):
-        assert _history(root, restored, metric) == [
-            (step, pytest.approx(value, rel=1e-5)) for step, value in _history(tracked, live, metric)
-        ]
-    assert len(restored.outputs.model_outputs) == len(live.outputs.model_outputs) == 1
-
-    assert backfill(root).startswith("MLflow: 2 runs present, 0 added")
-    shutil.rmtree(root / "mlruns")
-    assert backfill(root).startswith("MLflow: 2 runs present, 2 added")
-    assert len(_runs(root, MASKED.name)) == 1
-
-    # Outs that other code or settings made are not recorded as if the current ones had.
-    about = root / f"models/{MASKED.name}/model.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "fingerprint": "another"}))
-    assert "train@mixed-head-0 (made by other code, data or settings)" in backfill(root)
+    assert restored.data.metrics.keys() - {"estimate/memorization/mean"} == live.data.metrics.keys()
+    assert _history(root, restored, "train_loss") == [
+        (step, pytest.approx(value, rel=1e-5)) for step, value in _history(tracked, live, "train_loss")
+    ]
+    assert _runs(root, "mixed-head")[0].info.run_id == restored.data.tags[PARENT]
 
 
-def test_estimates_and_report_are_backfilled(tracked: Path, tmp_path: Path) -> None:
-    root = tmp_path / "project"
-    shutil.copytree(tracked, root)
-    for path in ("mlflow.db", "mlflow.db.lock"):
-        (root / path).unlink()
-    shutil.rmtree(root / "mlruns")
-    _write_outs(root, CONTROL)
-    (root / "scores/mixed-head-0").mkdir(parents=True)
-    for folder in ("estimate", "train"):
-        (root / f"reports/metrics/{folder}").mkdir(exist_ok=True)
-    (root / "reports/figures").mkdir()
-    for name in ("figures/a.png", "figures/a.csv", "index.html", "report.md"):
-        (root / "reports" / name).touch()
-    write_json(root / "reports/metrics/estimate/mixed-head-0.json", {"memorization": {"mean": 0.25}})
-    write_json(root / "reports/metrics/summary.json", {"auroc": 0.9})
-    claim = {"key": "faster", "main": {"effect": {"mean": 0.5}}, "p_holm": 0.25}
-    write_json(root / "reports/metrics/findings.json", {"claims": [claim]})
-    for path in (root / dep for dep in Stage(root, "report", {}).declared.deps):
-        if path.suffix:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        else:
-            path.mkdir(parents=True, exist_ok=True)
-    assert backfill(root) == "MLflow: 4 runs present, 4 added"
-    (estimate,) = _runs(root, "estimate mixed-head-0")
-    assert estimate.data.metrics == {"estimate/memorization/mean": 0.25}
-    (report,) = _runs(root, "report")
-    assert report.data.metrics == {"summary/auroc": 0.9, "findings/faster/effect": 0.5, "findings/faster/p": 0.25}
+def test_estimates_validation_and_report(complete: tuple[Path, str]) -> None:
+    root, _ = complete
     client = Store(root).client
+    for run, expected in ((FIRST, 0.25), (SECOND, 0.25), (CONTROL, None)):
+        assert _runs(root, run.name)[0].data.metrics.get("estimate/memorization/mean") == expected
+    (validation,), (report,) = _runs(root, "validation validation"), _runs(root, "report")
+    assert validation.data.metrics == {"noise_ceiling": 0.75}
+    files = {file.path for file in client.list_artifacts(validation.info.run_id)}
+    assert files == {"result.json", "table.csv", "table.json", "validation-validation.png"}
+    assert report.data.metrics == {"heldout_accuracy": 0.875}
     assert {file.path for file in client.list_artifacts(report.info.run_id)} == {"figures", "index.html", "report.md"}
-    assert [file.path for file in client.list_artifacts(report.info.run_id, "figures")] == ["figures/a.png"]
+    drawn = [file.path for file in client.list_artifacts(report.info.run_id, "figures")]
+    assert drawn == ["figures/speed.svg", "figures/validation-validation.png"]
 
 
-def _lines(*messages: dict[str, Any]) -> list[str]:
-    return [json.dumps(message) for message in messages]
+def test_backfill_adds_nothing_twice_and_only_what_is_missing(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = again
+    # Live runs, then the rest.
+    for run in SEEDS:
+        with track(stage_of(root, run)) as tracker:
+            tracker.finished(run, member_key(root, run), root / run.folder)
+    assert "estimate/memorization/mean" not in _runs(root, SECOND.name)[0].data.metrics
+    assert len(_runs(root, "mixed-head")) == 1, "the same item again takes the place of the first"
+    assert backfill(root) == "MLflow: 7 runs present, 4 added, 2 completed"
+    assert _runs(root, SECOND.name)[0].data.metrics["estimate/memorization/mean"] == 0.25
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backfill_module, "Store", None)
+        patch.setattr(backfill_module, "changed_stages", None)
+        assert backfill(root) == "MLflow: 7 runs present, 0 added"
+    # Deleted in the UI, or from the disk: made again.
+    Store(root).client.delete_run(_runs(root, "report")[0].info.run_id)
+    assert backfill(root) == "MLflow: 7 runs present, 1 added"
+    shutil.rmtree(root / "mlruns")
+    assert backfill(root) == "MLflow: 7 runs present, 7 added"
+    assert len(_runs(root, FIRST.name)) == 1
 
 
-def test_retraining_replaces_the_run(tmp_path: Path) -> None:
-    root = _project(tmp_path / "project")
-    _write_outs(root, CONTROL)
-    stage = _stage(root, CONTROL)
-    done = _lines({"event": "results"}, {"event": "end", "status": "FINISHED"})
-    record(done, stage, CONTROL)
-    (first,) = _runs(root, CONTROL.name)
-    # A resumed training reports the last epochs only: the others come from the curve.
-    assert [step for step, _ in _history(root, first, "train_loss")] == [1, 2, 3]
-    record(done, stage, CONTROL)
-    (second,) = _runs(root, CONTROL.name)
-    assert second.info.run_id != first.info.run_id
-
-    # Killed (the pipe just ends), failed, and an error while recording: none of them counts as done.
-    record(_lines({"event": "epoch", "number": 1, "metrics": {"train_loss": 1.0}, "time": 0.0}), stage, CONTROL)
-    record(_lines({"event": "end", "status": "FAILED"}), stage, CONTROL)
-    shutil.rmtree(root / f"models/{CONTROL.name}")
-    with pytest.raises(Exception, match="is missing or corrupt"):
-        record(done, stage, CONTROL)
-    statuses = sorted(run.info.status for run in _runs(root, CONTROL.name))
-    assert statuses == ["FAILED", "FAILED", "FINISHED", "KILLED"]
-    assert Store(root).finished() == {fingerprint(stage): [second.info.run_id]}
+def test_what_other_code_made_is_not_recorded(again: Path) -> None:
+    root = again
+    (root / "code/estimate.py").write_text("# edited\n")
+    said = backfill(root)
+    assert said.startswith("MLflow: 7 runs present, 7 added; not recorded, run `dvc repro` first: estimate@mixed (")
+    assert "code/estimate.py" in said
+    assert _runs(root, FIRST.name)[0].data.metrics.keys().isdisjoint({"estimate/memorization/mean"})
+    (root / "code/training.py").write_text("# edited\n")
+    (root / "reports/report.md").write_text("another")
+    # What is left: the validation set. No run is made of the old results and the new code.
+    assert backfill(root).startswith("MLflow: 1 runs present, 0 added; not recorded")
+    assert len(_runs(root, FIRST.name)) == len(_runs(root, "report")) == 1
 
 
-def test_a_database_of_another_folder_is_refused(tracked: Path, tmp_path: Path) -> None:
-    shutil.copy(tracked / "mlflow.db", tmp_path)
-    with pytest.raises(TrackingError, match="made elsewhere"):
-        Store(tmp_path)
+_ELSEWHERE = """
+import sys, json
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("turnover", "study", "stages"):
+            raise ImportError(name + " is not installed here")
+sys.meta_path.insert(0, Blocked())
+import mlflow.pyfunc, mlflow.pytorch, numpy, torch
+mlflow.set_tracking_uri(sys.argv[1])
+images = numpy.load(sys.argv[2])
+batches = [images[:rows] for rows in (1, 5)]
+found = []
+for uri in sys.argv[3:]:
+    loaded, served = mlflow.pytorch.load_model(uri), mlflow.pyfunc.load_model(uri)
+    found.append([[loaded(torch.from_numpy(x)).tolist(), served.predict(x).tolist()] for x in batches])
+print(json.dumps(found))
+"""
 
 
-@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("--dry", 2)])
-@pytest.mark.parametrize("module", [backfill_module, recorder_module])
-def test_asking_for_help_or_for_what_there_is_not_makes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    module: ModuleType, argument: str, status: int,
-) -> None:  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["module", argument])
-    with pytest.raises(SystemExit) as ended:
-        module.main()
-    assert ended.value.code == status
-    said = capsys.readouterr()
-    assert f"python -m {module.__name__}" in said.out + said.err
-    assert not list(tmp_path.iterdir())
+def test_models_load_where_this_repository_is_not(complete: tuple[Path, str], tmp_path: Path) -> None:
+    import mlflow.models
 
-
-def test_a_dead_server_gives_one_warning(
-    tracked: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with track(_stage(tracked, MASKED), MASKED) as tracker:
-        _report(tracker, CURVE[0])
-        tracker.results()
-    error = capfd.readouterr().err
-    assert error.count("\n") == 1
-    assert error.startswith(
-        "warning: this training is not tracked in MLflow (the server that MLFLOW_TRACKING_URI names"
-    )
-
-    monkeypatch.chdir(tracked)
-    monkeypatch.setattr(sys, "argv", ["backfill"])
-    assert backfill_module.main() == 0
-    error = capfd.readouterr().err
-    assert error.startswith("warning: MLflow was not brought up to date (the server")
-
-
-def test_an_unwritable_database_gives_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").mkdir()
-    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be written"):
-        Store(tmp_path)
-
-
-def test_processes_that_create_the_database_together(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from study.tracking.store import Store; Store(Path(sys.argv[1]))"
-    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY / "src") for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+    root, _ = complete
+    images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    store = f"sqlite:///{root / 'mlflow.db'}"
+    uris = [f"runs:/{_runs(root, run.name)[0].info.run_id}/{run.name}" for run in (FIRST, CONTROL)]
+    command = [sys.executable, "-c", _ELSEWHERE, store, str(tmp_path / "images.npy"), *uris]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for run, batches in zip((FIRST, CONTROL), json.loads(done.stdout.splitlines()[-1]), strict=True):
+        network = load_network(root / run.folder)[0].eval()
+        for rows, outputs in zip((1, 5), batches, strict=True):
+            with torch.no_grad():
+                expected = network(torch.from_numpy(images[:rows])).tolist()
+            for output in outputs:
+                np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+    mlflow.set_tracking_uri(store)
+    try:
+        info = mlflow.models.get_model_info(uris[0])
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert info.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "uint8", "shape": (-1, 1, 8, 8)}

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from study.figures.groups import GROUPS
-from study.figures.inputs import Inputs
-from study.figures.scores import dots
+from study.analysis.inputs import Study
+from study.context.params import FiguresParams
+from study.figures.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION
 from study.figures.style import (
-    BLUE,
-    COLOURS,
-    GREEN,
-    INK,
-    LINES,
-    MUTED,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    canvas,
-    end_labels,
-    note,
+    DASHED,
+    DOTTED,
+    Label,
+    draw_dots,
+    draw_errors,
+    draw_grid,
+    draw_lines,
+    over_seeds_note,
     save,
+    titles,
 )
-from study.params import FiguresParams
 
 _EARLY = 5  # epochs of the figure of speeds
-_DASHED, _DOTTED = (0, (4, 1.5)), (0, (1, 1.2))
 # Pairs of groups, a row of the figure each, in three columns' worth of kinds.
 _PAIRS = {
     "real": ("real easy / real easy", "real easy / real difficult", "real difficult / real difficult"),
@@ -54,166 +50,130 @@ _CLEANSING = {
     "flagged": ("flagged by the estimates", GREEN),
     "oracle": ("the wrong labels (oracle)", ORANGE),
 }
+_EVENTS = {"first": "right for the first time", "finally": "right for good"}
 
 
-def draw_learning_time(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def draw_claims(study: Study, tables: Mapping[str, pd.DataFrame], settings: FiguresParams, folder: Path) -> None:
+    """Every figure of the claims that there is a table for; of the first placement where there are several."""
+    placement = study.placements[0]
+    over_seeds = over_seeds_note({placement: study.seeds[placement]}, settings.confidence, "band")
+    about = f"placement {placement}; {over_seeds}"
+    for name, draw in (("learning-time", _learning_time), ("speed", _speed), ("gradients", _gradients)):
+        table = tables[name]
+        table = table[table["placement"] == placement].drop(columns="placement")
+        drawn = draw(study, table, about)
+        if drawn is not None:
+            save(*drawn, folder, name, settings.dpi, table)
+    if "removal" in tables:
+        for measure, of in tables["removal"].groupby("measure", sort=False):
+            _removal(study, of.drop(columns="measure"), str(measure), settings, folder)
+        if len(tables["cleansing"]):
+            _cleansing(tables["cleansing"], settings, folder)
+
+
+def _learning_time(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, str]:
     """`learning-time`: share of each group that is learned by each epoch, for the first time and for good."""
-    table = _of_placement(inputs, "learning-time")
     shown = table[table["definition"] == table["definition"].iloc[0]]
-    figure, axes = canvas(2, len(inputs.scenarios), 3.7, sharex=True, sharey=True)
-    for row, (event, title) in enumerate((("first", "right for the first time"), ("finally", "right for good"))):
-        for column, scenario in enumerate(inputs.scenarios):
-            panel = axes[row][column]
-            part = shown[(shown["scenario"] == scenario) & (shown["event"] == event)]
-            _lines(panel, part)
-            panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-            if row == 0:
-                panel.set_title(f"scenario {scenario}")
-            else:
-                panel.set_xlabel("epoch")
-        axes[row][0].set_ylabel(f"share of the group\n{title}")
-    axes[0][0].set_ylim(-0.03, 1.03)
-    for row, event in enumerate(("first", "finally")):
-        for column, scenario in enumerate(inputs.scenarios):
-            part = shown[(shown["scenario"] == scenario) & (shown["event"] == event)]
-            middle = part[part["epoch"] <= part["epoch"].median()]  # at the end everything is learned: label by order
-            order = middle.groupby("group", sort=False)["mean"].mean()
-            last = part[part["epoch"] == part["epoch"].max()].set_index("group")["mean"]
-            rows = [
-                (str(name), float(last[name]) + 0.001 * float(order[name]), COLOURS[str(name)]) for name in order.index
-            ]
-            end_labels(axes[row][column], rows, 0.13)
-    note(figure, f"exposed network, placement {inputs.placements[0]}; {_band(settings, inputs, 'band')}")
-    save(figure, folder, "learning-time", settings.dpi, table)
+
+    def panel(axes: Axes, event: str, scenario: str) -> list[Label]:
+        part = shown[(shown["scenario"] == scenario) & (shown["event"] == event)]
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        middle = part[part["epoch"] <= part["epoch"].median()]  # at the end everything is learned: label by order
+        order = middle.groupby("group")["mean"].mean()
+        return [(group, at + 0.001 * float(order[group]), colour) for group, at, colour in draw_lines(axes, part)]
+
+    rows = {event: f"share of the group\n{title}" for event, title in _EVENTS.items()}
+    columns = titles(study.scenarios)
+    figure = draw_grid(rows, columns, 3.7, panel, below="epoch", gap=0.13, sharex=True, sharey=True)
+    return figure, f"exposed network, {about}"
 
 
-def draw_speed(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def _speed(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, str]:
     """`speed`: decrease of the exposed loss an epoch over the first epochs, by both definitions of difficulty."""
-    table = _of_placement(inputs, "speed")
     shown = table[table["epoch"] <= _EARLY]
-    definitions = list(table["definition"].unique())
-    figure, axes = canvas(len(definitions), len(inputs.scenarios), 3.9, sharex=True, sharey="col")
-    for row, definition in enumerate(definitions):
-        for column, scenario in enumerate(inputs.scenarios):
-            panel = axes[row][column]
-            panel.axhline(0, color=INK, linewidth=0.7)
-            _lines(panel, shown[(shown["scenario"] == scenario) & (shown["definition"] == definition)], marker="o")
-            if row == 0:
-                panel.set_title(f"scenario {scenario}")
-            if row == len(definitions) - 1:
-                panel.set_xlabel("epoch")
-        axes[row][0].set_ylabel(f"nats an epoch\nby {definition}")
-    for row, definition in enumerate(definitions):
-        for column, scenario in enumerate(inputs.scenarios):
-            part = shown[(shown["scenario"] == scenario) & (shown["definition"] == definition)]
-            last = part[part["epoch"] == part["epoch"].max()]
-            names = last["group"].astype(str)
-            end_labels(axes[row][column], [(n, m, COLOURS[n]) for n, m in zip(names, last["mean"], strict=True)], 0.12)
-    note(figure, f"exposed loss, placement {inputs.placements[0]}; {_band(settings, inputs, 'band')}")
-    save(figure, folder, "speed", settings.dpi, table)
+
+    def panel(axes: Axes, definition: str, scenario: str) -> list[Label]:
+        axes.axhline(0, color=INK, linewidth=0.7)
+        part = shown[(shown["scenario"] == scenario) & (shown["definition"] == definition)]
+        return draw_lines(axes, part, marker="o")
+
+    rows = {definition: f"nats an epoch\nby {definition}" for definition in table["definition"].unique()}
+    columns = titles(study.scenarios)
+    figure = draw_grid(rows, columns, 3.9, panel, below="epoch", gap=0.12, sharex=True, sharey="col")
+    return figure, f"exposed loss, {about}"
 
 
-def draw_gradients(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def _gradients(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, str] | None:
     """`gradients`: mean cosine within and between groups through training, beside that of shuffled groups."""
-    table = _of_placement(inputs, "gradients")
     shown = table[(table["definition"] == table["definition"].iloc[0]) & (table["network"] == "exposed")]
-    columns = [
-        (scenario, pairs)
-        for scenario in inputs.scenarios
-        for pairs in _PAIRS.values()
+    columns = {
+        f"{scenario} {kind}": (scenario, pairs)
+        for scenario in study.scenarios
+        for kind, pairs in _PAIRS.items()
         if shown.loc[shown["scenario"] == scenario, "pair"].isin(pairs).any()
-    ]
+    }
     if not columns:
-        return
-    figure, axes = canvas(3, len(columns), 4.7, sharex=True, sharey="row")
-    for column, (scenario, pairs) in enumerate(columns):
-        for row, (pair, colour) in enumerate(zip(pairs, _PAIR_COLOURS, strict=True)):
-            panel = axes[row][column]
-            part = shown[(shown["scenario"] == scenario) & (shown["pair"] == pair)]
-            panel.axhline(0, color=INK, linewidth=0.7)
-            panel.fill_between(part["epoch"], part["null_low"], part["null_high"], color=MUTED, alpha=0.45, linewidth=0)
-            errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
-            panel.errorbar(part["epoch"], part["mean"], errors, color=colour, marker="o", markersize=3, linewidth=1.3)
-            panel.set_title((f"scenario {scenario}\n" if row == 0 else "") + _short(pair), fontsize=8)
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        axes[2][column].set_xlabel("epoch")
-    axes[1][0].set_ylabel("mean cosine similarity of the gradients")
-    pairs_of = f"exposed network, placement {inputs.placements[0]}; grey: 95 % of shuffled groups"
-    note(figure, f"{pairs_of}; {_band(settings, inputs, 'bars')}")
-    save(figure, folder, "gradients", settings.dpi, table)
+        return None
+
+    def panel(axes: Axes, row: str, column: str) -> tuple[Label, ...]:
+        scenario, pairs = columns[column]
+        pair = pairs[int(row)]
+        part = shown[(shown["scenario"] == scenario) & (shown["pair"] == pair)]
+        axes.axhline(0, color=INK, linewidth=0.7)
+        axes.fill_between(part["epoch"], part["null_low"], part["null_high"], color=MUTED, alpha=0.45, linewidth=0)
+        draw_errors(axes, part["epoch"], part, _PAIR_COLOURS[int(row)], linewidth=1.3)
+        axes.set_title((f"scenario {scenario}\n" if row == "0" else "") + _short(pair), fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        return ()
+
+    rows = {"0": "", "1": "mean cosine similarity of the gradients", "2": ""}
+    untitled = dict.fromkeys(columns, "")
+    figure = draw_grid(rows, untitled, 4.7, panel, below="epoch", sharex=True, sharey="row")
+    return figure, f"exposed network; grey: 95 % of shuffled groups; {about.replace('band:', 'bars:')}"
 
 
-def draw_removal(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def _removal(study: Study, table: pd.DataFrame, measure: str, settings: FiguresParams, folder: Path) -> None:
     """`removal` and `removal-loss`: networks retrained without, or with only, a fraction of the examples."""
-    if "removal" not in inputs.findings:
-        return
-    table = inputs.findings["removal"]
-    for measure, (name, words) in _MEASURES.items():
-        of = table[table["measure"] == measure].drop(columns="measure")
-        _draw_removal(inputs, settings, folder, of, name, words)
 
-
-def _draw_removal(
-    inputs: Inputs, settings: FiguresParams, folder: Path, table: pd.DataFrame, name: str, words: str
-) -> None:
-    scenarios = [scenario for scenario in inputs.scenarios if (table["scenario"] == scenario).any()]
-    figure, axes = canvas(len(scenarios), 2, 0.5 + 2.1 * len(scenarios))
-    for row, scenario in enumerate(scenarios):
+    def panel(axes: Axes, scenario: str, action: str) -> list[Label]:
         of = table[table["scenario"] == scenario]
-        whole = of.loc[of["order"] == "none", "mean"]
-        for column, action in enumerate(("remove", "keep")):
-            panel = axes[row][column]
-            acted = of[of["action"] == action].sort_values("fraction")
-            ends = []
-            if len(whole):
-                panel.axhline(whole.iloc[0], color=MUTED, linewidth=0.9, linestyle=_DASHED)
-                ends.append(("all examples", float(whole.iloc[0]), MUTED))
-            for order, (label, colour, marker) in _ORDERS.items():
-                for part, dashes in (
-                    (acted[acted["order"] == f"balanced_{order}"], _DOTTED),
-                    (acted[acted["order"] == order], "-"),
-                ):
-                    errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
-                    panel.errorbar(part["fraction"], part["mean"], errors, color=colour, linestyle=dashes,
-                                   marker=marker, markersize=3, linewidth=1.3, elinewidth=0.8)  # fmt: skip
-                    if dashes == "-" and len(part):
-                        ends.append((label, float(part["mean"].iloc[-1]), colour))
-            panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            panel.set_title(f"scenario {scenario}, " + ("without these" if action == "remove" else "with only these"))
-            end_labels(panel, ends, 0.1)
-            if row == len(scenarios) - 1:
-                panel.set_xlabel(
-                    "share of the examples removed" if action == "remove" else "share of the examples kept"
-                )
-        axes[row][0].set_ylabel(words)
-    balanced = "dotted: as many of every class"
-    note(figure, f"ordinary networks, retrained; {balanced}; {_band(settings, inputs, 'bars', table['seeds'].min())}")
-    save(figure, folder, name, settings.dpi, table)
+        acted = of[of["action"] == action].sort_values("fraction")
+        ends = []
+        for whole in of.loc[of["order"] == "none", "mean"]:
+            axes.axhline(whole, color=MUTED, linewidth=0.9, linestyle=DASHED)
+            ends.append(("all examples", float(whole), MUTED))
+        for order, (label, colour, marker) in _ORDERS.items():
+            for name, dashes in ((f"balanced_{order}", DOTTED), (order, "-")):
+                part = acted[acted["order"] == name]
+                style = {"linestyle": dashes, "marker": marker, "linewidth": 1.3, "elinewidth": 0.8}
+                draw_errors(axes, part["fraction"], part, colour, **style)
+            if len(part):
+                ends.append((label, float(part["mean"].iloc[-1]), colour))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_title(f"scenario {scenario}, " + ("without these" if action == "remove" else "with only these"))
+        return ends
+
+    name, words = _MEASURES[measure]
+    rows = {scenario: words for scenario in study.scenarios if (table["scenario"] == scenario).any()}
+    figure = draw_grid(rows, {"remove": "", "keep": ""}, 0.5 + 2.1 * len(rows), panel)
+    for axes, action in zip(figure.axes[-2:], ("removed", "kept"), strict=True):
+        axes.set_xlabel(f"share of the examples {action}")
+    seeds = over_seeds_note({"": list(range(table["seeds"].min()))}, settings.confidence, "bars")
+    note = f"ordinary networks, retrained; dotted: as many of every class; {seeds}"
+    save(figure, note, folder, name, settings.dpi, table)
 
 
-def draw_cleansing(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def _cleansing(table: pd.DataFrame, settings: FiguresParams, folder: Path) -> None:
     """`cleansing`: held-out accuracy after dropping what the estimates flag, as many at random, or the wrong labels."""
-    table = inputs.findings.get("cleansing")
-    if table is None or not len(table):
-        return
-    scenarios = list(table["scenario"].unique())
-    shown = [key for key in _CLEANSING if (table["dropped"] == key).any()]
-    figure, axes = canvas(1, len(scenarios), 0.9 + 0.3 * len(shown), sharey=True)
-    for panel, scenario in zip(axes[0], scenarios, strict=True):
-        of = table[table["scenario"] == scenario]
-        values = [of.loc[of["dropped"] == key, "heldout_accuracy"].tolist() for key in shown]
-        dots(panel, [_CLEANSING[key][0] for key in shown], values, [_CLEANSING[key][1] for key in shown],
-             settings.confidence)  # fmt: skip
-        panel.set_title(f"scenario {scenario}")
-        panel.set_xlabel("held-out accuracy, retrained")
-    note(figure, _band(settings, inputs, "dots: seeds; tick: mean; line", int(table["seed"].nunique())))
-    save(figure, folder, "cleansing", settings.dpi, table)
-
-
-def _of_placement(inputs: Inputs, name: str) -> pd.DataFrame:
-    """A table of the findings, the first placement only."""
-    table = inputs.findings[name]
-    return table[table["placement"] == inputs.placements[0]].drop(columns="placement")
+    rows = dict(of for key, of in _CLEANSING.items() if (table["dropped"] == key).any())
+    labels = table["dropped"].map({key: label for key, (label, _) in _CLEANSING.items()})
+    dots = pd.DataFrame({"column": table["scenario"], "row": labels, "value": table["heldout_accuracy"]})
+    columns, height = titles(table["scenario"].unique()), 0.9 + 0.3 * len(rows)
+    figure = draw_dots(dots, columns, rows, height, settings.confidence, "held-out accuracy, retrained")
+    seeds = {"": list(table["seed"].unique())}
+    note = over_seeds_note(seeds, settings.confidence, "dots: seeds; tick: mean; line")
+    save(figure, note, folder, "cleansing", settings.dpi, table)
 
 
 def _short(pair: str) -> str:
@@ -221,20 +181,3 @@ def _short(pair: str) -> str:
     one, other = pair.split(" / ")
     kind, _, which = one.partition(" ")
     return f"{kind}: {which} – {other.removeprefix(kind).strip()}" if which else f"{one} – {other}"
-
-
-def _lines(panel: Axes, table: pd.DataFrame, marker: str = "") -> None:
-    for group in (name for name in GROUPS if (table["group"] == name).any()):
-        part = table[table["group"] == group]
-        panel.plot(part["epoch"], part["mean"], color=COLOURS[group], linestyle=LINES.get(group, "-"), marker=marker,
-                   markersize=3)  # fmt: skip
-        if part["seeds"].max() > 1:
-            panel.fill_between(part["epoch"], part["low"], part["high"], color=COLOURS[group], alpha=0.18, linewidth=0)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-
-
-def _band(settings: FiguresParams, inputs: Inputs, what: str, seeds: int | None = None) -> str:
-    count = len(inputs.seeds) if seeds is None else int(seeds)
-    if count == 1:
-        return "one seed: no interval"
-    return f"mean of {count} seeds; {what}: {settings.confidence:.0%} t-interval over seeds"

@@ -1,139 +1,111 @@
-"""Curves over training: loss and accuracy of every group, and its memorization."""
+"""Curves over training, and how memorization is distributed at its end, with the placebo as the null."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
 
-from study.context import Run
-from study.figures.groups import GROUPS, assign_groups
-from study.figures.inputs import MEASURES, NETWORKS, Inputs
-from study.figures.intervals import over_seeds
-from study.figures.style import COLOURS, LINES, canvas, end_labels, note, save
-from study.params import FiguresParams
+from study.analysis.groups import KINDS, PLACEBO
+from study.analysis.inputs import NETWORKS, Study
+from study.analysis.intervals import seeds_in_words
+from study.analysis.tables import curve_table, distribution_table, memorization_table
+from study.context.params import FiguresParams
+from study.figures.palette import INK
+from study.figures.style import COLOURS, Label, draw_grid, draw_lines, over_seeds_note, save, titles
 
-_COLUMNS = {"loss": "loss", "margin": "margin", "correct": "accuracy"}  # of the dynamics, and what they measure
-_FLOOR = 1e-3  # nats: smaller mean losses are not drawn
-
-
-def group_curves(inputs: Inputs, run: Run, quantile: float) -> pd.DataFrame:
-    """Means of each group: ``group``, ``network``, ``measure`` (loss, margin, accuracy), ``epoch``, ``value``."""
-    examples = inputs.scenarios[run.scenario].examples
-    group = assign_groups(examples, inputs.difficulty(run), quantile)
-    frame = inputs.dynamics[run]
-    frame = frame.assign(group=frame["id"].map(group)).dropna(subset="group")
-    means = frame.groupby(["group", "epoch"])[[f"{of}_{net}" for of in _COLUMNS for net in NETWORKS]].mean()
-    pieces = [
-        means[f"{column}_{network}"].rename("value").reset_index().assign(network=network, measure=measure)
-        for network in NETWORKS
-        for column, measure in _COLUMNS.items()
-    ]
-    found = pd.concat(pieces, ignore_index=True)
-    return found[["group", "network", "measure", "epoch", "value"]]
+_FLOOR = 1e-3  # nats: smaller mean losses are not drawn; and the smallest share drawn
+_TITLES = {
+    "probability": "probability, exposed − flipped",
+    "loss": "loss (nats), flipped − exposed",
+    "accuracy": "accuracy, exposed − flipped",
+}
 
 
-def curve_table(inputs: Inputs, scenario: str, placement: str, settings: FiguresParams) -> pd.DataFrame:
-    """`group_curves` over the seeds: ``mean``, ``low``, ``high``, ``seeds`` of each point, groups in their order."""
-    runs = inputs.runs(scenario, placement)
-    frame = pd.concat([group_curves(inputs, run, settings.difficulty_quantile) for run in runs])
-    frame["group"] = pd.Categorical(frame["group"], GROUPS, ordered=True)
-    keys = ["group", "network", "measure", "epoch"]
-    return over_seeds(frame.sort_values(keys, kind="stable"), keys, settings.confidence)
-
-
-def draw_curves(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def draw_curves(study: Study, settings: FiguresParams, folder: Path) -> None:
     """`curves-<scenario>-<placement>`: loss and accuracy of each group in the exposed, flipped and full networks."""
-    for scenario in inputs.scenarios:
-        for placement in inputs.placements:
-            table = curve_table(inputs, scenario, placement, settings)
-            figure, axes = canvas(2, 3, 4.1, sharex=True, sharey="row")
-            for row, measure in enumerate(("loss", "accuracy")):
-                for column, network in enumerate(NETWORKS):
-                    part = table[(table["network"] == network) & (table["measure"] == measure)]
-                    _lines(axes[row][column], part)
-                    if row == 0:
-                        axes[row][column].set_title(f"{network} network")
-                    else:
-                        axes[row][column].set_xlabel("epoch")
-                axes[row][0].set_ylabel("mean loss (nats, log)" if measure == "loss" else "accuracy")
-            losses = table.loc[table["measure"] == "loss", "mean"]
-            # Losses span four powers of ten: the exposed network's vanish while the flipped one's grow.
-            axes[0][0].set_yscale("log")
-            axes[0][0].set_ylim(max(losses.min() / 1.6, _FLOOR), losses.max() * 1.6)
-            axes[0][0].minorticks_off()
-            axes[1][0].set_ylim(-0.02, 1.02)
-            for row, measure in enumerate(("loss", "accuracy")):
-                part = table[(table["network"] == "full") & (table["measure"] == measure)]
-                _label_ends(axes[row][2], part)
-            note(figure, _band(settings, len(inputs.seeds)))
-            save(figure, folder, f"curves-{scenario}-{placement}", settings.dpi, table)
+    for scenario, placement in study.settings:
+        table = curve_table(study, scenario, placement, settings.difficulty_quantile, settings.confidence)
+        note = over_seeds_note({placement: study.seeds[placement]}, settings.confidence, "band")
+        save(_curves(table), note, folder, f"curves-{scenario}-{placement}", settings.dpi, table)
 
 
-def memorization_table(inputs: Inputs, settings: FiguresParams) -> pd.DataFrame:
-    """Mean memorization of each group at each epoch, in the three measures, over the seeds."""
-    pieces = []
-    for run, frame in inputs.dynamics.items():
-        examples = inputs.scenarios[run.scenario].examples
-        group = assign_groups(examples, inputs.difficulty(run), settings.difficulty_quantile)
-        means = frame.assign(group=frame["id"].map(group)).groupby(["group", "epoch"])[list(MEASURES)].mean()
-        long = means.reset_index().melt(["group", "epoch"], var_name="measure")
-        pieces.append(long.assign(scenario=run.scenario, placement=run.placement))
-    table = pd.concat(pieces)
-    for column, order in (
-        ("scenario", list(inputs.scenarios)),
-        ("placement", inputs.placements),
-        ("group", GROUPS),
-        ("measure", MEASURES),
-    ):
-        table[column] = pd.Categorical(table[column], list(order), ordered=True)
-    keys = ["scenario", "placement", "measure", "group", "epoch"]
-    return over_seeds(table.sort_values(keys, kind="stable"), keys, settings.confidence)
+def _curves(table: pd.DataFrame) -> Figure:
+    losses = table.loc[table["measure"] == "loss", "mean"]
+
+    def panel(axes: Axes, measure: str, network: str) -> list[Label]:
+        ends = draw_lines(axes, table[(table["measure"] == measure) & (table["network"] == network)])
+        axes.margins(x=0.02)
+        if measure == "accuracy":
+            axes.set_ylim(-0.02, 1.02)
+        else:  # losses span four powers of ten: the exposed network's vanish while the flipped one's grow
+            axes.set_yscale("log")
+            axes.set_ylim(max(losses.min() / 1.6, _FLOOR), losses.max() * 1.6)
+            axes.minorticks_off()
+        return ends if network == "full" else []
+
+    rows = {"loss": "mean loss (nats, log)", "accuracy": "accuracy"}
+    columns = {network: f"{network} network" for network in NETWORKS}
+    return draw_grid(rows, columns, 4.1, panel, below="epoch", gap=0.11, sharex=True, sharey="row")
 
 
-def draw_memorization_over_training(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def draw_memorization_over_training(study: Study, settings: FiguresParams, folder: Path) -> None:
     """`memorization-over-training`: mean memorization (probability) by group, scenarios beside each other."""
-    table = memorization_table(inputs, settings)
-    rows, columns = len(inputs.placements), len(inputs.scenarios)
-    figure, axes = canvas(rows, columns, 0.6 + 1.75 * rows, sharex=True, sharey=True)
+    table = memorization_table(study, settings.difficulty_quantile, settings.confidence)
     shown = table[table["measure"] == "probability"]
-    for row, placement in enumerate(inputs.placements):
-        for column, scenario in enumerate(inputs.scenarios):
-            panel = axes[row][column]
-            part = shown[(shown["scenario"] == scenario) & (shown["placement"] == placement)]
-            _lines(panel, part)
-            if row == 0:
-                panel.set_title(f"scenario {scenario}")
-            if row == rows - 1:
-                panel.set_xlabel("epoch")
-        axes[row][0].set_ylabel(f"placement {placement}\np(exposed) − p(flipped)")
-    for row, placement in enumerate(inputs.placements):
-        for column, scenario in enumerate(inputs.scenarios):
-            part = shown[(shown["scenario"] == scenario) & (shown["placement"] == placement)]
-            _label_ends(axes[row][column], part, gap=0.13)
-    note(figure, _band(settings, len(inputs.seeds)))
-    save(figure, folder, "memorization-over-training", settings.dpi, table)
+
+    def panel(axes: Axes, placement: str, scenario: str) -> list[Label]:
+        axes.margins(x=0.02)
+        return draw_lines(axes, shown[(shown["scenario"] == scenario) & (shown["placement"] == placement)])
+
+    rows = {placement: f"placement {placement}\np(exposed) − p(flipped)" for placement in study.placements}
+    height = 0.6 + 1.75 * len(rows)
+    columns = titles(study.scenarios)
+    figure = draw_grid(rows, columns, height, panel, below="epoch", gap=0.13, sharex=True, sharey=True)
+    note = over_seeds_note(study.masked_seeds, settings.confidence, "band")
+    save(figure, note, folder, "memorization-over-training", settings.dpi, table)
 
 
-def _lines(panel: Axes, table: pd.DataFrame) -> None:
-    for group, part in table.groupby("group", sort=False, observed=True):
+def draw_distributions(study: Study, settings: FiguresParams, folder: Path) -> None:
+    """`memorization-<scenario>`: one row of histograms a placement, one column a measure."""
+    rows = {placement: f"placement {placement}\nshare of the group" for placement in study.placements}
+    words = seeds_in_words(study.masked_seeds)
+    for name, scenario in study.scenarios.items():
+        table = distribution_table(study, name)
+        figure = draw_grid(rows, _TITLES, 0.75 + 1.75 * len(rows), partial(_histograms, table), sharey=True)
+        sizes = scenario.examples["kind"].value_counts()
+        counts = ", ".join(f"{kind} n = {sizes[kind]}" for kind in KINDS if kind in sizes)
+        note = f"{counts}; {words}{'' if words == 'one seed' else ' together'}; log scale"
+        save(figure, note, folder, f"memorization-{name}", settings.dpi, table)
+
+
+def _histograms(table: pd.DataFrame, panel: Axes, placement: str, measure: str) -> tuple[Label, ...]:
+    """Step lines, the placebo filled; bars side by side where there are three values only."""
+    shown = table[(table["placement"] == placement) & (table["measure"] == measure)]
+    found = list(shown.groupby("group", sort=False))
+    panel.set_title(panel.get_title("left"), fontsize=8)
+    for place, (group, part) in enumerate(found):
         name = str(group)
-        panel.plot(part["epoch"], part["mean"], color=COLOURS[name], linestyle=LINES.get(name, "-"))
-        if part["seeds"].max() > 1:
-            panel.fill_between(part["epoch"], part["low"], part["high"], color=COLOURS[name], alpha=0.18, linewidth=0)
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    panel.margins(x=0.02)
-
-
-def _label_ends(panel: Axes, table: pd.DataFrame, gap: float = 0.11) -> None:
-    last = table[table["epoch"] == table["epoch"].max()]
-    rows = zip(last["group"].astype(str), last["mean"], strict=True)
-    end_labels(panel, [(group, mean, COLOURS[group]) for group, mean in rows], gap)
-
-
-def _band(settings: FiguresParams, seeds: int) -> str:
-    if seeds == 1:
-        return "one seed: no interval"
-    return f"mean of {seeds} seeds; band: {settings.confidence:.0%} t-interval over seeds"
+        if measure == "accuracy":
+            width = 0.8 / len(found)
+            middle = (part["left"] + part["right"]) / 2 + (place - (len(found) - 1) / 2) * width
+            panel.bar(middle, part["share"], width * 0.92, color=COLOURS[name])
+            continue
+        edges = [*part["left"], part["right"].iloc[-1]]
+        if name == PLACEBO:
+            panel.stairs(part["share"], edges, baseline=_FLOOR, fill=True, color=COLOURS[name], alpha=0.45)
+        else:
+            panel.stairs(part["share"].clip(lower=_FLOOR / 2), edges, baseline=None, color=COLOURS[name], linewidth=1.3)
+    panel.set_yscale("log")
+    panel.set_ylim(_FLOOR, 1.6)
+    panel.minorticks_off()
+    panel.axvline(0, color=INK, linewidth=0.6)
+    if measure == "accuracy":
+        panel.set_xticks([-1, 0, 1], ["−1", "0", "1"])
+        for place, (group, _) in enumerate(reversed(found)):
+            at = (0.02, 0.93 - 0.12 * place)
+            panel.text(*at, str(group), transform=panel.transAxes, color=COLOURS[str(group)], fontsize=8)
+    return ()

@@ -15,69 +15,24 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from study.context import Run
-from study.figures.inputs import Inputs, first_run
-from study.figures.style import INK, MUTED, VERMILLION, WIDTH, save_png
-from study.files import write_csv
-from study.params import FiguresParams
-from study.scenario import Scenario
+from study.analysis.inputs import Study
+from study.analysis.tables import gallery_table, mistakes_table
+from study.artefacts.files import write_csv
+from study.context.params import FiguresParams
+from study.data.scenarios.scenario import Scenario
+from study.figures.palette import INK, MUTED, VERMILLION
+from study.figures.style import WIDTH, save_png
 
 _LARGEST = 64  # pixels: larger images are shrunk
 _COLUMNS = 8
 
 
-def gallery_table(inputs: Inputs, run: Run, count: int) -> pd.DataFrame:
-    """The `count` most memorized training examples, of all and of those with real labels.
-
-    By mean loss over the seeds: at the top the other two measures are 1 for everybody.
-    """
-    scenario = inputs.scenarios[run.scenario]
-    tables = [inputs.memorization[of] for of in inputs.runs(run.scenario, run.placement)]
-    trained = pd.concat([table[table["split"] == "train"] for table in tables])
-    mean = trained.groupby("id")["loss"].mean().astype(float)
-    examples = _named(scenario).set_index("id")
-    ordered = mean.sort_index().sort_values(ascending=False, kind="stable")
-    is_random = examples.loc[ordered.index, "is_random"].to_numpy(bool)
-    shown = {"all": ordered[: count * bool(is_random.any())], "real": ordered[~is_random][:count]}
-    pieces = []
-    for kind, top in shown.items():
-        piece = examples.loc[top.index].reset_index()
-        pieces.append(piece.assign(kind=kind, rank=np.arange(1, len(top) + 1), memorization=top.to_numpy()))
-    columns = ["kind", "rank", "id", "given", "original", "given_name", "original_name", "differs", "is_random"]
-    found: pd.DataFrame = pd.concat(pieces, ignore_index=True)
-    return found.reindex(columns=[*columns, "memorization"])
-
-
-def mistakes_table(
-    targets: pd.DataFrame, top: pd.DataFrame, scenario: Scenario, settings: FiguresParams
-) -> pd.DataFrame:
-    """Held-out mistakes of highest loss, each followed by its most helpful and most harmful training examples.
-
-    One row an image: ``target``, ``kind`` (mistake, helpful, harmful), ``rank``, ``id``, ``influence`` (the loss
-    for the mistake itself), labels and their names, ``predicted_name`` for the mistake.
-    """
-    wrong = targets[targets["predicted"] != targets["given"]].sort_values(["loss", "id"], ascending=[False, True])
-    rows: list[dict[str, Any]] = []
-    for target in wrong.head(settings.mistakes).itertuples():
-        about = {"target": target.id, "kind": "mistake", "rank": 0, "id": target.id, "influence": target.loss}
-        rows.append({**about, "predicted": target.predicted})
-        for kind in ("helpful", "harmful"):
-            chosen = top[(top["target"] == target.id) & (top["kind"] == kind)].sort_values("rank")
-            rows += [
-                {"target": target.id, "kind": kind, "rank": i, "id": near.example, "influence": near.influence}
-                for i, near in enumerate(chosen.head(settings.neighbours).itertuples(), start=1)
-            ]
-    columns = ["target", "kind", "rank", "id", "influence", "predicted"]
-    table = pd.DataFrame(rows, columns=columns).merge(_named(scenario), on="id", how="left")
-    return table.assign(predicted_name=table.pop("predicted").map(dict(enumerate(scenario.classes))))
-
-
-def draw_images(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
+def draw_images(study: Study, settings: FiguresParams, folder: Path) -> None:
     """`gallery` and `mistakes`: table, sprites and labelled grid of each."""
-    run = first_run(inputs)
-    scenario = inputs.scenarios[run.scenario]
-    gallery = gallery_table(inputs, run, settings.gallery)
-    mistakes = mistakes_table(inputs.targets[run], inputs.top[run], scenario, settings)
+    run = study.shown
+    scenario = study.scenarios[run.scenario]
+    gallery = gallery_table(study, run, settings.gallery)
+    mistakes = mistakes_table(study, run, settings.mistakes, settings.neighbours)
     for name, table in (("gallery", gallery), ("mistakes", mistakes)):
         write_csv(folder / f"{name}.csv", table)
         if len(table):
@@ -87,17 +42,6 @@ def draw_images(inputs: Inputs, settings: FiguresParams, folder: Path) -> None:
         save_png(_grid(scenario, cells, _gallery_title), folder, f"gallery-{kind}", settings.dpi)
     if len(mistakes):
         save_png(_grid(scenario, _mistake_cells(mistakes), _mistake_title), folder, "mistakes", settings.dpi)
-
-
-def _named(scenario: Scenario) -> pd.DataFrame:
-    """The examples with the names of their labels, and whether they differ."""
-    names = dict(enumerate(scenario.classes))
-    examples = scenario.examples[["id", "given", "original", "is_random"]]
-    return examples.assign(
-        given_name=examples["given"].map(names),
-        original_name=examples["original"].map(names),
-        differs=examples["given"] != examples["original"],
-    )
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:

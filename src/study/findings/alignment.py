@@ -8,23 +8,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.figures.groups import RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL, REAL_DIFFICULT, REAL_EASY
-from study.figures.intervals import over_seeds
-from study.findings.inputs import Similarity, Study
-from study.findings.learning import Setting
-from study.findings.testing import DRAWS, PERMUTATION, Comparison, permuted_within
+from study.analysis.groups import RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL, REAL_DIFFICULT, REAL_EASY
+from study.analysis.inputs import Similarity, Study
+from study.analysis.intervals import over_seeds
+from study.findings.learning import KINDS_OF_DIFFICULTY, Setting
+from study.findings.testing import DRAWS, PERMUTATION, Comparison, permuted_within, tails
 
 _BAND = 200  # permutations behind the band of the table
-PAIRS = (
-    (REAL_EASY, REAL_EASY),
-    (REAL_EASY, REAL_DIFFICULT),
-    (REAL_DIFFICULT, REAL_DIFFICULT),
-    (REAL, REAL),
-    (REAL, RANDOM),
-    (RANDOM, RANDOM),
-    (RANDOM_EASY, RANDOM_EASY),
-    (RANDOM_EASY, RANDOM_DIFFICULT),
-    (RANDOM_DIFFICULT, RANDOM_DIFFICULT),
+PAIRS = tuple(
+    pair
+    for one, other in ((REAL_EASY, REAL_DIFFICULT), (REAL, RANDOM), (RANDOM_EASY, RANDOM_DIFFICULT))
+    for pair in ((one, one), (one, other), (other, other))
 )
 
 
@@ -46,9 +40,13 @@ def pair_means(cosines: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nd
         one, other: 1 for members, 0 for others: float64 [draws, n], so that the order of a sum changes no digit.
     """
     there = np.isfinite(cosines)
-    sums = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in np.where(there, cosines, 0.0).astype(np.float64)]
-    counts = [np.einsum("bi,bi->b", one @ matrix, other) for matrix in there.astype(np.float64)]
-    means: np.ndarray = np.stack(sums, 1) / np.maximum(np.stack(counts, 1), 1)
+    if (there == there[0]).all():  # as nearly always: only an example with itself is no pair
+        there = there[:1]
+    sums, counts = (
+        np.stack([np.einsum("bi,bi->b", one @ matrix, other) for matrix in matrices.astype(np.float64)], 1)
+        for matrices in (np.where(there, cosines, 0.0), there)
+    )
+    means: np.ndarray = sums / np.maximum(counts, 1)
     return means
 
 
@@ -60,14 +58,14 @@ def compare_alignment(study: Study, setting: Setting) -> Iterator[Comparison]:
     """
     sample = _sample(study, setting)
     for definition in setting.groups:
-        for easy, difficult, kind in ((REAL_EASY, REAL_DIFFICULT, "real"), (RANDOM_EASY, RANDOM_DIFFICULT, "random")):
+        for kind, easy, difficult in KINDS_OF_DIFFICULTY:
             pool = sample.of(kind)
-            groups = [_groups_of(setting, definition, row, sample.ids[pool]) for row in range(len(study.seeds))]
+            groups = [_groups_of(setting, definition, row, sample.ids[pool]) for row in range(len(setting.runs))]
             if any(min((group == easy).sum(), (group == difficult).sum()) < 2 for group in groups):
                 continue
             orders = permuted_within(sample.labels[pool], DRAWS, np.random.default_rng(0))
             found, null = [], []
-            for run, group in zip(study.runs(setting.scenario, setting.placement), groups, strict=True):
+            for run, group in zip(setting.runs, groups, strict=True):
                 pairs = _over_epochs(study.similarity[run])[pool][:, pool]
                 members = (group == easy).astype(np.float64)
                 shuffled = members[orders]
@@ -77,12 +75,10 @@ def compare_alignment(study: Study, setting: Setting) -> Iterator[Comparison]:
             centres = np.mean(null, axis=1)
             effects = np.array(found) - centres
             of_mean = np.mean(null, axis=0) - centres.mean()
+            text = f"mean cosine of the exposed gradients within {easy} minus that of shuffled groups"
             yield Comparison(
-                f"aligned_{kind}", setting.scenario, setting.placement, definition,
-                f"mean cosine of the exposed gradients within {easy} minus that of shuffled groups", "cosine",
-                tuple(float(e) for e in effects), len(pool), PERMUTATION,
-                float((1 + (of_mean >= effects.mean()).sum()) / (1 + len(of_mean))),
-                float((1 + (of_mean <= effects.mean()).sum()) / (1 + len(of_mean))),
+                f"aligned_{kind}", setting.scenario, setting.placement, definition, text, "cosine",
+                tuple(effects.tolist()), len(pool), PERMUTATION, *tails(effects.mean() - of_mean),
             )  # fmt: skip
 
 
@@ -93,7 +89,7 @@ def alignment_table(study: Study, settings: list[Setting], confidence: float) ->
     rows, bands = [], []
     for setting in settings:
         sample = _sample(study, setting)
-        runs = study.runs(setting.scenario, setting.placement)
+        runs = setting.runs
         for network in study.similarity[runs[0]].cosines:
             cosines = [matrices(study.similarity[run], network) for run in runs]
             for definition in setting.groups:
@@ -118,13 +114,12 @@ class _Sample(NamedTuple):
     is_random: np.ndarray
 
     def of(self, kind: str) -> np.ndarray:
-        """Rows of those whose labels are ``"real"`` or ``"random"``; every row for ``"all"``."""
-        chosen = {"real": ~self.is_random, "random": self.is_random, "all": np.full(len(self.ids), True)}[kind]
-        return np.flatnonzero(chosen)
+        """Rows of those whose labels are ``"real"`` or ``"random"``."""
+        return np.flatnonzero(self.is_random == (kind == RANDOM))
 
 
 def _sample(study: Study, setting: Setting) -> _Sample:
-    ids = study.similarity[study.runs(setting.scenario, setting.placement)[0]].ids
+    ids = study.similarity[setting.runs[0]].ids
     examples = study.scenarios[setting.scenario].examples.set_index("id").loc[ids]
     return _Sample(ids, examples["given"].to_numpy(), examples["is_random"].to_numpy(bool))
 
@@ -148,7 +143,7 @@ def _pair(
     members = [(named.get(one, group == one), named.get(other, group == other)) for group in groups]
     if any(min(first.sum(), second.sum()) < 2 or first.all() for first, second in members):
         return None
-    pool = sample.of("all" if one in named else "random" if one in (RANDOM_EASY, RANDOM_DIFFICULT) else "real")
+    pool = np.arange(len(sample.ids)) if one in named else sample.of(one.partition(" ")[0])
     orders = np.tile(np.arange(len(sample.ids)), (_BAND + 1, 1))
     orders[1:, pool] = pool[permuted_within(sample.labels[pool], _BAND, np.random.default_rng(0))]
     return np.stack(

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from study.context import Run
-from study.figures.groups import RANDOM, REAL_DIFFICULT, REAL_EASY
-from study.figures.intervals import entry, interval
-from study.findings.inputs import Study
-from study.findings.learning import Setting
-from study.findings.testing import BOOTSTRAP, Comparison, draw_effects, tails
+from study.analysis.groups import RANDOM, REAL_DIFFICULT, REAL_EASY
+from study.analysis.inputs import Study
+from study.analysis.intervals import entry
+from study.findings.learning import Setting, totals_of
+from study.findings.testing import Comparison, compare_groups
 
 ENOUGH_TARGETS = 30  # below, nothing can be said about other held-out examples
 TOTALS = {"total": "all held-out examples", "total_same_class": "the held-out examples of its own label"}
@@ -21,49 +19,34 @@ TOTALS = {"total": "all held-out examples", "total_same_class": "the held-out ex
 
 def compare_influence(study: Study, setting: Setting) -> Iterator[Comparison]:
     """Difficult against easy where every label is real; randomly labelled examples against none elsewhere."""
-    runs = study.runs(setting.scenario, setting.placement)
-    if min(study.targets[run] for run in runs) < ENOUGH_TARGETS:
+    if _targets(study, setting.scenario, setting.placement) < ENOUGH_TARGETS:
         return
     every_label_real = not study.scenarios[setting.scenario].of("train")["is_random"].any()
+    random = next(iter(setting.groups.values())) == RANDOM
     for column, of in TOTALS.items():
-        values = np.stack([_totals(study, run, setting.ids, column) for run in runs])
+        values = np.stack([totals_of(study, run, setting.ids, column) for run in setting.runs])
         if every_label_real:
             for definition, group in setting.groups.items():
                 text = f"influence on {of}, {REAL_DIFFICULT} minus {REAL_EASY}"
-                plus, minus = group == REAL_DIFFICULT, group == REAL_EASY
-                effects = [row[a].mean() - row[b].mean() for row, a, b in zip(values, plus, minus, strict=True)]
-                yield _comparison(setting, "tell_more", definition, text, effects, values, plus, minus)
-        random = next(iter(setting.groups.values())) == RANDOM
+                about = ("tell_more", setting.scenario, setting.placement, definition, text, "nats")
+                yield compare_groups(about, values, group == REAL_DIFFICULT, group == REAL_EASY)
         if random.any() and column == "total":
             # Harm is influence below 0, so the claim is about its negative.
-            effects = [-row[chosen].mean() for row, chosen in zip(values, random, strict=True)]
             text = f"harm (negative influence) to {of} by one randomly labelled example"
-            yield _comparison(setting, "random_harm", "", text, effects, -values, random, None)
+            about = ("random_harm", setting.scenario, setting.placement, "", text, "nats")
+            yield compare_groups(about, -values, random)
 
 
 def placebo_influence(study: Study, confidence: float) -> dict[str, dict[str, Any]]:
     """Mean total influence of the placebos, by scenario and placement: what comes out where there is nothing."""
     found: dict[str, dict[str, Any]] = {}
-    for scenario, placement in study.settings():
-        runs = study.runs(scenario, placement)
-        if min(len(study.placebo[run]) for run in runs) and min(study.targets[run] for run in runs) >= ENOUGH_TARGETS:
-            means = [float(study.placebo[run]["total"].mean()) for run in runs]
-            found.setdefault(scenario, {})[placement] = entry(interval(means, confidence))
+    for scenario, placement in study.settings:
+        tables = [study.placebo[run] for run in study.runs(scenario, placement)]
+        if all(len(table) for table in tables) and _targets(study, scenario, placement) >= ENOUGH_TARGETS:
+            means = [float(table["total"].mean()) for table in tables]
+            found.setdefault(scenario, {})[placement] = entry(means, confidence)
     return found
 
 
-def _comparison(
-    setting: Setting, claim: str, definition: str, of: str, effects: list[float], values: np.ndarray,
-    plus: np.ndarray, minus: np.ndarray | None,
-) -> Comparison:  # fmt: skip
-    p, p_below = tails(draw_effects(values, plus, minus))
-    members = int(plus[0].sum() + (minus[0].sum() if minus is not None else 0))
-    return Comparison(
-        claim, setting.scenario, setting.placement, definition, of, "nats",
-        tuple(float(e) for e in effects), members, BOOTSTRAP, p, p_below,
-    )  # fmt: skip
-
-
-def _totals(study: Study, run: Run, ids: np.ndarray, column: str) -> np.ndarray:
-    table: pd.DataFrame = study.totals[run].set_index("id")
-    return table[column].loc[ids].to_numpy(np.float64)
+def _targets(study: Study, scenario: str, placement: str) -> int:
+    return min(len(study.targets[run]) for run in study.runs(scenario, placement))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from study.figures.intervals import over_seeds
+from study.analysis.intervals import over_seeds
 from study.findings.testing import T_TEST, Comparison, t_test
 
 NONE, FLAGGED, ORACLE = "none", "flagged", "oracle"
@@ -78,7 +78,7 @@ PAIRS = (
 def values_of(removal: pd.DataFrame, measure: Measure, scenario: str, action: str, order: str) -> pd.DataFrame:
     """The measure, more is better: one row a seed, one column a fraction."""
     chosen = removal[(removal["scenario"] == scenario) & (removal["action"] == action) & (removal["order"] == order)]
-    return measure.sign * chosen.pivot_table(index="seed", columns="fraction", values=measure.column)
+    return measure.sign * chosen.groupby(["seed", "fraction"])[measure.column].mean().unstack()
 
 
 def compare_removal(removal: pd.DataFrame, scenario: str, noisy: bool) -> Iterator[Comparison]:
@@ -87,18 +87,17 @@ def compare_removal(removal: pd.DataFrame, scenario: str, noisy: bool) -> Iterat
     Paired over the seeds, for the mean over all fractions that both orders have: one test a pair. Single fractions are
     in `difference_table`, as description. Balanced orders are compared with balanced ones.
     """
-    pairs = [pair for pair in PAIRS if pair.noisy == noisy]
     for measure in MEASURES:
-        for pair in pairs:
+        for pair in PAIRS:
             difference = difference_of(removal, measure, scenario, pair)
-            if difference.empty:
+            if pair.noisy != noisy or difference.empty:
                 continue
             effects = tuple(float(value) for value in difference.mean(axis=1))
             p, p_below = t_test(effects)
             # The one that should have more stands first: more accuracy without the better ones to remove, less loss.
             first, second = (pair.better, pair.worse) if measure.sign > 0 else (pair.worse, pair.better)
             what = "without" if pair.action == "remove" else "with only"
-            at = ", ".join(_percent(fraction) for fraction in difference.columns)
+            at = ", ".join(f"{100 * fraction:.3g} %" for fraction in difference.columns)
             text = f"{measure.words} {what} {WORDS[first]} minus {what} {WORDS[second]}: " + (
                 f"mean over {at} of the examples" if len(difference.columns) > 1 else f"{at} of the examples"
             )
@@ -110,18 +109,7 @@ def difference_of(removal: pd.DataFrame, measure: Measure, scenario: str, pair: 
     """By how much the better order of a pair is better: one row a seed, one column a fraction that both have."""
     if pair.better == FLAGGED:
         return over_random(removal, measure, scenario, pair.better)
-    return paired_difference(removal, measure, scenario, pair.action, pair.better, pair.worse)
-
-
-def _percent(fraction: object) -> str:
-    return f"{100 * float(str(fraction)):.3g} %"
-
-
-def paired_difference(
-    removal: pd.DataFrame, measure: Measure, scenario: str, action: str, better: str, worse: str
-) -> pd.DataFrame:
-    """By how much one order is better than the other: one row a seed, one column a fraction that both have."""
-    one, other = (values_of(removal, measure, scenario, action, order) for order in (better, worse))
+    one, other = (values_of(removal, measure, scenario, pair.action, order) for order in (pair.better, pair.worse))
     shared = one.columns.intersection(other.columns)
     seeds = one.index.intersection(other.index)
     difference = one.loc[seeds, shared] - other.loc[seeds, shared]

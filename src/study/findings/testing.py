@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from study.figures.intervals import interval
-
 DRAWS = 2000  # bootstrap samples, and permutations
 BOOTSTRAP = "bootstrap over examples (each drawn with all its seeds)"
 PERMUTATION = "permutation of the groups among examples with the same given label, the same in all seeds"
@@ -84,6 +82,25 @@ def tails(draws: np.ndarray) -> tuple[float, float]:
     return float((1 + (draws <= 0).sum()) / (1 + len(draws))), float((1 + (draws >= 0).sum()) / (1 + len(draws)))
 
 
+def compare_groups(
+    about: tuple[str, str, str, str, str, str], values: np.ndarray, plus: np.ndarray, minus: np.ndarray | None = None
+) -> Comparison:
+    """Mean of the group `plus` (minus that of the group `minus`) in each seed, tested by the bootstrap over examples.
+
+    Args:
+        about: claim, scenario, placement, definition, text and unit, as in `Comparison`.
+        values: [seeds, examples].
+        plus, minus: members of the groups, bool [seeds, examples].
+    """
+    effects = [row[chosen].mean() for row, chosen in zip(values, plus, strict=True)]
+    members = int(plus[0].sum())
+    if minus is not None:
+        effects = [effect - row[other].mean() for effect, row, other in zip(effects, values, minus, strict=True)]
+        members += int(minus[0].sum())
+    p, p_below = tails(draw_effects(values, plus, minus))
+    return Comparison(*about, tuple(float(effect) for effect in effects), members, BOOTSTRAP, p, p_below)
+
+
 def t_test(effects: Sequence[float]) -> tuple[float | None, float | None]:
     """One-sided p-values of a t-test of the mean of paired differences; None with fewer than two seeds."""
     values = np.asarray(effects, np.float64)
@@ -113,11 +130,3 @@ def holm(p_values: Sequence[float]) -> list[int]:
     ranks = np.empty(len(p_values), int)
     ranks[np.argsort(np.asarray(p_values), kind="stable")] = np.arange(len(p_values))
     return [len(p_values) - int(rank) for rank in ranks]
-
-
-def excludes_zero(effects: Sequence[float], confidence: float, *, below: bool = False) -> bool:
-    """Whether the t-interval over the seeds lies above 0 (or below it); never with one seed."""
-    found = interval(effects, confidence)
-    if found.half_width is None:
-        return False
-    return found.high < 0 if below else found.low > 0

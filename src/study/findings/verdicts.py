@@ -2,21 +2,25 @@
 
 A claim is a statement about several settings (scenario, placement, definition of difficulty), and holds only if it
 holds in each of them. So its p-value is the largest of theirs (an intersection-union test), corrected by Holm over the
-claims: it is supported if that is below 1 - confidence and every interval over the seeds lies above 0.
+claims: it is supported if that is below 1 - confidence and every interval over the seeds lies above 0. It is
+contradicted if the same holds in the opposite direction.
 
-A comparison of a claim that is not supported stands alone: it holds if its own p-value, times the number of claims
+A comparison of a claim that is neither stands alone: it holds if its own p-value, times the number of claims
 (Bonferroni), is below 1 - confidence and its interval lies above 0. None holds: not supported. Some: mixed. With one
 seed everything is undecided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from study.figures.intervals import entry, interval
-from study.findings.testing import Comparison, excludes_zero, holm
+from study.analysis.intervals import Interval, intervals
+from study.findings.testing import Comparison, holm
+
+_SUPPORTED, _CONTRADICTED, _MIXED = "supported", "contradicted", "mixed"
+_NOT, _UNDECIDED = "not supported", "undecided"
 
 
 @dataclass(frozen=True)
@@ -64,19 +68,15 @@ CLAIMS = (
 
 def judge(comparisons: Sequence[Comparison], confidence: float) -> list[dict[str, Any]]:
     """An entry of `findings.json` for each claim that something was compared for, in the order of `CLAIMS`."""
-    parts = {claim.key: [part for part in comparisons if part.claim == claim.key] for claim in CLAIMS}
-    found = [claim for claim in CLAIMS if parts[claim.key]]
-    tested = [claim for claim in found if all(part.p is not None for part in parts[claim.key])]
-    largest = [max(part.p for part in parts[claim.key] if part.p is not None) for claim in tested]
-    factors = dict(zip([claim.key for claim in tested], holm(largest), strict=True))
-    adjusted: dict[str, float] = {}
-    running = 0.0
-    for claim, p in sorted(zip(tested, largest, strict=True), key=lambda pair: -factors[pair[0].key]):
-        running = max(running, min(1.0, p * factors[claim.key]))  # Holm: never below the ones before
-        adjusted[claim.key] = running
-    return [
-        _entry(claim, parts[claim.key], adjusted.get(claim.key), max(1, len(tested)), confidence) for claim in found
-    ]
+    found = intervals([part.effects for part in comparisons], confidence)
+    parts: dict[str, _Parts] = {}
+    for part, of in zip(comparisons, found, strict=True):
+        parts.setdefault(part.claim, []).append((part, of))
+    judged = {claim: parts[claim.key] for claim in CLAIMS if claim.key in parts}
+    level = 1.0 - confidence
+    above, below = _adjusted(judged, "p"), _adjusted(judged, "p_below")
+    tested = max(1, len(above))
+    return [_entry(claim, of, above.get(claim), below.get(claim), tested, level) for claim, of in judged.items()]
 
 
 def overall(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -84,70 +84,89 @@ def overall(entries: Sequence[dict[str, Any]]) -> dict[str, str]:
     found = {}
     for number in dict.fromkeys(of["claim"] for of in entries):
         verdicts = {of["verdict"] for of in entries if of["claim"] == number}
-        found[str(number)] = verdicts.pop() if len(verdicts) == 1 else "mixed"
+        found[str(number)] = verdicts.pop() if len(verdicts) == 1 else _MIXED
     return found
 
 
+_Parts = list[tuple[Comparison, Interval]]
+
+
+def _adjusted(claims: Mapping[Claim, _Parts], which: Literal["p", "p_below"]) -> dict[Claim, float]:
+    """The largest p-value of each claim, corrected by Holm over the claims; a claim without a p-value has none."""
+    largest: dict[Claim, float] = {}
+    for claim, parts in claims.items():
+        values = [getattr(part, which) for part, _ in parts]
+        if None not in values:
+            largest[claim] = max(values)
+    factors = dict(zip(largest, holm(list(largest.values())), strict=True))
+    adjusted: dict[Claim, float] = {}
+    running = 0.0
+    for claim in sorted(largest, key=lambda claim: -factors[claim]):
+        running = max(running, min(1.0, largest[claim] * factors[claim]))  # Holm: never below the ones before
+        adjusted[claim] = running
+    return adjusted
+
+
 def _entry(
-    claim: Claim, parts: list[Comparison], adjusted: float | None, claims: int, confidence: float
+    claim: Claim, parts: _Parts, above: float | None, below: float | None, claims: int, level: float
 ) -> dict[str, Any]:
-    significant = adjusted is not None and adjusted < 1.0 - confidence
-    supported = significant and all(excludes_zero(part.effects, confidence) for part in parts)
-    # A supported claim is a closed test: with it every part of it is supported, at the claim's own corrected p.
-    entries = [_part(part, adjusted if supported else None, claims, confidence) for part in parts]
+    supported = above is not None and above < level and all(_lies(found, 1) for _, found in parts)
+    contradicted = below is not None and below < level and all(_lies(found, -1) for _, found in parts)
+    # Such a claim is a closed test: with it every part of it is supported (or contradicted), at the claim's own
+    # corrected p.
+    whole = _SUPPORTED if supported else _CONTRADICTED if contradicted else None
+    entries = [_part(part, found, whole, above, claims, level) for part, found in parts]
     verdicts = [entry["verdict"] for entry in entries]
-    if "undecided" in verdicts:
-        verdict = "undecided"
-    elif supported:
-        verdict = "supported"
-    else:
-        verdict = "mixed" if "supported" in verdicts else "not supported"
+    of_parts = _UNDECIDED if _UNDECIDED in verdicts else _MIXED if _SUPPORTED in verdicts else _NOT
     return {
         "claim": claim.number,
         "key": claim.key,
         "title": claim.title,
-        "verdict": verdict,
-        "holds": verdicts.count("supported"),
-        "opposite": verdicts.count("contradicted"),
+        "verdict": whole or of_parts,
+        "holds": verdicts.count(_SUPPORTED),
+        "opposite": verdicts.count(_CONTRADICTED),
         "of": len(parts),
-        "p": max((part.p for part in parts if part.p is not None), default=None),
-        "p_holm": adjusted,
-        "seeds": min(len(part.effects) for part in parts),
-        "tests": list(dict.fromkeys(part.test for part in parts)),
+        "p": max((part.p for part, _ in parts if part.p is not None), default=None),
+        "p_holm": above,
+        "p_holm_opposite": below,
+        "seeds": min(found.n for _, found in parts),
+        "tests": list(dict.fromkeys(part.test for part, _ in parts)),
         "main": entries[0],
         "comparisons": entries,
     }
 
 
-def _part(part: Comparison, of_claim: float | None, claims: int, confidence: float) -> dict[str, Any]:
-    """An entry for a comparison; `of_claim`: the corrected p of its claim, if that is supported."""
-    found = interval(part.effects, confidence)
-    corrected = of_claim
+def _lies(found: Interval, side: int) -> bool:
+    """Whether the t-interval over the seeds lies above 0 (`side` 1) or below it (-1); never with one seed."""
+    return found.half_width is not None and (found.low > 0 if side > 0 else found.high < 0)
 
-    def holds(p: float | None, below: bool) -> bool:
-        return p is not None and p * claims < 1.0 - confidence and excludes_zero(part.effects, confidence, below=below)
 
-    if corrected is None and part.p is not None:
-        corrected = min(1.0, part.p * claims)
+def _part(
+    part: Comparison, found: Interval, whole: str | None, of_claim: float | None, claims: int, level: float
+) -> dict[str, Any]:
+    """An entry for a comparison; `whole`: the verdict of its claim, where that decides; `of_claim`: its corrected p."""
+
+    def holds(p: float | None, side: int) -> bool:
+        return p is not None and p * claims < level and _lies(found, side)
+
     if found.half_width is None:
-        verdict = "undecided"
-    elif of_claim is not None or holds(part.p, False):
-        verdict = "supported"
+        verdict = _UNDECIDED
     else:
-        verdict = "contradicted" if holds(part.p_below, True) else "not supported"
+        verdict = whole or (_SUPPORTED if holds(part.p, 1) else _CONTRADICTED if holds(part.p_below, -1) else _NOT)
+    corrected = None if part.p is None else min(1.0, part.p * claims)
     return {
         "scenario": part.scenario,
         "placement": part.placement,
         "definition": part.definition,
         "text": part.of,
         "unit": part.unit,
-        "effect": entry(found),
+        "effect": found.entry,
         "low": None if found.half_width is None else found.low,
         "high": None if found.half_width is None else found.high,
         "seeds": found.n,
         "examples": part.examples,
         "test": part.test,
         "p": part.p,
-        "p_corrected": corrected,
+        "p_corrected": of_claim if whole == _SUPPORTED else corrected,
         "verdict": verdict,
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,19 @@ import pandas as pd
 from PIL import Image
 from pydantic import BaseModel
 
-from study.context import Stage
-from study.report.validation import Validation, read_validations
+from study.analysis.files import Validation, read_json, read_validations
+from study.context.stage import Stage
 from turnover.errors import UserError
 
 SETTINGS = ("scenarios", "placements", "seeds", "data", "labels", "model", "training", "estimate", "figures")
+
+# Columns of a comparison of estimators -> heading; those that a table lacks are left out.
+SCORES = {
+    "memorization": "Memorization, Spearman",
+    "lds": "LDS",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Content:
     summary: dict[str, Any]
     findings: dict[str, Any]
     groups: list[dict[str, Any]]  # of each setting and group: the numbers of `groups.csv`, by name
-    validations: list[Validation]
+    validations: list[dict[str, Any]]  # name, rows, and the headings of the scores that they have
     figures: Path  # the folder
     settings: list[tuple[str, str]]
     gallery: dict[str, list[dict[str, Any]]]  # kind -> images, each with its `src`
@@ -40,16 +47,13 @@ class Content:
 
 
 def read_content(stage: Stage) -> Content:
-    """Read the outputs of stage `figures` and the settings.
+    """Read what the stages `findings`, `summarize`, `figures` and `validate` wrote, and the settings.
 
     Raises:
         UserError: something is missing or corrupt.
     """
     folder = stage.dep("reports/figures")
-    path = stage.dep("reports/metrics/summary.json")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        findings = json.loads(stage.dep("reports/metrics/findings.json").read_text(encoding="utf-8"))
         groups = _groups(pd.read_csv(stage.dep("reports/metrics/findings/groups.csv")))
         gallery = _images(folder, "gallery")
         mistakes = _images(folder, "mistakes")
@@ -64,10 +68,10 @@ def read_content(stage: Stage) -> Content:
             of[row["kind"]].append(row)
     kinds = dict.fromkeys(row["kind"] for row in gallery)
     return Content(
-        summary=summary,
-        findings=findings,
+        summary=read_json(stage, "reports/metrics/summary.json"),
+        findings=read_json(stage, "reports/metrics/findings.json"),
         groups=groups,
-        validations=read_validations(stage),
+        validations=[_compared(of) for of in read_validations(stage)],
         figures=folder,
         settings=[line for key in SETTINGS for line in _lines(key, stage.param(key))],
         gallery={kind: [row for row in gallery if row["kind"] == kind] for kind in kinds},
@@ -86,6 +90,13 @@ def _groups(table: pd.DataFrame) -> list[dict[str, Any]]:
             entry[row["number"]] = {"mean": row["mean"], "half_width": half, "n": row["seeds"]}
         found.append(entry)
     return found
+
+
+def _compared(validation: Validation) -> dict[str, Any]:
+    """The rows of a comparison, with None where a method has no value."""
+    table = validation.table.astype(object).where(validation.table.notna(), None)
+    scores = {key: title for key, title in SCORES.items() if key in table}
+    return {"name": validation.name, "rows": table.to_dict("records"), "scores": scores}
 
 
 def _images(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from study.analysis.intervals import seeds_in_words
 from study.report.content import Content
-from study.report.evidence import TITLES, by_verdict, digits, of_number, p_value, p_words, where
 from study.report.svg import inline
 
+TITLES = {1: "together, the easy ones faster", 2: "a correct difficult example tells more than an easy one"}
+_VERDICTS = ("supported", "mixed", "not supported", "contradicted", "undecided")
 _TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = {
     "claims": "The claims",
@@ -42,12 +45,7 @@ def render_html(content: Content) -> str:
     def figure(name: str, alt: str) -> Markup:
         return inline((content.figures / f"{name}.svg").read_text(encoding="utf-8"), name, alt)
 
-    def picture(path: Path, alt: str) -> Markup:
-        return inline(path.read_text(encoding="utf-8"), f"{path.parent.name}-{path.stem}", alt)
-
-    return environment.get_template("index.html.j2").render(
-        **_names(content), figure=figure, drawing=picture, style=style
-    )
+    return environment.get_template("index.html.j2").render(**_names(content), figure=figure, style=style)
 
 
 def render_markdown(content: Content) -> str:
@@ -81,6 +79,50 @@ def measured(row: dict[str, Any], key: str) -> str:
     if value is None:
         return "–"
     return plain(value) if low is None or high is None else f"{plain(value)} [{plain(low)}, {plain(high)}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as people write it."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_words(p: float | None) -> str:
+    """The same in a sentence: ``p < 0.001``, ``p = 0.012``; nothing without one."""
+    if p is None:
+        return ""
+    value = p_value(p)
+    return f"p {value}" if value.startswith("<") else f"p = {value}"
+
+
+def digits(part: dict[str, Any]) -> int:
+    """Decimals for the effect of a comparison."""
+    if part["unit"] == "cosine":
+        return 4
+    return 1 if abs(part["effect"]["mean"]) >= 10 else 3
+
+
+def of_number(findings: dict[str, Any], number: int) -> list[dict[str, Any]]:
+    """The entries of one of the two claims."""
+    return [claim for claim in findings["claims"] if claim["claim"] == number]
+
+
+def by_verdict(findings: dict[str, Any], number: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The entries of one claim by verdict, those without any left out."""
+    for verdict in _VERDICTS:
+        found = [claim for claim in of_number(findings, number) if claim["verdict"] == verdict]
+        if found:
+            yield verdict, found
+
+
+def where(part: dict[str, Any]) -> str:
+    """The setting of a comparison in words."""
+    words = [f"scenario {part['scenario']}"]
+    words.append("retrained" if part["placement"] == "retrained" else f"placement {part['placement']}")
+    if part["definition"]:
+        words.append(f"difficulty by {part['definition']}")
+    return ", ".join(words)
 
 
 def _environment(content: Content, *, escape: bool) -> Environment:
@@ -131,7 +173,9 @@ def _names(content: Content) -> dict[str, Any]:
         "by_verdict": lambda number: list(by_verdict(content.findings, number)),
         "groups": [entry for entry in content.groups if entry["definition"] == content.findings["definitions"][0]],
         "placements": list(scenario["placements"]),
-        "seeds": len(summary["seeds"]),
+        "masked_seeds": {placement: summary["seeds"][placement] for placement in scenario["placements"]},
+        "shown_seeds": {shown["placement"]: summary["seeds"][shown["placement"]]},
+        "in_words": seeds_in_words,
         "detected": detected,
         "measured": measured,
         "sections": [(key, title) for key, title in SECTIONS.items() if key not in absent],

@@ -6,19 +6,19 @@ import re
 
 from markupsafe import Markup, escape
 
-import study.figures.style as style
+from study.figures import palette
 
 # In the page these colours are variables, so that figures are readable on a dark ground too.
 _VARIABLES = {
-    style.INK: "ink",
-    style.MUTED: "muted",
-    style.GRID: "grid",
-    style.PAPER: "card",
-    style.BLUE: "blue",
-    style.SKY: "sky",
-    style.VERMILLION: "vermillion",
-    style.ORANGE: "orange",
-    style.GREEN: "green",
+    palette.INK: "ink",
+    palette.MUTED: "muted",
+    palette.GRID: "grid",
+    palette.PAPER: "card",
+    palette.BLUE: "blue",
+    palette.SKY: "sky",
+    palette.VERMILLION: "vermillion",
+    palette.ORANGE: "orange",
+    palette.GREEN: "green",
 }
 
 

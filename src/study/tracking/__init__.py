@@ -1,7 +1,7 @@
-"""MLflow: what every training did, live while it trains, and restored by `study.backfill` where it is missing.
+"""MLflow: every training, live while it trains; `study.commands.backfill` restores what is missing.
 
-`live` is what a training sees, `recorder` the process beside it that talks to MLflow, `content` what a run holds,
-`store` where runs are kept. Nothing in here can change an out: the pipeline's results never depend on MLflow.
+`live` is what a stage sees, `content` what a run holds, `items` all that belongs into MLflow, `store` the runs there,
+`place` where they are kept. Nothing in here can change an out: the pipeline's results never depend on MLflow.
 """
 
 from study.tracking.live import Tracker, track

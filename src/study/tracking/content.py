@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
 import subprocess
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.context import Run, Stage
-from study.fingerprint import content_hash
-from study.tracking.store import KEY, Store, Value, flat
+from study.context.fingerprint import content_hash
+from study.context.runs import Run
+from study.context.stage import Stage
+from study.tracking.store import Store, Value
 
 # What decides how results come about; the pipeline's own results change with every run and make no tree dirty.
 _CODE = ("src", "stages", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock")
 
 
-def run_tags(stage: Stage, key: str, origin: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Results:
+    """What a training's folder says of it, read at once: the folder may be moved before MLflow is ready for it."""
+
+    curve: str
+    final: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        """
+        Raises:
+            OSError: a file is missing.
+            ValueError: a file is no JSON.
+        """
+        return cls((folder / "curve.csv").read_text(encoding="utf-8"), read_json(folder / "metrics.json"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return read
+
+
+def run_tags(stage: Stage, origin: str) -> dict[str, str]:
     """Tags of a run; `origin` is ``"live"`` or ``"backfill"``."""
     tags = {
-        KEY: key,
         "turnover.stage": stage.name,
         "turnover.origin": origin,
         "mlflow.source.name": stage.declared.cmd,
@@ -34,13 +59,17 @@ def run_tags(stage: Stage, key: str, origin: str) -> dict[str, str]:
     return tags
 
 
-def training_params(stage: Stage, run: Run) -> dict[str, str]:
-    """The settings that made a trained network, those of its data included."""
+def item_name(stage: Stage) -> str:
+    """Name of the run above those of an item's seeds, such as ``mixed-head``."""
+    return f"{stage.item['scenario']}-{stage.item['placement']}"
+
+
+def training_params(stage: Stage, run: Run | None = None) -> dict[str, str]:
+    """The settings that made a trained network, those of its data included; without `run` those of all its item."""
     raw = stage.raw_params
-    labels = {**raw["labels"], "noise": raw["labels"]["noise"][run.scenario]}
-    made = {"scenario": run.scenario, "placement": run.placement, "seed": run.seed}
-    namespaces = {"data": raw["data"], "labels": labels, "model": raw["model"], "training": raw["training"]}
-    return texts({**made, **namespaces})
+    labels = {**raw["labels"], "noise": raw["labels"]["noise"][stage.item["scenario"]]}
+    made = stage.item if run is None else {**stage.item, "seed": run.seed}
+    return texts({**made, "labels": labels, **{key: raw[key] for key in ("data", "model", "training")}})
 
 
 def texts(params: Mapping[str, Any]) -> dict[str, str]:
@@ -48,7 +77,7 @@ def texts(params: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(params).items()}
 
 
-def numbers(metrics: Mapping[str, Any], prefix: str) -> list[Value]:
+def numbers(metrics: Mapping[str, Any], prefix: str = "") -> list[Value]:
     """The finite numbers in a metrics file, under names that MLflow takes."""
     return [
         Value(prefix + re.sub(r"[^\w./ :-]", "_", key), float(value))
@@ -57,12 +86,23 @@ def numbers(metrics: Mapping[str, Any], prefix: str) -> list[Value]:
     ]
 
 
-def log_dataset(store: Store, run_id: str, stage: Stage, run: Run) -> None:
+def flat(values: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
+    """Nested mappings as one, their keys joined."""
+    joined: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            joined.update(flat(value, f"{prefix}{key}{separator}", separator))
+        else:
+            joined[f"{prefix}{key}"] = value
+    return joined
+
+
+def log_dataset(store: Store, run_id: str, stage: Stage) -> None:
     """The scenario as the run's input, known by the hash of its content."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    data = stage.raw_params["data"]
-    folder = f"data/{run.scenario}"
+    data, scenario = stage.raw_params["data"], stage.item["scenario"]
+    folder = f"data/scenarios/{scenario}"
     dataset = Dataset(
         name=data["dataset"],
         digest=content_hash(stage.root / folder),
@@ -70,31 +110,39 @@ def log_dataset(store: Store, run_id: str, stage: Stage, run: Run) -> None:
         source=json.dumps({"uri": folder}),
         profile=json.dumps({part: data[part] for part in ("train", "placebo", "heldout")}),
     )
-    tags = [InputTag("mlflow.data.context", "training"), InputTag("scenario", run.scenario)]
+    tags = [InputTag("mlflow.data.context", "training"), InputTag("scenario", scenario)]
     store.client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
 
-def log_training(store: Store, run_id: str, root: Path, run: Run, seen: Collection[int] = ()) -> None:
-    """Everything that the outs of a training say.
+def log_training(store: Store, run_id: str, results: Results, seen: Collection[int] = ()) -> None:
+    """Everything that the folder of a training says.
 
     Args:
         seen: epochs whose metrics the run has already.
     """
-    import pandas as pd
+    values = [
+        Value(name, float(value), int(row["epoch"]))
+        for row in csv.DictReader(io.StringIO(results.curve))
+        for name, value in row.items()
+        if name != "epoch" and value and int(row["epoch"]) not in seen
+    ]
+    store.log(run_id, [*values, *numbers(results.final, "final_")])
+    store.client.log_text(run_id, results.curve, "curve.csv")
 
-    curve = pd.read_csv(root / f"reports/metrics/train/{run.name}.csv").set_index("epoch")
-    missing = curve[~curve.index.isin(list(seen))]
-    store.log(run_id, [Value(str(k), v, int(str(step))) for k in missing for step, v in missing[k].items()])
-    final = json.loads((root / f"reports/metrics/train/{run.name}.json").read_text(encoding="utf-8"))
-    store.log(run_id, numbers(final, "final_"))
-    store.client.log_artifact(run_id, str(root / f"reports/metrics/train/{run.name}.csv"))
-    log_model(store, run_id, root / f"models/{run.name}")
+
+def log_item(store: Store, run_id: str, finals: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of all seeds: their final metrics as a file, and the means of those that every seed has."""
+    rows = [{value.name: value.value for value in numbers(final, "mean_final_")} for final in finals.values()]
+    common = [name for name in (rows[0] if rows else {}) if all(name in row for row in rows)]
+    store.log(run_id, [Value(name, sum(row[name] for row in rows) / len(rows)) for name in common])
+    store.client.log_dict(run_id, dict(finals), "seeds.json")
 
 
-def log_model(store: Store, run_id: str, folder: Path) -> None:
-    """The network, for `mlflow.pytorch.load_model`: takes images as stored, any number of them.
+def log_model(store: Store, run_id: str, root: Path, run: Run) -> None:
+    """The full network, as an MLflow model that takes any number of images as stored.
 
-    Loading needs this repository's packages to be importable.
+    Turn-over dropout is taken out, so that plain torch operations are left, which torch.export writes down; whoever
+    loads it needs torch and MLflow only, and unpickles nothing. The first export of a process costs seconds of imports.
     """
     import mlflow.pytorch
     import numpy as np
@@ -102,22 +150,24 @@ def log_model(store: Store, run_id: str, folder: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from study.networks import load_network
+    from study.networks.masked import load_network
+    from turnover.masking.insertion import remove
 
-    network, architecture = load_network(folder)
+    network, architecture = load_network(root / run.folder)
     # Without names, so that `mlflow.pyfunc` takes the array itself and no dictionary of one.
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype("uint8"), (-1, *architecture.shape))]),
         Schema([TensorSpec(np.dtype("float32"), (-1, len(architecture.classes)))]),
     )
     with store.active(run_id):
-        # Pickle rather than MLflow's default, an exported graph: it takes 0.5 s instead of 6, and keeps the hooks of
-        # turn-over dropout, so that `subnetwork(loaded, ids)` works. The logged file is our own: safe to load.
         mlflow.pytorch.log_model(
-            network.eval(),
-            name="model",
-            serialization_format="pickle",
+            # Channels first again: the export warns of weights in another order.
+            remove(network).eval().to(memory_format=torch.contiguous_format),
+            name=run.name,
+            serialization_format="pt2",
             signature=signature,
+            # Two images: an export takes a dimension of 1 for a constant.
+            input_example=np.zeros((2, *architecture.shape), dtype=np.uint8),
             pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
         )
 

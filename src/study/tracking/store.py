@@ -1,23 +1,25 @@
-"""Where runs are kept: `mlflow.db` and `mlruns` at the repository root, or what MLFLOW_TRACKING_URI names."""
+"""The runs of an experiment: made, filled, found, ended."""
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import sqlite3
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-KEY = "turnover.key"
+from study.tracking.place import TrackingError, place_of
 
-
-class TrackingError(Exception):
-    """MLflow cannot be used, in words for the user."""
+KEY, PARENT, OWNER = "turnover.key", "mlflow.parentRunId", "turnover.owner"
+_NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Value:
     name: str
     value: float
     step: int = 0
-    time: float | None = None  # seconds; None: now
+    time: float = field(default_factory=time.time)  # seconds
 
 
 def silence() -> None:
@@ -38,62 +40,79 @@ def silence() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.pop("MLFLOW_RUN_ID", None)  # would make somebody else's run the active one
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    # A stage shares this process: what it says itself stays as loud as it was.
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+        warnings.filterwarnings("ignore", module=name)
 
 
 class Store:
     """The experiment's runs.
 
+    Args:
+        root: the repository.
+
     Raises:
-        TrackingError: the database cannot be written, or belongs to another folder.
+        TrackingError: the database cannot be written or belongs to another folder, or the experiment was deleted.
         Exception: whatever MLflow raises when a server does not answer.
     """
 
     def __init__(self, root: Path) -> None:
-        default = f"sqlite:///{root / 'mlflow.db'}"
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or default
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "turnover"
-        artifacts = None if uri.startswith("http") else (root / "mlruns").as_uri()
-        with _sole(uri):
+        self.place = place_of(root)
+        self._owner = f"{socket.gethostname()}:{root.absolute()}"
+        with _sole(self.place.database):
             import mlflow
 
-            self.uri = uri
-            self.client = mlflow.MlflowClient(uri)
-            if self.client.get_experiment_by_name(name) is None:
-                # With a server, another process may be faster: then its experiment is found below.
-                with suppress(mlflow.MlflowException):
-                    self.client.create_experiment(name, artifact_location=artifacts)
-            experiment = self.client.get_experiment_by_name(name)
-        if experiment is None:
-            raise TrackingError(f"experiment {name!r} could not be created")
-        if uri == default and experiment.artifact_location != artifacts:
-            raise TrackingError(
-                f"mlflow.db was made elsewhere and keeps its files in {experiment.artifact_location}: remove mlflow.db "
-                "and mlruns, and `make repro` makes them again"
-            )
+            self.client = mlflow.MlflowClient(self.place.uri)
+            experiment = self._experiment()
         self.experiment_id: str = experiment.experiment_id
 
-    def finished(self) -> dict[str, list[str]]:
-        """Key -> ids of the FINISHED runs that have it and whose files are there."""
-        found: dict[str, list[str]] = {}
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], "attributes.status = 'FINISHED'", max_results=1000, page_token=token
-            )
-            for run in page:
-                if KEY in run.data.tags and _files_there(run.info.artifact_uri):
-                    found.setdefault(run.data.tags[KEY], []).append(run.info.run_id)
-            token = page.token
-            if not token:
-                return found
+    def _experiment(self) -> Any:
+        import mlflow
 
-    def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str]) -> str:
-        """A new run. Returns its id."""
+        name, artifacts = self.place.experiment, self.place.artifacts
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            # With a server, another process may be faster: then its experiment is found below.
+            with suppress(mlflow.MlflowException):
+                self.client.create_experiment(name, artifact_location=artifacts)
+            found = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise TrackingError(f"experiment {name!r} could not be created")
+        if found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"experiment {name!r} was deleted in MLflow: bring it back with `mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another name"
+            )
+        if self.place.default and found.artifact_location != artifacts:
+            raise TrackingError(
+                f"mlflow.db was made elsewhere and keeps its files in {found.artifact_location}: remove mlflow.db "
+                "and mlruns, and `make repro` makes them again"
+            )
+        return found
+
+    def finished(self) -> dict[str, tuple[str, dict[str, str]]]:
+        """Key -> id and tags of the FINISHED run that has it and whose files are there; the one that stays, of two."""
+        found = {}
+        for run in self._search("attributes.status = 'FINISHED'"):
+            path = local_path(run.info.artifact_uri) if self.place.database is not None else None
+            if KEY in run.data.tags and (path is None or path.exists()):  # `mlruns` may have been deleted
+                found[run.data.tags[KEY]] = run.info.run_id, run.data.tags
+        return found
+
+    def end_orphans(self) -> None:
+        """End as KILLED what this repository left RUNNING on this machine: nothing trains while this is called."""
+        for run in self._search("attributes.status = 'RUNNING'"):
+            if run.data.tags.get(OWNER) == self._owner:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+
+    def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str], parent: str | None = None) -> str:
+        """A new run, nested below `parent`. Returns its id."""
         from mlflow.entities import Param
 
-        run_id: str = self.client.create_run(self.experiment_id, tags=dict(tags), run_name=name).info.run_id
+        tags = {**tags, OWNER: self._owner, **({PARENT: parent} if parent else {})}
+        run_id: str = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
         self.client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])
         return run_id
 
@@ -101,32 +120,48 @@ class Store:
         """Values of metrics, in as few calls as MLflow allows."""
         from mlflow.entities import Metric
 
-        metrics = [Metric(v.name, v.value, int((v.time or time.time()) * 1000), v.step) for v in values]
+        metrics = [Metric(v.name, v.value, int(v.time * 1000), v.step) for v in values]
         for first in range(0, len(metrics), 1000):
             self.client.log_batch(run_id, metrics=metrics[first : first + 1000])
 
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Tags, whatever the run had under their names."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
     def finish(self, run_id: str, key: str) -> None:
-        """The run is complete: it takes the place of any older one with its key."""
+        """The run is complete: of all runs with its key the newest stays, whoever else finishes one meanwhile."""
+        from mlflow import MlflowException
+
+        self.tag(run_id, {KEY: key})
         self.client.set_terminated(run_id, "FINISHED")
-        same = f"attributes.status = 'FINISHED' and tags.`{KEY}` = '{key}'"
-        for run in self.client.search_runs([self.experiment_id], same):
-            if run.info.run_id != run_id:
+        for run in self._search(f"attributes.status = 'FINISHED' and tags.`{KEY}` = '{key}'")[:-1]:
+            with suppress(MlflowException):  # somebody else deleted it
                 self.client.delete_run(run.info.run_id)
 
     @contextmanager
     def active(self, run_id: str) -> Iterator[None]:
-        """Make the run MLflow's active one, which logging a model needs; its status stays RUNNING."""
+        """Make the run MLflow's active one, which logging a model needs; its status stays what it is."""
         import mlflow
 
         before = os.environ.get("MLFLOW_TRACKING_URI")
-        mlflow.set_tracking_uri(self.uri)
+        info = self.client.get_run(run_id).info
+        mlflow.set_tracking_uri(self.place.uri)
         mlflow.start_run(run_id=run_id)
         try:
             yield
         finally:
             mlflow.end_run("RUNNING")
+            if info.status != "RUNNING":
+                self.client.set_terminated(run_id, info.status, info.end_time)
             # MLflow wrote its own into the environment, where the next store would take it for the user's wish.
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None unsets it
+
+    def _search(self, filters: str) -> list[Any]:
+        """By start, and the same in every process that looks: of two runs of one key all must keep the same one."""
+        found = self.client.search_runs([self.experiment_id], filters, max_results=50_000)  # the most it takes
+        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
 def reason(error: BaseException) -> str:
@@ -140,37 +175,27 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _sole(uri: str) -> Iterator[None]:
+def _sole(database: Path | None) -> Iterator[None]:
     """Alone with an SQLite database: processes that create it at the same time crash each other."""
-    path = uri.removeprefix("sqlite:///")
-    if path == uri:
+    if database is None:
         yield
         return
     from filelock import FileLock
 
     try:
-        with FileLock(f"{path}.lock", timeout=60):
+        with FileLock(f"{database}.lock", timeout=60):
             # MLflow itself would retry for minutes.
-            with closing(sqlite3.connect(path, timeout=20)) as database:
-                database.execute("BEGIN IMMEDIATE")
-                database.rollback()
+            with closing(sqlite3.connect(database, timeout=20)) as opened:
+                opened.execute("BEGIN IMMEDIATE")
+                opened.rollback()
             yield
     except (OSError, sqlite3.Error) as error:
-        raise TrackingError(f"{Path(path).name} cannot be written: {error}") from error
+        raise TrackingError(f"{database.name} cannot be written: {error}") from error
 
 
-def _files_there(artifact_uri: str) -> bool:
-    """Whether a run's files are there, as far as that can be seen from here: `mlruns` may have been deleted."""
-    path = artifact_uri.removeprefix("file://")
-    return not path.startswith("/") or Path(path).exists()
-
-
-def flat(values: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
-    """Nested mappings as one, their keys joined."""
-    joined: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            joined.update(flat(value, f"{prefix}{key}{separator}", separator))
-        else:
-            joined[f"{prefix}{key}"] = value
-    return joined
+def local_path(uri: str) -> Path | None:
+    """The path that an artifact URI names on this machine's disk; None where it is on a server. URIs are encoded."""
+    if uri.startswith("/"):
+        return Path(uri)
+    parts = urlsplit(uri)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
+from study.artefacts.kept import Result
+from study.retraining.lds import lds
 from study.validation.ours import MEASURES, memorization
-from study.validation.pieces import Piece
 from study.validation.resampling import (
-    Estimate,
     Merit,
     auroc_for,
     average_precision_for,
@@ -22,8 +22,6 @@ from study.validation.resampling import (
 )
 from study.validation.rows import Row, doublings, groups, mean
 from study.validation.settings import Problem
-from turnover.retraining.lds import lds
-from turnover.retraining.subsets import SubsetOutputs
 
 FIGURES = ("memorization", "given_csl", "heldout", "lds", "auroc", "average_precision")
 
@@ -42,67 +40,66 @@ class Judge:
         resamples = problem.settings.resamples
         self._examples = draw_weights(len(problem.train), resamples, 0)
         self._targets = draw_weights(len(problem.targets), resamples, 1)
-        self._goodness = problem.goodness()
 
     def judge(self, row: Row) -> dict[str, Any]:
         """The row's figures: None where the method does not estimate it, else value, low, high, worst, best."""
         truth = self.problem.truth[row.judged_by :]
-        difference = truth.memorization("probability")
-        unexplained = 1 - truth.heldout("probability")[: len(difference)]
         wrong = self.problem.wrong
-        # An example that all networks saw, or none, has no truth.
-        known = np.isfinite(difference) & np.isfinite(unexplained)
-        given = partial(partial_spearman_with, given=self.difficulty[known])
-        found: dict[str, Estimate | None] = dict.fromkeys(FIGURES)
+        found: dict[str, dict[str, float] | None] = dict.fromkeys(FIGURES)
         if len(row.memorization):
+            difference = truth.memorization("probability")
+            unexplained = 1 - truth.heldout("probability")[: len(difference)]
+            # An example that all networks saw, or none, has no truth.
+            known = np.isfinite(difference) & np.isfinite(unexplained)
+            merits = {
+                "memorization": spearman_with(difference[known]),
+                "given_csl": partial_spearman_with(difference[known], given=self.difficulty[known]),
+                "heldout": spearman_with(unexplained[known]),
+            }
             scores = [run[known] for run in row.memorization]
-            found["memorization"] = self.estimate(spearman_with(difference[known]), scores, known)
-            found["given_csl"] = self.estimate(given(difference[known]), scores, known)
-            found["heldout"] = self.estimate(spearman_with(unexplained[known]), scores, known)
+            found |= {name: self.estimate(merit, scores, self._examples[:, known]) for name, merit in merits.items()}
         if len(row.suspicion) and wrong.any() and not wrong.all():
-            found["auroc"] = self.estimate(auroc_for(wrong), row.suspicion)
-            found["average_precision"] = self.estimate(average_precision_for(wrong), row.suspicion)
+            found |= self._detection(row.suspicion)
         if len(row.influence):
-            inside, goodness = truth.inside, self._goodness[row.judged_by :]
-            correlations = [lds(influence, inside, goodness) for influence in row.influence]
-            found["lds"] = estimate(_weighted_mean, correlations, self._targets, self.confidence)
+            goodness = self.problem.goodness[row.judged_by :]
+            correlations = [lds(influence, truth.inside, goodness) for influence in row.influence]
+            found["lds"] = self.estimate(_weighted_mean, correlations, self._targets)
         return {
             "method": row.method,
             "family": row.family,
             "networks": row.networks,
             "repeats": row.repeats,
-            **{figure: None if value is None else rounded(value) for figure, value in found.items()},
+            **found,
         }
 
-    def estimate(self, merit: Merit, runs: Sequence[np.ndarray], which: np.ndarray | None = None) -> Estimate:
-        """A figure of merit over training examples, or those of `which` (bool [train])."""
-        weights = self._examples if which is None else self._examples[:, which]
-        return estimate(merit, runs, weights, self.confidence)
+    def estimate(self, merit: Merit, runs: Sequence[np.ndarray], weights: np.ndarray) -> dict[str, float]:
+        """A figure of merit as it goes to the tables: value, low, high, worst, best."""
+        found = estimate(merit, runs, weights, self.confidence)
+        return {name: round(number, 6) for name, number in found._asdict().items()}
 
-    def measures(self, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+    def _detection(self, suspicion: Sequence[np.ndarray]) -> dict[str, dict[str, float]]:
+        """How well the wrong labels are found."""
+        merits = {"auroc": auroc_for, "average_precision": average_precision_for}
+        return {name: self.estimate(of(self.problem.wrong), suspicion, self._examples) for name, of in merits.items()}
+
+    def measures(self, runs: Sequence[Result]) -> list[dict[str, Any]]:
         """The raw memorization of turn-over runs in three measures, at the end and averaged over training.
 
         Each against subset retraining in the same measure, and in probability.
         """
         train = len(self.problem.train)
-        truths = {measure: truth_in(self.problem.truth, measure, train) for measure in MEASURES}
+        truths = {measure: self.problem.truth.memorization(measure) for measure in MEASURES}
         known = np.isfinite(truths["probability"])
+        merits = {measure: spearman_with(truth[known]) for measure, truth in truths.items()}
         found = []
-        for count in doublings(len(runs)):
-            for measure in MEASURES:
-                for averaged in (False, True):
-                    single = [memorization(run, measure, averaged, train) for run in runs]
-                    scores = [mean(part)[known] for part in groups(single, count)]
-                    own, probability = (spearman_with(truths[name][known]) for name in (measure, "probability"))
-                    found.append(
-                        {
-                            "networks": count,
-                            "measure": measure,
-                            "averaged": averaged,
-                            "same_measure": rounded(self.estimate(own, scores, known)),
-                            "probability": rounded(self.estimate(probability, scores, known)),
-                        }
-                    )
+        for count, measure, averaged in product(doublings(len(runs)), MEASURES, (False, True)):
+            single = [memorization(run, measure, averaged, train) for run in runs]
+            scores = [mean(part)[known] for part in groups(single, count)]
+            own, probability = (
+                self.estimate(merits[name], scores, self._examples[:, known]) for name in (measure, "probability")
+            )
+            about = {"networks": count, "measure": measure, "averaged": averaged}
+            found.append({**about, "same_measure": own, "probability": probability})
         return found
 
     def ceilings(self) -> dict[str, Any]:
@@ -114,29 +111,10 @@ class Judge:
             found[f"split_half_{measure}"] = round(half.spearman, 6)
             found[f"reliability_{measure}"] = round(half.reliability, 6)
         if wrong.any() and not wrong.all():
-            unexplained = [1 - np.nan_to_num(truth.heldout("probability")[: len(wrong)], nan=0.5)]
-            found["auroc_of_heldout_probability"] = rounded(self.estimate(auroc_for(wrong), unexplained))
-            found["average_precision_of_heldout_probability"] = rounded(
-                self.estimate(average_precision_for(wrong), unexplained)
-            )
+            unexplained = 1 - np.nan_to_num(truth.heldout("probability")[: len(wrong)], nan=0.5)
+            detection = self._detection([unexplained])
+            found |= {f"{name}_of_heldout_probability": value for name, value in detection.items()}
         return found
-
-
-def truth_in(truth: SubsetOutputs, measure: str, train: int) -> np.ndarray:
-    """Memorization by subset retraining [train], positive for a memorized example, in any of the three measures."""
-    if measure == "probability":
-        return truth.memorization("probability")
-    if measure == "accuracy":
-        return truth.memorization("accuracy")
-    inside, loss = truth.inside.astype(np.float64), truth.loss[:, :train].astype(np.float64)
-    with np.errstate(invalid="ignore"):  # an example that all networks saw, or none, has no truth
-        gap = ((1 - inside) * loss).sum(0) / (1 - inside).sum(0) - (inside * loss).sum(0) / inside.sum(0)
-    return np.asarray(gap, dtype=np.float64)
-
-
-def rounded(value: Estimate) -> dict[str, float]:
-    """As it goes to the tables."""
-    return {name: round(number, 6) for name, number in value._asdict().items()}
 
 
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -2,76 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from study.validation.pieces import Piece
-from study.validation.rows import Row, doublings, groups, mean
+from study.artefacts.kept import Result
+from study.retraining.subsets import Measure
+from study.validation.rows import Row, averaged, seconds_each
 from study.validation.runs import trained_network
 from study.validation.settings import Problem, softmax, timed
-from turnover.influence import localize, neighbourhood
+from turnover.attribution.nearness import localize
+from turnover.scoring.neighbourhood import neighbourhood
 
-MEASURES = ("loss", "probability", "accuracy")
+MEASURES: tuple[Measure, ...] = ("loss", "probability", "accuracy")
 # Subset retraining as a contestant: so many networks.
 CONTESTANTS = (4, 10, 20, 50, 100)
 
 
-def values(run: Piece, measure: str, of: str, train: int) -> np.ndarray:
-    """A measure of one sub-network at every epoch [epochs, train]: the more, the better it knows the label."""
-    if measure == "accuracy":
-        return run[f"correct_{of}"][:, :train].astype(np.float64)
-    loss = run[f"loss_{of}"][:, :train].astype(np.float64)
-    return -loss if measure == "loss" else np.exp(-loss)
-
-
-def memorization(run: Piece, measure: str, averaged: bool, train: int) -> np.ndarray:
+def memorization(run: Result, measure: str, averaged: bool, train: int) -> np.ndarray:
     """Exposed minus flipped [train], at the end or averaged over the epochs of the training."""
-    gap = values(run, measure, "exposed", train) - values(run, measure, "flipped", train)
+
+    def values(of: str) -> np.ndarray:
+        if measure == "accuracy":
+            return run[f"correct_{of}"][:, :train].astype(np.float64)
+        loss = run[f"loss_{of}"][:, :train].astype(np.float64)
+        return -loss if measure == "loss" else np.exp(-loss)
+
+    gap = values("exposed") - values("flipped")
     return np.asarray(gap.mean(0) if averaged else gap[-1])
 
 
-def turn_over_rows(problem: Problem, runs: Sequence[Piece]) -> Iterator[Row]:
+def turn_over_rows(problem: Problem, runs: Sequence[Result]) -> Iterator[Row]:
     """Raw, sharpened and pooled estimates, each from 1, 2, 4 ... runs."""
     train = len(problem.train)
-    for count in doublings(len(runs)):
-        parts = groups(runs, count)
-        training = count * float(np.mean([run["seconds_training"] for run in runs]))
-        raw = count * float(np.mean([run["seconds_raw"] for run in runs]))
-        sharper = count * float(np.mean([run["seconds_sharper"] for run in runs]))
-        pooling = count * float(np.mean([run["seconds_pooling"] for run in runs]))
-        yield Row(
-            "turn-over raw",
-            "turn-over",
-            count,
-            training,
-            raw,
-            memorization=[mean([memorization(run, "probability", False, train) for run in part]) for part in parts],
-            suspicion=[mean([run["loss_flipped"][-1, :train] for run in part]) for part in parts],
-            influence=[mean([run["influence"] for run in part]) for part in parts],
-        )
-        yield Row(
-            "turn-over sharpened",
-            "turn-over",
-            count,
-            training,
-            raw + sharper,
-            memorization=[mean([run["sharpened"] for run in part]) for part in parts],
-            suspicion=[-mean([run["support"] for run in part]) for part in parts],
-            influence=[mean([run["localized"] for run in part]) for part in parts],
-        )
-        yield Row(
-            "turn-over pooled",
-            "turn-over",
-            count,
-            training,
-            raw + sharper + pooling,
-            influence=[mean([run["pooled"] for run in part]) for part in parts],
+    training, raw, sharper, pooling = (
+        float(np.mean([run[f"seconds_{of}"] for run in runs])) for of in ("training", "raw", "sharper", "pooling")
+    )
+
+    def said(run: Result) -> tuple[Mapping[str, np.ndarray], ...]:
+        return (
+            {
+                "memorization": memorization(run, "probability", False, train),
+                "suspicion": run["loss_flipped"][-1, :train],
+                "influence": run["influence"],
+            },
+            {"memorization": run["sharpened"], "suspicion": -run["support"], "influence": run["localized"]},
+            {"influence": run["pooled"]},
         )
 
+    ways = {"raw": raw, "sharpened": raw + sharper, "pooled": raw + sharper + pooling}
+    every = zip(*map(said, runs), strict=True)
+    rows = [
+        averaged(f"turn-over {way}", "turn-over", of_runs, training, seconds)
+        for (way, seconds), of_runs in zip(ways.items(), every, strict=True)
+    ]
+    for of_one_count in zip(*rows, strict=True):
+        yield from of_one_count
 
-def control_rows(problem: Problem, networks: Sequence[Piece]) -> Iterator[Row]:
+
+def control_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]:
     """What goes into the sharpened estimates beside turn-over dropout, on ordinary networks without it.
 
     Influence: the similarity factor, with the agreement of the labels in place of the masks' influence. Memorization:
@@ -82,27 +72,19 @@ def control_rows(problem: Problem, networks: Sequence[Piece]) -> Iterator[Row]:
     agreement = 2 * same - 1  # 0 or -1 / (classes - 1) for other labels did worse
     yield Row("same label", "control", 0, 0.0, 0.0, influence=[same.numpy()])
 
-    def on(piece: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        model = trained_network(problem, piece).model
+    def on(network: Result) -> Mapping[str, np.ndarray]:
+        model = trained_network(problem, network).model
         near = neighbourhood(model, train.images, train.labels)
-        known = softmax(piece["logits"]).mean(0)[np.arange(len(train)), train.labels.numpy()]
-        factor = localize(agreement, model, train.images, targets.images).numpy()
-        return factor, near["leverage"].to_numpy() * (1 - known), -near["support"].to_numpy()
+        known = softmax(network["logits"]).mean(0)[np.arange(len(train)), train.labels.numpy()]
+        return {
+            "memorization": near["leverage"].to_numpy() * (1 - known),
+            "suspicion": -near["support"].to_numpy(),
+            "influence": localize(agreement, model, train.images, targets.images).numpy(),
+        }
 
-    timings = [timed(partial(on, piece)) for piece in networks]
-    made = [found for found, _ in timings]
-    for count in doublings(len(networks)):
-        parts = groups(made, count)
-        yield Row(
-            "similarity without turn-over",
-            "control",
-            count,
-            count * float(np.mean([piece["seconds_training"] for piece in networks])),
-            count * float(np.mean([seconds for _, seconds in timings])),
-            memorization=[mean([memorized for _, memorized, _ in part]) for part in parts],
-            suspicion=[mean([suspicious for _, _, suspicious in part]) for part in parts],
-            influence=[mean([factor for factor, _, _ in part]) for part in parts],
-        )
+    said, seconds = zip(*(timed(partial(on, network)) for network in networks), strict=True)
+    name = "similarity without turn-over"
+    yield from averaged(name, "control", said, seconds_each(networks), float(np.mean(seconds)))
 
 
 def retraining_rows(problem: Problem, seconds: float) -> Iterator[Row]:
@@ -112,15 +94,15 @@ def retraining_rows(problem: Problem, seconds: float) -> Iterator[Row]:
         problem: with the ground truth.
         seconds: of training one network on half of the examples.
     """
-    truth, goodness = problem.truth, problem.goodness()
-    train = len(problem.train)
+    truth, train = problem.truth, len(problem.train)
     for count in CONTESTANTS:
         if count > len(truth.inside) // 2:
             break
-        first = truth[:count]
-        inside = first.inside.astype(np.float64)
-        with_i = inside.T @ goodness[:count] / np.maximum(inside.sum(0), 1)[:, None]
-        without_i = (1 - inside).T @ goodness[:count] / np.maximum((1 - inside).sum(0), 1)[:, None]
+        first, goodness = truth[:count], problem.goodness[:count]
+        with_i, without_i = (
+            inside.T.astype(np.float64) @ goodness / np.maximum(inside.sum(0), 1)[:, None]
+            for inside in (first.inside, ~first.inside)
+        )
         # An example that was in all of them, or in none, cannot be told anything about.
         known = np.logical_and(first.inside.any(0), ~first.inside.all(0)).reshape(-1, 1)
         yield Row(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from study.validation.ours import values
-from study.validation.pieces import Piece
+from study.artefacts.kept import Result
+from study.validation.ours import memorization
 from study.validation.rows import doublings, mean
 from study.validation.settings import Problem
-from turnover.calibration import empirical_p_values
+from turnover.scoring.calibration import empirical_p_values
 
 LEVELS = (0.01, 0.05, 0.1)
-MEASURES = ("loss", "probability")
 
 
-def calibration(problem: Problem, runs: Sequence[Piece]) -> list[dict[str, Any]]:
+def calibration(problem: Problem, runs: Sequence[Result]) -> list[dict[str, Any]]:
     """False-positive rates of memorization at nominal levels, and the share of real and wrong labels called memorized.
 
     One half of the placebos, drawn at random, is the null distribution, the other half is tested: by exchangeability
@@ -27,30 +27,27 @@ def calibration(problem: Problem, runs: Sequence[Piece]) -> list[dict[str, Any]]
     Returns:
         One entry for each number of runs, measure, time (final or averaged over training) and level.
     """
-    train, wrong = len(problem.train), problem.wrong
-    count = len(problem.watched) - train
+    watched, train, wrong = len(problem.watched), len(problem.train), problem.wrong
     found: list[dict[str, Any]] = []
-    if count < 2:
+    if watched - train < 2:
         return found
-    for size in doublings(len(runs)):
-        for measure in MEASURES:
-            for averaged in (False, True):
-                scores = mean([_scores(run, measure, averaged) for run in runs[:size]])
-                placebo, trained = scores[train:], scores[:train]
-                rates = _rates(placebo, problem.settings.placebo_splits)
-                p = empirical_p_values(trained, placebo)
-                for level, rate in zip(LEVELS, rates, strict=True):
-                    found.append(
-                        {
-                            "networks": size,
-                            "measure": measure,
-                            "averaged": averaged,
-                            "level": level,
-                            "placebos_called": round(rate, 6),
-                            "right_labels_called": round(float((p <= level)[~wrong].mean()), 6),
-                            "wrong_labels_called": round(float((p <= level)[wrong].mean()), 6) if wrong.any() else None,
-                        }
-                    )
+    for size, measure, averaged in product(doublings(len(runs)), ("loss", "probability"), (False, True)):
+        scores = mean([memorization(run, measure, averaged, watched) for run in runs[:size]])
+        rates = _rates(scores[train:], problem.settings.placebo_splits)
+        p = empirical_p_values(scores[:train], scores[train:])
+        for level, rate in zip(LEVELS, rates, strict=True):
+            called = p <= level
+            found.append(
+                {
+                    "networks": size,
+                    "measure": measure,
+                    "averaged": averaged,
+                    "level": level,
+                    "placebos_called": round(rate, 6),
+                    "right_labels_called": round(float(called[~wrong].mean()), 6),
+                    "wrong_labels_called": round(float(called[wrong].mean()), 6) if wrong.any() else None,
+                }
+            )
     return found
 
 
@@ -64,10 +61,3 @@ def _rates(placebo: np.ndarray, splits: int) -> list[float]:
         p = empirical_p_values(placebo[order[half:]], placebo[order[:half]])
         totals += [(p <= level).mean() for level in LEVELS]
     return [float(total) / splits for total in totals]
-
-
-def _scores(run: Piece, measure: str, averaged: bool) -> np.ndarray:
-    """Memorization of training examples and placebos."""
-    every = run["loss_exposed"].shape[1]
-    gap = values(run, measure, "exposed", every) - values(run, measure, "flipped", every)
-    return np.asarray(gap.mean(0) if averaged else gap[-1])

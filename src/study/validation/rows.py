@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+
+from study.artefacts.kept import Result
 
 Item = TypeVar("Item")
 
@@ -43,6 +45,30 @@ class Row:
         return max(len(self.memorization), len(self.suspicion), len(self.influence))
 
 
+def averaged(
+    method: str,
+    family: str,
+    said: Sequence[Mapping[str, np.ndarray]],
+    training: float,
+    attribution: float = 0.0,
+    each: int = 1,
+) -> Iterator[Row]:
+    """The rows of a method: its means over 1, 2, 4 ... repeats.
+
+    Args:
+        method: its name.
+        family: as in `Row`.
+        said: ``memorization``, ``suspicion``, ``influence``, or some of them, of every repeat.
+        training: seconds of one network.
+        attribution: seconds of one repeat.
+        each: networks that a repeat takes.
+    """
+    for count in doublings(len(said)):
+        parts = groups(said, count)
+        means: dict[str, Any] = {kind: [mean([one[kind] for one in part]) for part in parts] for kind in said[0]}
+        yield Row(method, family, count * each, count * each * training, count * attribution, **means)
+
+
 def groups(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     """As many disjoint groups of `size` items as there are."""
     return [items[start : start + size] for start in range(0, len(items) - size + 1, size)]
@@ -50,7 +76,7 @@ def groups(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
 
 def doublings(count: int) -> list[int]:
     """1, 2, 4 and so on up to `count`."""
-    return [1 << power for power in range(count.bit_length()) if 1 << power <= count]
+    return [1 << power for power in range(count.bit_length())]
 
 
 def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -59,3 +85,8 @@ def mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
     for array in arrays:
         total += array
     return total / len(arrays)
+
+
+def seconds_each(results: Sequence[Result]) -> float:
+    """Mean seconds of a result."""
+    return float(np.mean([result.seconds for result in results]))

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from study.validation.pieces import Arrays, Piece
-from study.validation.settings import Problem, softmax, state_arrays, state_of, timed
-from turnover.baselines.inputs import TrainedNetwork
-from turnover.data.batches import Examples
-from turnover.dropout import insert
-from turnover.dynamics import Dynamics
-from turnover.influence import influence, localize, neighbourhood
-from turnover.memorization import evaluating
-from turnover.pooling import pool_within_classes
-from turnover.training import schedule_factor, train
-from turnover.trajectories import average_over_training, sharpen
+from study.artefacts.kept import Arrays, Result
+from study.peers.inputs import TrainedNetwork
+from study.validation.settings import Problem, softmax, timed
+from turnover.attribution.influence import influence
+from turnover.attribution.nearness import localize, pool_within_classes
+from turnover.masking.insertion import insert
+from turnover.reading.examples import Examples
+from turnover.reading.passes import evaluating
+from turnover.scoring.neighbourhood import neighbourhood
+from turnover.scoring.sharpening import average_over_training, sharpen
+from turnover.training.dynamics import Dynamics
+from turnover.training.loop import train
+from turnover.training.optimization import schedule_factor
 
 # Weights of the ordinary networks must not be those of the turn-over runs, nor of the subset networks.
 ORDINARY, FOLD, HALF = 10_000, 20_000, 30_000
@@ -38,15 +40,20 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
     model = insert(problem.network(seed), after="head", keep=problem.settings.keep, seed=seed)
     epochs = problem.recipe.epochs
     dynamics = Dynamics(problem.watched, range(1, epochs + 1))
-    _, training = timed(lambda: train(model, problem.train, problem.config(seed), dynamics=dynamics, progress=False))
+    trained, targets = problem.train, problem.targets
+    seconds: dict[str, float] = {}
+    _, seconds["training"] = timed(
+        lambda: train(model, trained, problem.config(seed), dynamics=dynamics, progress=False)
+    )
     frame = dynamics.frame()
     arrays: dict[str, np.ndarray] = {
         f"{kind}_{of}": frame[f"{kind}_{of}"].to_numpy().reshape(epochs, len(problem.watched))
         for kind in ("loss", "correct")
         for of in ("exposed", "flipped", "full")
     }
-    trained, targets = problem.train, problem.targets
-    raw, seconds_raw = timed(lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False))
+    raw, seconds["raw"] = timed(
+        lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False)
+    )
 
     def sharper() -> tuple[torch.Tensor, pd.DataFrame]:
         near = neighbourhood(model, trained.images, trained.labels)
@@ -57,8 +64,8 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         factor = localize(torch.ones_like(raw), model, trained.images, targets.images)
         return pool_within_classes(localized, factor, trained.labels)
 
-    (localized, sharpened), seconds_sharper = timed(sharper)
-    pooled, seconds_pooling = timed(pool)
+    (localized, sharpened), seconds["sharper"] = timed(sharper)
+    pooled, seconds["pooling"] = timed(pool)
     return {
         **arrays,
         "influence": raw.numpy(),
@@ -66,10 +73,7 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         "pooled": pooled.numpy(),
         "sharpened": sharpened["sharpened"].to_numpy(),
         "support": sharpened["support"].to_numpy(),
-        "seconds_training": np.asarray(training),
-        "seconds_raw": np.asarray(seconds_raw),
-        "seconds_sharper": np.asarray(seconds_sharper),
-        "seconds_pooling": np.asarray(seconds_pooling),
+        **{f"seconds_{of}": np.asarray(value) for of, value in seconds.items()},
     }
 
 
@@ -87,26 +91,35 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
     logits: list[np.ndarray] = []
     arrays: dict[str, np.ndarray] = {}
 
+    def keep(prefix: str) -> None:
+        state = model.state_dict().items()
+        # Copies: the weights go on being trained in place.
+        arrays.update({f"{prefix}/{key}": value.detach().cpu().contiguous().numpy().copy() for key, value in state})
+
     def look(model: nn.Module) -> dict[str, float]:
         logits.append(predict(model, problem.train))
         if len(logits) in chosen:
-            arrays.update(state_arrays(model.state_dict(), f"checkpoint-{chosen.index(len(logits))}"))
+            keep(f"checkpoint-{chosen.index(len(logits))}")
         return {}
 
     train(model, problem.train, problem.config(seed), turn_over=False, evaluate=look, progress=False)
-    arrays.update(state_arrays(model.state_dict(), "final"))
+    keep("final")
     recipe = problem.recipe
     rates = [recipe.learning_rate * schedule_factor("one-cycle", epoch / epochs) for epoch in chosen]
     return {**arrays, "logits": np.stack(logits), "learning_rates": np.asarray(rates)}
 
 
-def trained_network(problem: Problem, piece: Piece) -> TrainedNetwork:
+def trained_network(problem: Problem, network: Result) -> TrainedNetwork:
     """What the peers get, from what `ordinary_run` stored."""
+
+    def state_of(prefix: str) -> dict[str, Tensor]:
+        names = [name for name in network.arrays if name.startswith(f"{prefix}/")]
+        return {name.removeprefix(f"{prefix}/"): torch.from_numpy(network[name]) for name in names}
+
     model = problem.network(0)
-    model.load_state_dict(state_of(piece.arrays, "final"))
-    rates = tuple(float(rate) for rate in piece["learning_rates"])
-    checkpoints = tuple(state_of(piece.arrays, f"checkpoint-{number}") for number in range(len(rates)))
-    return TrainedNetwork(model.eval(), checkpoints, rates)
+    model.load_state_dict(state_of("final"))
+    rates = tuple(float(rate) for rate in network["learning_rates"])
+    return TrainedNetwork(model.eval(), tuple(state_of(f"checkpoint-{n}") for n in range(len(rates))), rates)
 
 
 def out_of_fold(problem: Problem) -> Arrays:
@@ -124,10 +137,11 @@ def out_of_fold(problem: Problem) -> Arrays:
     return {"probabilities": found}
 
 
-def half_run(problem: Problem) -> dict[str, Any]:
+def half_run(problem: Problem, epochs: int) -> Arrays:
     """Train one network on a random half: nothing but the seconds that a subset network takes."""
     half = torch.from_numpy(np.random.default_rng(HALF).permutation(len(problem.train))[: len(problem.train) // 2])
-    train(problem.network(HALF), problem.train[half], problem.config(HALF), turn_over=False, progress=False)
+    config = replace(problem.config(HALF), epochs=epochs)
+    train(problem.network(HALF), problem.train[half], config, turn_over=False, progress=False)
     return {}
 
 

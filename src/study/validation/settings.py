@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from study.examples import examples_of
-from study.params import ComparisonParams, ParamsError, RecipeParams, ValidationParams
-from study.scenario import Scenario
-from turnover.data.batches import Examples
+from study.context.params import ComparisonParams, RecipeParams, ValidationParams
+from study.data.scenarios.examples import examples_of
+from study.data.scenarios.scenario import Scenario
+from study.networks.zoo.small import build_own
+from study.retraining.ordinary import ordinary_network
+from study.retraining.subsets import SubsetOutputs
 from turnover.errors import UserError
-from turnover.models import Normalized, build, image_statistics
-from turnover.retraining.subsets import SubsetOutputs
-from turnover.training import TrainingConfig
+from turnover.training.settings import TrainingConfig
 
 
-@dataclass(frozen=True)
 class Problem:
     """One scenario and its ground truth.
 
@@ -30,47 +28,33 @@ class Problem:
         settings: the namespace `comparison` of params.yaml.
         architecture: which ordinary network the subset networks are.
         recipe: how they were trained.
+
+    Raises:
+        UserError: the ground truth is about other examples.
     """
 
-    scenario: Scenario
-    truth: SubsetOutputs
-    settings: ComparisonParams
-    architecture: ValidationParams
-    recipe: RecipeParams
-    train: Examples = field(init=False)
-    watched: Examples = field(init=False)  # training examples, then placebos
-    targets: Examples = field(init=False)  # the first held-out examples
-
-    def __post_init__(self) -> None:
-        train, watched, heldout = (
-            examples_of(self.scenario, *splits) for splits in (("train",), ("train", "placebo"), ("heldout",))
-        )
-        for name, value in (("train", train), ("watched", watched), ("targets", heldout[: self.settings.targets])):
-            object.__setattr__(self, name, value)
-        if self.truth.inside.shape[1] != len(train) or self.truth.margin.shape[1] != len(self.scenario.examples):
+    def __init__(
+        self,
+        scenario: Scenario,
+        truth: SubsetOutputs,
+        settings: ComparisonParams,
+        architecture: ValidationParams,
+        recipe: RecipeParams,
+    ) -> None:
+        self.scenario, self.truth, self.settings, self.recipe = scenario, truth, settings, recipe
+        self.train = examples_of(scenario, "train")
+        if truth.inside.shape[1] != len(self.train) or truth.margin.shape[1] != len(scenario.examples):
             raise UserError(
-                f"the ground truth is about {self.truth.inside.shape[1]} training examples of "
-                f"{self.truth.margin.shape[1]}, but the scenario has {len(train)} of {len(self.scenario.examples)}: "
-                "run `dvc repro retrain`"
+                f"the ground truth is about {truth.inside.shape[1]} training examples of {truth.margin.shape[1]}, "
+                f"but the scenario has {len(self.train)} of {len(scenario.examples)}: run `dvc repro retrain`"
             )
-
-    @property
-    def wrong(self) -> np.ndarray:
-        """Which training examples have a wrong label, bool [train]."""
-        rows = self.scenario.of("train")
-        return np.asarray(rows["given"].to_numpy() != rows["original"].to_numpy())
-
-    def network(self, seed: int) -> Normalized:
-        """A new ordinary network: the architecture of the subset networks."""
-        channels, height, width = self.train.images.shape[1:]
-        mean, std = image_statistics(self.train.images)
-        options: dict[str, Any] = dict(self.architecture.options)
-        shape, classes = (channels, height, width), len(self.scenario.classes)
-        try:
-            model = build(self.architecture.model, shape, classes, seed=seed, **options)
-        except (ValueError, TypeError) as error:
-            raise ParamsError(f"params.yaml: {error}") from error
-        return Normalized(model.to(memory_format=torch.channels_last), mean, std)
+        self.watched = examples_of(scenario, "train", "placebo")
+        self.targets = examples_of(scenario, "heldout")[: settings.targets]
+        # Makes a new network, of the subset networks' architecture, for a seed.
+        self.network = ordinary_network(build_own, architecture.model, architecture.options, scenario)
+        self.wrong: np.ndarray = scenario.of("train")["wrong"].to_numpy()
+        # Minus the loss of every subset network on every target, float64 [networks, target]: what LDS foretells.
+        self.goodness = -truth.loss[:, self.targets.ids.numpy()].astype(np.float64)
 
     def config(self, seed: int) -> TrainingConfig:
         """How every network here is trained: as the subset networks were."""
@@ -82,32 +66,14 @@ class Problem:
             seed=seed,
         )
 
-    def goodness(self) -> np.ndarray:
-        """Minus the loss of every subset network on every target, float64 [networks, target]: what LDS foretells."""
-        columns = self.targets.ids.numpy()
-        return np.asarray(-self.truth.loss[:, columns], dtype=np.float64)
-
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities, over the last dimension."""
     return np.asarray(torch.softmax(torch.from_numpy(logits), -1).numpy())
 
 
-def state_arrays(state: dict[str, Tensor], prefix: str) -> dict[str, np.ndarray]:
-    """A state dict as named arrays, for a piece."""
-    return {f"{prefix}/{key}": value.detach().cpu().contiguous().numpy() for key, value in state.items()}
-
-
-def state_of(arrays: Any, prefix: str) -> dict[str, Tensor]:
-    """The state dict that `state_arrays` stored under `prefix`."""
-    start = f"{prefix}/"
-    return {key.removeprefix(start): torch.from_numpy(value) for key, value in arrays.items() if key.startswith(start)}
-
-
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
     """What `make` gives, and how many seconds it took."""
-    import time
-
     started = time.perf_counter()
     made = make()
     return made, time.perf_counter() - started

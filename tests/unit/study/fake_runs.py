@@ -11,12 +11,17 @@ import pandas as pd
 from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 
-from study.scenario import Scenario, save_scenario
+from stages import figures, findings, report, summarize
+from study.context.rules import CONTROL
+from study.context.runs import Run, load_params, runs_of
+from study.context.stage import run_stage
+from study.data.scenarios.scenario import Scenario, save_scenario
+from tests.support import ROOT as REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 SCENARIOS = {"real": 0.0, "mixed": 0.25}
-PLACEMENTS = ("head", "all")
-SEEDS = (0, 1)
+PLACEMENTS = ("all", "head", "dropout")
+SEEDS = {"head": [0, 1, 2], "other": [0, 1]}
+VALIDATION = "validation"
 TRAIN, PLACEBO, HELDOUT, CLASSES = 60, 12, 30, ("cup", "hat", "bag")
 FEW = 5  # held-out examples whose influences are known, for placements other than head
 EPOCHS = (0, 1, 2, 3, 5)
@@ -26,45 +31,82 @@ REMOVAL = "reports/metrics/removal.csv"
 def make_repository(
     root: Path,
     *,
-    seeds: tuple[int, ...] = SEEDS,
+    seeds: dict[str, list[int]] | None = None,
     scenarios: dict[str, float] | None = None,
     placements: tuple[str, ...] = PLACEMENTS,
     removal: bool = True,
+    validation: bool = True,
 ) -> Path:
-    """Fill `root` with dvc.yaml, params.yaml and the artefacts of every run, and of the removals. Returns it."""
+    """Fill `root` with dvc.yaml, params.yaml and the artefacts of every run, removal and validation. Returns it.
+
+    Args:
+        root: an empty folder.
+        seeds: as in params.yaml.
+        scenarios: the fraction of random labels in each.
+        placements: as in params.yaml.
+        removal: were networks retrained without some examples?
+        validation: were the estimates compared with others?
+    """
     scenarios = SCENARIOS if scenarios is None else scenarios
     yaml = YAML()
     stages = yaml.load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
-    deps = [dep for dep in stages["stages"]["findings"]["deps"] if dep != REMOVAL]
-    stages["stages"]["findings"]["deps"] = [*deps, REMOVAL] if removal else deps
-    report = stages["stages"]["report"]["deps"]
-    stages["stages"]["report"]["deps"] = [dep for dep in report if "reports/" not in dep or "validation" not in dep]
+    if not removal:
+        stages["stages"]["findings"]["deps"].remove(REMOVAL)
     with (root / "dvc.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(stages, file)
     params = yaml.load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    params["scenarios"], params["placements"], params["seeds"] = list(scenarios), list(placements), list(seeds)
+    params["scenarios"], params["placements"], params["seeds"] = list(scenarios), list(placements), seeds or SEEDS
     params["labels"]["noise"] = dict(scenarios)
     params["removal"]["scenarios"] = list(scenarios)
+    params["validation_sets"] = [VALIDATION]
     params["data"].update(train=TRAIN, placebo=PLACEBO, heldout=HELDOUT)
     params["training"].update(epochs=EPOCHS[-1], batch_size=20)
     params["estimate"]["influence"].update(targets=HELDOUT, targets_all_layers=FEW)
-    params["figures"].update(gallery=8, mistakes=3, neighbours=4)
+    params["figures"].update(gallery=4, mistakes=2, neighbours=3, dpi=50)
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
+    settings = load_params(root)
     for name, fraction in scenarios.items():
         scenario = _scenario(name, fraction)
-        save_scenario(scenario, _made(root / "data" / name))
-        for seed in seeds:
-            _metrics(root, f"{name}-dropout-{seed}", seed)
-            for place, placement in enumerate(placements):
-                _run(root, scenario, f"{name}-{placement}-{seed}", np.random.default_rng([seed, place, len(name)]))
+        save_scenario(scenario, _made(root / "data/scenarios" / name))
+        for place, placement in enumerate(placements):
+            for run in runs_of(settings, name, placement):
+                if placement == CONTROL:
+                    _metrics(root, run)
+                else:
+                    _run(root, scenario, run, np.random.default_rng([run.seed, place, len(name)]))
     if removal:
-        rows = [
-            row for name, fraction in scenarios.items() for seed in seeds for row in _removals(name, fraction, seed)
-        ]
+        rows = [row for name, of in scenarios.items() for seed in (0, 1) for row in _removals(name, of, seed)]
         columns = ["scenario", "seed", "order", "action", "fraction", "train", "heldout_accuracy", "heldout_loss"]
         pd.DataFrame(rows, columns=columns).to_csv(_made(root / REMOVAL), index=False)
+    if validation:
+        _validation(root / "reports/validation" / VALIDATION)
     return root
+
+
+def make_results(root: Path) -> Path:
+    """Run the stages that make findings, summary, figures and report. Returns the root."""
+    for name, stage in (("findings", findings), ("summarize", summarize), ("figures", figures), ("report", report)):
+        assert run_stage(stage.run, name, {}, root=root) == 0
+    return root
+
+
+def _validation(folder: Path) -> None:
+    """The tables of a comparison of three methods, one of which cannot say whom it memorized."""
+    folder.mkdir(parents=True)
+    rows = [
+        ("turn-over raw", "turn-over", 1, 0.71, 0.68, 0.74, 0.16, 0.15, 0.17, 0.98, 0.9),
+        ("turn-over sharpened", "turn-over", 1, 0.83, 0.82, 0.84, 0.47, 0.46, 0.48, 0.98, 0.9),
+        ("turn-over pooled", "turn-over", 4, None, None, None, 0.55, 0.54, 0.56, None, None),
+        ("TRAK", "peer", 10, None, None, None, 0.12, 0.1, 0.14, None, None),
+    ]
+    scores = [name + end for name in ("memorization", "lds") for end in ("", "_low", "_high")]
+    columns = ["method", "family", "networks", *scores, "auroc", "average_precision"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "table.csv", index=False)
+    cost = [(row[0], row[2], seconds) for row, seconds in zip(rows, (12.4, 14, 60, 240), strict=True)]
+    pd.DataFrame(cost, columns=["method", "networks", "seconds"]).to_csv(folder / "cost.csv", index=False)
+    result = {"ground_truth": {"networks": 200}}
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def _removals(name: str, noise: float, seed: int) -> Iterator[tuple[object, ...]]:
@@ -105,7 +147,7 @@ def _scenario(name: str, fraction: float) -> Scenario:
     return Scenario(name, images.astype(np.uint8), examples, CLASSES, "make-believe")
 
 
-def _run(root: Path, scenario: Scenario, name: str, rng: np.random.Generator) -> None:
+def _run(root: Path, scenario: Scenario, run: Run, rng: np.random.Generator) -> None:
     """One masked run: examples later in the list are harder, random ones hardest, placebos never learned."""
     examples = scenario.of("train", "placebo").reset_index(drop=True)
     ids = examples["id"].to_numpy()
@@ -127,7 +169,7 @@ def _run(root: Path, scenario: Scenario, name: str, rng: np.random.Generator) ->
             columns |= {f"loss_{network}": value, f"margin_{network}": 0.7 - value, f"correct_{network}": value < 0.7}
         pieces.append(pd.DataFrame(columns))
     dynamics = pd.concat(pieces, ignore_index=True)
-    dynamics.to_parquet(_made(root / f"dynamics/{name}.parquet"))
+    dynamics.to_parquet(_made(root / run.folder / "dynamics.parquet"))
     last = dynamics[dynamics["epoch"] == EPOCHS[-1]].reset_index(drop=True)
     exposed, flipped = last["loss_exposed"].to_numpy(), last["loss_flipped"].to_numpy()
     memorization = examples[["id", "split", "given", "original", "is_random"]].assign(
@@ -138,19 +180,18 @@ def _run(root: Path, scenario: Scenario, name: str, rng: np.random.Generator) ->
         loss_flipped=flipped,
         loss_full=last["loss_full"],
     )
-    memorization.to_parquet(_made(root / f"scores/{name}/memorization.parquet"))
-    _influence(root / f"scores/{name}/influence", scenario, hard, rng)
+    memorization.to_parquet(_made(root / run.scores / "memorization.parquet"))
+    _influence(root / run.scores / "influence", scenario, run.placement, hard, rng)
     sample = np.arange(0, TRAIN, 2)
     cosines = {of: rng.uniform(-0.1, 0.3, (3, len(sample) * (len(sample) - 1) // 2)) for of in ("exposed", "full")}
     held: dict[str, np.ndarray] = {of: values.astype(np.float16) for of, values in cosines.items()}
     held |= {"ids": sample, "epochs": np.array([0, 2, 5])}
-    save_file(held, _made(root / f"gradients/{name}.safetensors"))
-    _metrics(root, name, int(name[-1]), examples, last)
+    save_file(held, root / run.folder / "gradients.safetensors")
+    _metrics(root, run, examples, last)
 
 
-def _influence(folder: Path, scenario: Scenario, hard: np.ndarray, rng: np.random.Generator) -> None:
-    head = "-head-" in folder.parent.name
-    train, heldout = scenario.of("train"), scenario.of("heldout").head(HELDOUT if head else FEW)
+def _influence(folder: Path, scenario: Scenario, placement: str, hard: np.ndarray, rng: np.random.Generator) -> None:
+    train, heldout = scenario.of("train"), scenario.of("heldout").head(HELDOUT if placement == "head" else FEW)
     sign = np.where(train["is_random"], -1.0, 1.0)
     matrix = rng.normal(0, 0.2, (TRAIN, len(heldout))) + (sign * hard[:TRAIN])[:, None]
     same = train["given"].to_numpy()[:, None] == heldout["given"].to_numpy()
@@ -173,13 +214,11 @@ def _influence(folder: Path, scenario: Scenario, hard: np.ndarray, rng: np.rando
     pd.DataFrame(rows).to_parquet(folder / "top.parquet")
 
 
-def _metrics(
-    root: Path, name: str, seed: int, examples: pd.DataFrame | None = None, last: pd.DataFrame | None = None
-) -> None:
-    """The JSON files of the stages train (or control) and estimate."""
-    control = examples is None or last is None
-    train: dict[str, object] = {"heldout_accuracy": 0.84 + 0.01 * seed - 0.005 * (not control), "epochs": EPOCHS[-1]}
+def _metrics(root: Path, run: Run, examples: pd.DataFrame | None = None, last: pd.DataFrame | None = None) -> None:
+    """The metrics that the stages train and estimate leave of a run, or of the control's."""
+    train: dict[str, object] = {"heldout_accuracy": 0.84 + 0.01 * run.seed, "epochs": EPOCHS[-1]}
     if examples is not None and last is not None:
+        train["heldout_accuracy"] = 0.835 + 0.01 * run.seed
         trained, is_random = examples["split"] == "train", examples["is_random"]
         for kind, group in (("real", last[trained & ~is_random]), ("random", last[trained & is_random])):
             if len(group):
@@ -187,13 +226,8 @@ def _metrics(
                     train[f"accuracy_{kind}_{network}"] = float(group[f"correct_{network}"].mean())
         estimate: dict[str, object] = {}
         if is_random.any():
-            scores = {
-                "loss_flipped": 0.97,
-                "memorization_loss": 0.95,
-                "memorization_probability": 0.96,
-                "loss_full": 0.8,
-            }
+            scores = {"low_support": 0.98, "loss_flipped": 0.97, "memorization_probability": 0.96, "loss_full": 0.8}
             for measure, less in (("mislabel_auroc", 0.0), ("mislabel_average_precision", 0.1)):
-                estimate[measure] = {score: value - less - 0.01 * seed for score, value in scores.items()}
-        _made(root / f"reports/metrics/estimate/{name}.json").write_text(json.dumps(estimate), encoding="utf-8")
-    _made(root / f"reports/metrics/train/{name}.json").write_text(json.dumps(train), encoding="utf-8")
+                estimate[measure] = {score: value - less - 0.01 * run.seed for score, value in scores.items()}
+        (root / run.scores / "metrics.json").write_text(json.dumps(estimate), encoding="utf-8")
+    _made(root / run.folder / "metrics.json").write_text(json.dumps(train), encoding="utf-8")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from turnover.data.batches import Examples
-from turnover.dropout import insert
-from turnover.models import CNN, Normalized
+from study.networks.zoo.small import CNN, Normalized
+from turnover.masking.insertion import insert
+from turnover.reading.examples import Examples
 
 
 def examples(n: int = 50, classes: int = 3) -> Examples:

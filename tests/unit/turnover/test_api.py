@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
 
 import turnover
+from tests.support import ROOT
 
 
 def test_every_public_name_is_there() -> None:
@@ -18,12 +26,56 @@ def test_every_public_name_is_there() -> None:
         turnover.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["influence", "memorization"])
-@pytest.mark.parametrize("before", ["", "import turnover.{0}", "from turnover import {0}"])
-def test_functions_are_not_hidden_by_the_modules_of_the_same_name(name: str, before: str) -> None:
-    script = f"{before.format(name)}\nfrom turnover import {name}\nprint(type({name}).__name__)"
+def test_type_checkers_see_the_table() -> None:
+    """What is imported for them is what is imported on first use."""
+    tree = ast.parse(Path(turnover.__file__).read_text())
+    lines = [
+        line for line in ast.walk(tree) if isinstance(line, ast.ImportFrom) and str(line.module).startswith("turn")
+    ]
+    seen = {name.name: str(line.module).removeprefix("turnover.") for line in lines for name in line.names}
+    assert seen == turnover._HOMES
+
+
+def test_functions_and_rooms_do_not_share_a_name() -> None:
+    """Or else `import turnover.attribution.influence` would put a module where a function was."""
+    assert not {room.name for room in Path(turnover.__file__).parent.iterdir()} & set(turnover.__all__)
+    script = "import turnover.attribution.influence, turnover.scoring.memorization\nfrom turnover import influence\n"
+    script += "from turnover import memorization, neighbourhood, train\n"
+    script += "print(*{type(f).__name__ for f in (influence, memorization, neighbourhood, train)})"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout == "function\n"
+
+
+ROOMS = ["masking", "reading", "scoring", "attribution", "training"]
+
+
+def test_arrows_between_rooms_run_one_way() -> None:
+    """masking <- reading <- scoring, attribution, training, which do not know each other."""
+    allowed = {"masking": {"masking"}, "reading": {"masking", "reading"}}
+    for room in ROOMS:
+        for path in (Path(turnover.__file__).parent / room).rglob("*.py"):
+            known = set(re.findall(r"(?:from|import) turnover\.(\w+)", path.read_text())) - {
+                "errors",
+                "interruption",
+                "progress",
+            }
+            assert known <= allowed.get(room, {"masking", "reading", room}), path
+
+
+def test_the_example_in_the_readme() -> None:
+    """As it is written, on a problem of seconds."""
+    code = next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "WithIds" in c)
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(200, 20, generator=generator), torch.randint(0, 3, (200,), generator=generator)
+    names: dict[str, Any] = {
+        "dataset": TensorDataset(x[:150], y[:150]),
+        "model": nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 3)),
+        "x_train": x[:150], "y_train": y[:150], "train_ids": torch.arange(150), "x_test": x[150:], "y_test": y[150:],
+    }  # fmt: skip
+    exec(compile(code, "README.md", "exec"), names)
+    assert len(names["wrong"]) == 50 and len(names["helpful"]) == 5 and len(names["ranked"]) == 150
+    assert names["scores"]["loss"].mean() > 0.3  # random labels are memorized
+    assert names["effect"].shape == (150, 50) and names["logits"].shape == (50, 3)
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

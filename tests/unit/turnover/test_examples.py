@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+from tests.support import ROOT
+
+EXAMPLES, BENCHMARKS = ROOT / "examples", ROOT / "benchmarks"
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,14 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for name in ("noisy_digits", "plain_pytorch", "lightning_module", "hf_trainer"):
         sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_benchmarks_find_what_they_import(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    assert callable(getattr(importlib.import_module(name), "write" if name == "influence_figure" else "main"))
+    for path in BENCHMARKS.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 def example(name: str) -> ModuleType:

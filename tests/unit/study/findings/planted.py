@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from study.context import Run
-from study.findings.inputs import Similarity, Study
-from study.params import FiguresParams
-from study.scenario import Scenario
-from turnover.retraining.removal import removal_orders
+from study.analysis.inputs import Similarity, Study
+from study.context.runs import Run
+from study.data.scenarios.scenario import Scenario
+from study.retraining.orders import removal_orders
 
-SETTINGS = FiguresParams(difficulty_quantile=0.3, confidence=0.95, dpi=50, gallery=1, mistakes=1, neighbours=1)
+SETTINGS = {"difficulty_quantile": 0.3, "confidence": 0.95}
 SEEDS = [0, 1, 2]
 TRAIN, HELDOUT, CLASSES = 200, 60, 4
 EPOCHS = np.arange(0, 9)
@@ -57,13 +56,15 @@ def planted_study(
     classes = tuple(str(label) for label in range(CLASSES))
     return Study(
         scenarios={name: Scenario(name, np.zeros((n, 1, 2, 2), np.uint8), examples, classes, "planted")},
-        placements=["head"],
-        seeds=SEEDS,
+        seeds={"head": SEEDS},
         dynamics={run: of[0] for run, of in made.items()},
         memorization={run: of[1] for run, of in made.items()},
         totals={run: of[2] for run, of in made.items()},
         placebo=dict.fromkeys(runs, pd.DataFrame({"id": [0], "total": [0.5], "total_same_class": [0.25]})),
-        targets=dict.fromkeys(runs, HELDOUT),
+        targets=dict.fromkeys(runs, examples[TRAIN:]),
+        top={},
+        train_metrics={},
+        estimate_metrics={},
         similarity={run: of[3] for run, of in made.items()},
         removal=removal,
     )

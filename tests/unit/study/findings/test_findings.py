@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from study.findings import find
+from stages.findings import find
+from tests.unit.study.fake_runs import SEEDS
 from tests.unit.study.findings.planted import SETTINGS, neighbour_world, planted_study
 
 
 def _claims(study: Any) -> dict[str, dict[str, Any]]:
-    return {claim["key"]: claim for claim in find(study, SETTINGS)[0]["claims"]}
+    return {claim["key"]: claim for claim in find(study, **SETTINGS)[0]["claims"]}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,8 @@ def test_shuffled_influences_do_not_support_claim_2() -> None:
 
 def test_influence_against_the_claim_is_contradicted_not_only_unsupported() -> None:
     claim = _claims(planted_study(informative=-3.0))["tell_more"]
-    assert (claim["verdict"], claim["opposite"], claim["of"]) == ("not supported", 4, 4)
+    assert (claim["verdict"], claim["opposite"], claim["of"]) == ("contradicted", 4, 4)
+    assert claim["p_holm_opposite"] < 0.05 < claim["p_holm"]
 
 
 def test_uniquely_informative_examples_are_found_by_removing_them() -> None:
@@ -73,7 +79,7 @@ def test_uniquely_informative_examples_are_found_by_removing_them() -> None:
 
 def test_with_wrong_labels_the_effect_turns_round_and_cleansing_helps() -> None:
     _, study = neighbour_world(noise=0.15)
-    found, tables = find(study, SETTINGS)
+    found, tables = find(study, **SETTINGS)
     claims = {claim["key"]: claim for claim in found["claims"]}
     assert claims["cleansing"]["verdict"] == claims["cleansing_loss"]["verdict"] == "supported"
     assert claims["turns_round"]["main"]["effect"]["mean"] > 0
@@ -94,3 +100,43 @@ def test_removals_in_shuffled_order_support_nothing() -> None:
     claims = _claims(study)
     for key in ("removal", "removal_loss"):
         assert (claims[key]["verdict"], claims[key]["holds"]) == ("not supported", 0)
+
+
+def test_findings_trace_to_the_runs(results: Path) -> None:
+    found = json.loads((results / "reports/metrics/findings.json").read_text())
+    claims = {claim["key"]: claim for claim in found["claims"]}
+    harm = claims["random_harm"]["comparisons"]
+    assert [(part["scenario"], part["placement"]) for part in harm] == [("mixed", "head")], "five targets are too few"
+    means = []
+    for seed in SEEDS["head"]:
+        totals = pd.read_parquet(results / f"scores/mixed/head/{seed}/influence/totals.parquet")
+        means.append(-totals.loc[totals["id"] < 15, "total"].mean())  # a quarter of 60, see fake_runs
+    assert harm[0]["effect"]["mean"] == pytest.approx(np.mean(means), rel=1e-5)
+    assert len(claims["faster_real"]["comparisons"]) == 2 * 2 * 2  # scenario, placement, definition
+    assert found["turning_point"] == {"real": 0.1, "mixed": None}
+    gain = claims["cleansing"]["comparisons"][0]["effect"]["mean"]
+    table = pd.read_csv(results / "reports/metrics/removal.csv")
+    at = table[(table["scenario"] == "mixed") & (table["order"] == "random") & (table["action"] == "remove")]
+    by_fraction = at.groupby("fraction")["heldout_accuracy"].mean()
+    flagged = table[table["order"] == "flagged"]["heldout_accuracy"].mean()
+    assert gain == pytest.approx(flagged - (by_fraction[0.1] + by_fraction[0.4]) / 2, abs=1e-5)
+
+
+def test_speed_of_learning_by_hand(results: Path) -> None:
+    speeds, steps = [], []
+    for seed in SEEDS["head"]:
+        frame = pd.read_parquet(results / f"runs/mixed/head/{seed}/dynamics.parquet")
+        random = frame[frame["id"] < 15]
+        loss = random.groupby("epoch")["loss_exposed"].mean().astype(float)
+        speeds.append((loss[0] - loss[3]) / 3)
+        steps.append((loss[3] - loss[5]) / 2)
+    key = {"scenario": "mixed", "placement": "head", "definition": "memorization", "group": "random"}
+
+    def mean(name: str, **more: object) -> float:
+        table = pd.read_csv(results / f"reports/metrics/findings/{name}.csv")
+        for column, value in {**key, **more}.items():
+            table = table[table[column] == value]
+        return float(table["mean"].item())
+
+    assert mean("groups", number="speed") == pytest.approx(np.mean(speeds), rel=1e-4)
+    assert mean("speed", epoch=5) == pytest.approx(np.mean(steps), rel=1e-4)

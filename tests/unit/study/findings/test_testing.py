@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from study.analysis.inputs import Similarity
 from study.findings.alignment import compare_alignment
-from study.findings.groups import finally_learned, first_learned
-from study.findings.inputs import Similarity
-from study.findings.learning import read_setting
+from study.findings.learning import finally_learned, first_learned, read_setting
 from study.findings.removal import ACCURACY, difference_table, over_random, turning_point
 from study.findings.testing import Comparison, draw_effects, holm, permuted_within, t_test, tails
 from study.findings.verdicts import judge
@@ -79,7 +78,9 @@ def test_holm_factors_and_the_running_maximum() -> None:
         ((1.0, 1.1, 0.9), 0.001, "supported", 0),
         ((1.0, 1.1, 0.9), 0.2, "not supported", 0),
         ((1.0, 9.0, 0.1), 0.001, "not supported", 0),  # the seeds do not agree
-        ((-1.0, -1.1, -0.9), 0.999, "not supported", 1),
+        ((-1.0, -1.1, -0.9), 0.999, "contradicted", 1),
+        ((-1.0, -1.1, -0.9), 0.9, "not supported", 0),
+        ((-1.0, -9.0, -0.1), 0.999, "not supported", 0),
         ((1.0,), 0.001, "undecided", 0),
     ],
 )
@@ -116,6 +117,19 @@ def test_a_comparison_is_judged_by_its_own_p_whatever_its_siblings() -> None:
     assert verdicts(0.04) == ["supported", "supported"], "the claim as a whole holds: .04, last in Holm's order"
 
 
+def test_a_claim_is_contradicted_only_if_all_of_it_is() -> None:
+    against = Comparison("keeping", "real", "retrained", "", "x", "accuracy", (-1.0, -1.1, -0.9), 0, "t", 0.98, 0.02)
+    weaker = dataclasses.replace(against, p=0.7, p_below=0.3)
+    strong = dataclasses.replace(against, claim="removal", p=0.9999, p_below=0.0001)
+    found = {claim["key"]: claim for claim in judge([against, against, strong], 0.95)}
+    assert {claim["verdict"] for claim in found.values()} == {"contradicted"}
+    # .02 x 1, the last in Holm's order; alone, times two claims, it would count as well.
+    assert found["keeping"]["p_holm_opposite"] == pytest.approx(0.02)
+    assert [part["verdict"] for part in found["keeping"]["comparisons"]] == ["contradicted", "contradicted"]
+    found = {claim["key"]: claim for claim in judge([against, weaker, strong], 0.95)}
+    assert (found["keeping"]["verdict"], found["keeping"]["opposite"]) == ("not supported", 1)
+
+
 def test_seeds_that_agree_are_no_more_evidence_than_one() -> None:
     """Three times the same run gives the p-value of one, whatever the gradients are."""
     study = planted_study(effect=False)
@@ -130,7 +144,7 @@ def test_seeds_that_agree_are_no_more_evidence_than_one() -> None:
             ),
         )
         p_values = []
-        for of in (same, dataclasses.replace(same, seeds=[0])):
+        for of in (same, dataclasses.replace(same, seeds={"head": [0]})):
             parts = compare_alignment(of, read_setting(of, "real", "head", 0.3))
             p_values.append(next(part.p for part in parts if part.definition == "memorization"))
         assert p_values[0] == p_values[1]

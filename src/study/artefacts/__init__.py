@@ -1,0 +1,1 @@
+"""How artefacts are written and read: never half-written, always the same bytes."""

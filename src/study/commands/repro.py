@@ -1,0 +1,114 @@
+"""What `make repro` does: check and clear, run the pipeline, bring MLflow up to date: `python -m study.commands.repro`.
+
+DVC runs in this process, because two of its habits are mended here. It rewrites `dvc.lock` in place after every stage,
+so that a kill in that moment leaves half of it; here the file is written beside and renamed. And what a killed or
+starved DVC leaves in `.dvc/tmp/rwlock` would stop every later run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from study.commands import backfill, prepare
+
+
+def run(root: Path, targets: list[str]) -> int:
+    """Prepare, `dvc repro`, backfill. Returns the exit status: that of the first part that failed."""
+    if not mend_lock(root):
+        return 1
+    status = prepare.main()
+    if status:
+        return status
+    clear_rwlock(root / ".dvc" / "tmp" / "rwlock")
+    write_whole_files()
+    from dvc.cli import main as dvc
+
+    status = int(dvc(["repro", *targets]))
+    return status or backfill.main()
+
+
+def mend_lock(root: Path) -> bool:
+    """Take a damaged `dvc.lock` from the last commit. Returns whether it is whole now; says what it did, or did not.
+
+    A plain `dvc repro` that is killed may leave it so. What was finished since is not made again: it is kept elsewhere.
+    """
+    path = root / "dvc.lock"
+    if not path.exists() or _is_whole(path.read_text(encoding="utf-8", errors="replace")):
+        return True
+    committed = subprocess.run(["git", "show", "HEAD:dvc.lock"], cwd=root, capture_output=True, text=True, check=False)
+    if committed.returncode or not _is_whole(committed.stdout):
+        print("error: dvc.lock is damaged, and git has no other: remove it to run every stage again", file=sys.stderr)
+        return False
+    path.write_text(committed.stdout, encoding="utf-8")
+    print("warning: dvc.lock was damaged; it is that of the last commit again", file=sys.stderr)
+    return True
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a lock file is all there: DVC writes the schema first, and ends every line."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    if not (text.startswith("schema:") and text.endswith("\n")):
+        return False
+    try:
+        stages = YAML(typ="safe").load(text)["stages"]
+        return all({"cmd", "outs"} <= set(entry) and _complete(entry) for entry in stages.values())
+    except (YAMLError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _complete(entry: dict[str, Any]) -> bool:
+    return all({"path", "hash", "md5"} <= set(part) for kind in ("deps", "outs") for part in entry.get(kind, []))
+
+
+def write_whole_files() -> None:
+    """From now on DVC, in this process, replaces YAML files as a whole."""
+    import dvc.utils.serialize._common as common
+
+    def dump(path: Any, data: Any, dumper: Any, fs: Any = None, **arguments: Any) -> None:
+        beside = Path(path).with_name(f".{Path(path).name}.part")
+        with beside.open("w", encoding="utf-8") as file:
+            dumper(data, file, **arguments)
+        os.replace(beside, path)
+
+    common._dump_data = dump
+
+
+def clear_rwlock(path: Path) -> None:
+    """Remove DVC's note of who reads and writes, unless a DVC that lives is in it.
+
+    It may be cut off, and its process ids may belong to other programs by now.
+    """
+    import psutil  # type: ignore[import-untyped]  # DVC brings it
+
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        entries = [*noted.get("write", {}).values(), *(entry for of in noted.get("read", {}).values() for entry in of)]
+        for entry in entries:
+            with suppress(psutil.Error):
+                words = psutil.Process(entry["pid"]).cmdline()
+                if any("dvc" in word or "study.commands.repro" in word for word in words):
+                    return
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        pass
+    path.unlink(missing_ok=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m study.commands.repro", description=__doc__)
+    parser.add_argument("targets", nargs="*", help="stages, such as train@mixed-head; none: the whole pipeline")
+    return run(Path.cwd(), parser.parse_args().targets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""What the commands share: how they end, and other programs run in a clone with the clone's own code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from turnover.errors import UserError
+
+
+def status_of(command: Callable[[Path], object]) -> int:
+    """Call a command with the repository's folder. Returns the exit status: 1 and one sentence where it failed."""
+    try:
+        command(Path.cwd())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except subprocess.CalledProcessError as error:
+        print(f"error: {' '.join(map(str, error.cmd))} failed with status {error.returncode}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("error: interrupted; run it again to go on", file=sys.stderr)
+        return 130
+    else:
+        return 0
+    return 1
+
+
+def run_in(where: Path, *command: str, capture: bool = False) -> str:
+    """Run a program in the clone at `where`; the developer's own runs in MLflow stay as they are.
+
+    Args:
+        where: the clone.
+        command: program and arguments.
+        capture: return what it prints, instead of showing it.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{where / 'mlflow.db'}"}
+    env.pop("DVC_ROOT", None)  # where tracking would look for the repository
+    pipe = subprocess.PIPE if capture else None
+    with subprocess.Popen(command, cwd=where, env=env, text=True, stdout=pipe) as process:
+        try:
+            out = process.communicate()[0]
+        except KeyboardInterrupt:
+            # Ctrl-C reached the program too: what it is saving must not be cut short by a kill.
+            process.wait()
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return out or ""

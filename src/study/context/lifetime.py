@@ -1,0 +1,82 @@
+"""When a process of ours has to go: asked by SIGTERM, or because what started it is gone.
+
+A DVC that is killed (by SIGTERM too) leaves its running stage behind, and a second `dvc repro` would then write the
+same outputs at the same time. Nothing here imports anything slow: a stage watches its DVC before it imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from turnover.interruption import Interrupted, stop_this_process
+
+_LOOK = 0.5  # seconds between two looks at whether the other process is still there
+
+
+def leave_on_sigterm() -> None:
+    """Make SIGTERM end this process as Ctrl-C does: files written beside are removed, and it says so."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Interrupted("it was asked to end; nothing half-written was left behind", number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def end_with_dvc() -> None:
+    """Send this process a SIGTERM once the DVC that runs this stage has ended, however it ended. Only on Linux.
+
+    A stage that somebody starts by hand may outlive their shell.
+    """
+    stage = os.environ.get("DVC_STAGE")
+    if stage is None or not sys.platform.startswith("linux"):
+        return
+    started = _started_by_dvc(stage)
+    dvc = _parent(started)
+    # Who loses its parent gets another one. A signal to the child on its parent's death (PR_SET_PDEATHSIG) would
+    # reach only the shell, where DVC uses one that stays: dash does, bash hands over to the command.
+    _end_when_orphaned(started, dvc)
+
+
+def end_with_parent(parent: int) -> None:
+    """Send this process a SIGTERM once `parent`, which started it, has ended, however it ended."""
+    if sys.platform.startswith("linux"):
+        _end_when_orphaned(os.getpid(), parent)
+
+
+def _end_when_orphaned(child: int, parent: int) -> None:
+    def watch() -> None:
+        while _parent(child) == parent:
+            time.sleep(_LOOK)
+        stop_this_process()  # a SIGTERM to the whole process group reached both
+
+    threading.Thread(target=watch, name="end-when-orphaned", daemon=True).start()
+
+
+def _started_by_dvc(stage: str) -> int:
+    """The process that DVC itself started: this one, or the shell above it. DVC tells both what stage they are."""
+    mark = f"DVC_STAGE={stage}".encode()
+    pid = os.getpid()
+    while True:
+        parent = _parent(pid)
+        try:
+            environment = Path(f"/proc/{parent}/environ").read_bytes().split(b"\0")
+        except OSError:  # somebody else's process, or none that can be seen from here
+            return pid
+        if mark not in environment:
+            return pid
+        pid = parent
+
+
+def _parent(pid: int) -> int:
+    """Process id of the parent; 0 where there is no such process any more."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return int(status.rpartition(")")[2].split()[1])  # the name before, in brackets, may hold anything

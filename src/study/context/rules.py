@@ -1,0 +1,100 @@
+"""What the settings must be together: one sentence for what does not fit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from study.context.params import Params, RemovalParams, TrainingParams
+
+# The placement of the control: ordinary dropout in front of the head, no masks.
+CONTROL = "dropout"
+
+# Columns of memorization.parquet that order examples (stages/estimate.py, which imports torch, makes them).
+SCORES = (
+    *("loss", "probability", "accuracy", "loss_exposed", "loss_flipped", "loss_full"),
+    *("mean_loss", "mean_probability", "mean_accuracy", "mean_loss_exposed", "mean_loss_flipped", "mean_loss_full"),
+    *("mean_probability_exposed", "mean_probability_flipped", "mean_probability_full", "mean_contrast"),
+    *("leverage", "support", "sharpened"),
+)
+# Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
+EARLY_EPOCHS = (0, 1, 3)
+
+
+def check_together(params: Params) -> None:
+    """Raise ValueError where settings that are right one by one do not go together."""
+    data, training, seeds = params.data, params.training, params.seeds
+    _check_dataset("data.dataset", data.dataset)
+    lists = {key: getattr(params, key) for key in ("scenarios", "placements", "validation_sets")}
+    for key, values in {**lists, "seeds.head": seeds.head, "seeds.other": seeds.other}.items():
+        if len(set(values)) != len(values):
+            raise ValueError(f"{key}: {values} names something twice")
+    for name in params.scenarios:
+        if name not in params.labels.noise:
+            raise ValueError(
+                f"labels.noise: no fraction of random labels for scenario {name!r}; "
+                f"it has {sorted(params.labels.noise)}"
+            )
+    for name in params.validation_sets:
+        if name not in params.validation:
+            raise ValueError(f"validation: there is no set {name!r}; it has {sorted(params.validation)}")
+    for name, settings in params.validation.items():
+        _check_dataset(f"validation.{name}.dataset", settings.dataset)
+    for key, value, most, is_at_most in (
+        ("estimate.influence.targets", params.estimate.influence.targets, "data.heldout", data.heldout),
+        ("training.batch_size", training.batch_size, "data.train", data.train),
+        ("training.keep_checkpoints", max(training.keep_checkpoints, default=0), "training.epochs", training.epochs),
+    ):
+        if value > is_at_most:
+            raise ValueError(f"{key}: {value} is more than {most}={is_at_most}")
+    _check_dynamics_epochs(training)
+    _check_removal(params.removal, params.labels.noise, params.scenarios)
+    if params.placements == [CONTROL]:
+        raise ValueError(f"placements: {CONTROL!r} is only the control: name head, all, or modules joined by '+' too")
+
+
+def _check_dataset(key: str, name: str) -> None:
+    from study.data.sources.fetching import NAMES  # here, because it imports numpy and more
+
+    if not name.startswith(("folder:", "table:")):
+        _check_one_of(key, name, NAMES, f"one of {', '.join(NAMES)}, folder:PATH or table:PATH")
+
+
+def _check_dynamics_epochs(training: TrainingParams) -> None:
+    listed, epochs = training.dynamics_epochs, training.epochs
+    if isinstance(listed, str):
+        return
+    if max(listed, default=0) > epochs:
+        raise ValueError(f"training.dynamics_epochs: {max(listed)} is not allowed: epochs run from 0 to {epochs}")
+    wanted = [epoch for epoch in EARLY_EPOCHS if epoch <= epochs]
+    lacking = [epoch for epoch in wanted if epoch not in (*listed, epochs)]  # the last one is always recorded
+    if lacking:
+        raise ValueError(
+            f"training.dynamics_epochs: {listed} is not allowed: it lacks {', '.join(map(str, lacking))}, and the "
+            "findings measure how far the loss falls in the first epoch and over the first "
+            f"{EARLY_EPOCHS[-1]}; it should hold {', '.join(map(str, wanted))}, or be auto or all"
+        )
+
+
+def _check_removal(removal: RemovalParams, noise: dict[str, float], scenarios: list[str]) -> None:
+    if not set(removal.scenarios) & set(scenarios):
+        raise ValueError(
+            f"removal.scenarios: none of {', '.join(removal.scenarios)} is in scenarios, {', '.join(scenarios)}: "
+            "name one of them"
+        )
+    for name in removal.scenarios:
+        allowed = f"a scenario of labels.noise, {', '.join(noise) or 'which has none'}"
+        _check_one_of("removal.scenarios", name, noise, allowed)
+    _check_one_of("removal.score", removal.score, SCORES, f"one of {', '.join(SCORES)}")
+
+
+def _check_one_of(key: str, value: str, names: Collection[str], allowed: str) -> None:
+    if value not in names:
+        raise ValueError(f"{key}: {value!r} is not allowed: it should be {allowed}{did_you_mean(value, names)}")
+
+
+def did_you_mean(value: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(value, names, n=1)
+    return f": did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,1 @@
+"""The data: where images come from, and the scenarios drawn from them."""

@@ -1,0 +1,1 @@
+"""Scenarios: the study's examples, some of them with random labels."""

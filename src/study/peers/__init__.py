@@ -1,0 +1,1 @@
+"""What turn-over dropout is compared with: public estimators on ordinary networks."""

@@ -1,0 +1,1 @@
+"""Retraining ordinary networks on subsets: the judge of every estimate."""

@@ -1,0 +1,1 @@
+"""Influence of training examples on targets: every pair, in tiles. Positive: helpful; the shape is [train, target]."""

@@ -1,0 +1,198 @@
+"""Influence of the near counts, influence from afar is noise: a factor for every pair, from the network's own features.
+
+The two halves of a network under m(i) differ in what all examples taught them; what i itself contributes to
+far targets drowns in that. Data assimilation has the same disease, sampled covariances that are noise at a distance,
+and cures it by an elementwise product with a function of distance (Houtekamer & Mitchell 2001; Hamill et al. 2001;
+shapes: Gaspari & Cohn 1999). Here the function is ``max(0, cos)^sharpness``, the cosine of two examples' features in
+the metric of `turnover.reading.features`.
+
+And partial pooling within classes: what one mask cannot tell, hundreds of the same class can. One example's influence
+on a target is its own effect in the noise of one mask. The mean over all examples of a class has next to none of that
+noise, and is the best guess for an example about which nothing more is known. In a normal model with known variances
+the posterior mean weighs a measurement and the mean of its group by the ratio of noise to spread between the members
+(Efron & Morris 1975, *J. Am. Stat. Assoc.* 70, 311; Gelman & Hill 2007, chapter 12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from turnover.attribution.scorer import spans
+from turnover.reading.checks import Inputs, check_inputs, check_labels
+from turnover.reading.features import RIDGE, FeatureBlocks, Features, features_of, spectrum
+from turnover.reading.passes import DEFAULT_MEMORY, device_of
+
+# Fixed, and not tuned to a data set: agreement with retraining is flat around them, see docs/method.md.
+SHARPNESS = 2.0
+STRENGTH = 2.0  # of the pooling: anything between 1 and 5
+_DIRECTIONS = 256  # the strongest; weaker ones hold rounding and little else
+_ROWS, _COLUMNS = 1024, 4096  # of a block of `localize`
+
+
+@dataclass(frozen=True, eq=False)
+class Localized:
+    """Ask `influence` or `summarize` for localized scores, with settings of your own.
+
+    Args:
+        x_train: inputs of the training examples [train, ...], row for row those of `train_ids`.
+        features: see `turnover.reading.features.features_of`.
+        ridge: relative strength below which directions of the feature space count less.
+        sharpness: exponent of the cosine; the larger, the fewer neighbours count.
+        reference: inputs that mean and strength of the features are taken from; None: `x_train`. Give all training
+            examples here where `x_train` are others, such as placebos, whose scores are to be comparable.
+
+    Raises:
+        TypeError: `x_train` or `reference` holds no inputs.
+        ValueError: `ridge` or `sharpness` is not positive.
+    """
+
+    x_train: Inputs
+    features: Features = None
+    ridge: float = RIDGE
+    sharpness: float = SHARPNESS
+    reference: Inputs | None = None
+
+    def __post_init__(self) -> None:
+        check_inputs(self.x_train, "x_train")
+        if self.reference is not None:
+            check_inputs(self.reference, "reference")
+        for name in ("ridge", "sharpness"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}={getattr(self, name)}: it must be a positive number")
+
+
+class Similarity:
+    """The factor of every pair for one network.
+
+    Args:
+        model: the network, which ends in a linear layer (or see `Localized.features`).
+        settings: the training examples, and how sharp.
+        memory: bytes for the features, beside 256 numbers a training example.
+    """
+
+    def __init__(self, model: nn.Module, settings: Localized, memory: int = DEFAULT_MEMORY) -> None:
+        self.model, self.settings = model, settings
+        blocks, reference = FeatureBlocks(model, settings.x_train, settings.features, memory), settings.reference
+        self.spectrum = spectrum(
+            blocks if reference is None else FeatureBlocks(model, reference, settings.features, memory)
+        )
+        self.train = torch.cat([self._directions(block) for block in blocks])
+
+    def targets(self, x: Tensor) -> Tensor:
+        """Directions [target, directions] of targets [target, ...]: what `factor` needs of them."""
+        return self._directions(features_of(self.model, x, self.settings.features))
+
+    def factor(self, rows: slice, targets: Tensor) -> Tensor:
+        """Factors in [0, 1], float32 [train, target], of the training examples at `rows`."""
+        cosine = self.train[rows] @ targets.T
+        return cosine.clamp_(0.0, 1.0).pow_(self.settings.sharpness)
+
+    def _directions(self, features: Tensor) -> Tensor:
+        whitened = self.spectrum.whitened(features, self.settings.ridge, _DIRECTIONS)
+        return torch.nn.functional.normalize(whitened, dim=1)
+
+
+def similarities(
+    models: Sequence[nn.Module], train: int, localized: Localized | Inputs | None, memory: int
+) -> list[Similarity]:
+    """The factors of each model that the argument `localized` of `influence` and `summarize` asks for; empty for None.
+
+    Raises:
+        TypeError: `localized` holds no inputs.
+        ValueError: there are not as many inputs as training examples, `train`.
+    """
+    if localized is None:
+        return []
+    if isinstance(localized, bool):
+        raise TypeError(f"localized={localized}: pass the inputs of the training examples, or None for raw scores")
+    if not isinstance(localized, Localized):
+        check_inputs(localized, "localized")
+        localized = Localized(localized)
+    if (given := len(localized.x_train)) != train:
+        raise ValueError(f"{train} training examples but {given} inputs to localize: pass one for each")
+    return [Similarity(model, localized, memory) for model in models]
+
+
+def localize(
+    influence: Tensor,
+    model: nn.Module,
+    x_train: Inputs,
+    x_target: Inputs,
+    *,
+    features: Features = None,
+    ridge: float = RIDGE,
+    sharpness: float = SHARPNESS,
+) -> Tensor:
+    """Raw influence, damped where training example and target are unlike in the eyes of `model`.
+
+    ``influence[i, t] * max(0, cos(i, t)) ** sharpness``. Of several networks, localize the scores of each with its own
+    features, and average. `turnover.influence(..., localized=x_train)` comes to the same in one go.
+
+    Args:
+        influence: scores [train, target], as `turnover.influence` gives them.
+        model: the network that gave them.
+        x_train: inputs of the training examples [train, ...], all of them, in the order of the rows.
+        x_target: inputs of the targets [target, ...], in the order of the columns.
+        features, ridge, sharpness: see `Localized`.
+
+    Returns:
+        float32 [train, target], on the device of `influence`. No score is larger than the raw one.
+
+    Raises:
+        ValueError: shapes do not fit, a setting is out of range, or the model has no features to compare.
+    """
+    settings = Localized(x_train, features, ridge, sharpness)
+    check_inputs(x_target, "x_target")
+    if influence.shape != (len(x_train), len(x_target)):
+        raise ValueError(
+            f"influence has shape {tuple(influence.shape)}, but there are {len(x_train)} training examples and "
+            f"{len(x_target)} targets"
+        )
+    near = Similarity(model, settings)
+    out = torch.empty(influence.shape, device=influence.device)
+    for columns in spans(len(x_target), _COLUMNS):
+        targets = near.targets(x_target[columns].to(device_of(model)))
+        for rows in spans(len(x_train), _ROWS):
+            torch.mul(influence[rows, columns], near.factor(rows, targets).to(out.device), out=out[rows, columns])
+    return out
+
+
+def pool_within_classes(localized: Tensor, factor: Tensor, y_train: Tensor, strength: float = STRENGTH) -> Tensor:
+    """Localized influence, each score drawn towards what its class does to the target.
+
+    With D the raw scores and K the factor, ``K * (D + strength * mean of D over the class, weighted by K)``: up to a
+    constant scale, ``strength`` is the variance of the noise over that of the true effects within a class.
+
+    Args:
+        localized: K * D, [train, target], as `turnover.localize` gives it.
+        factor: K, [train, target]: `turnover.localize` of a matrix of ones.
+        y_train: given labels of the training examples [train], integers.
+        strength: not negative; 0 changes nothing.
+
+    Returns:
+        float32 [train, target].
+
+    Raises:
+        ValueError: shapes do not fit, or `strength` is negative.
+        TypeError: labels are not an integer tensor.
+    """
+    y_train = check_labels(y_train, name="y_train")
+    if localized.shape != factor.shape or localized.dim() != 2 or len(y_train) != len(localized):
+        raise ValueError(
+            f"localized has shape {tuple(localized.shape)}, factor {tuple(factor.shape)}, and there are {len(y_train)} "
+            "labels: pass two matrices [train, target], and one label for each row"
+        )
+    if not 0.0 <= strength < float("inf"):
+        raise ValueError(f"strength={strength}: it must be a number that is not negative")
+    classes, group = torch.unique(y_train.to(localized.device), return_inverse=True)
+    sums, weights = (
+        torch.zeros(len(classes), localized.shape[1], device=localized.device).index_add_(0, group, values.float())
+        for values in (localized, factor)
+    )
+    # Where no example of a class is near a target, there is nothing to pool, and the factor is 0 anyway.
+    mean = sums / weights.clamp(min=torch.finfo(torch.float32).tiny)
+    return localized + strength * factor * mean[group]

@@ -1,0 +1,39 @@
+"""What every way of computing influence offers: targets prepared once, then tiles of scores."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Measure = Literal["loss", "margin"]
+Precision = Literal["float32", "bfloat16"]
+
+DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Scorer(Protocol):
+    """Scores of one network for one list of training examples."""
+
+    classes: int
+    device: torch.device
+
+    def prepare(self, x: Tensor, y: Tensor) -> Any:
+        """What depends on the targets (inputs x [target, ...], labels y [target]) alone, computed once."""
+
+    def tile(self, rows: slice, prepared: Any) -> Tensor:
+        """Influence, float32 [train, target], of the training examples at `rows` on the prepared targets."""
+
+    def block(self, targets: int, memory: int) -> tuple[int, int]:
+        """Training examples and targets (out of `targets`) of a tile with at most `memory` bytes of scratch."""
+
+
+def spans(length: int, step: int, start: int = 0) -> list[slice]:
+    """`start` to `length` in parts of `step`."""
+    return [slice(low, min(low + step, length)) for low in range(start, length, step)]
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a device, or the CPU, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

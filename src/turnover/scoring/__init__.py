@@ -1,0 +1,1 @@
+"""Scores of single training examples: memorization, neighbourhood, calibration."""

@@ -1,0 +1,102 @@
+"""Memorization from a whole training instead of its last step, and sharpened by how alone an example stands.
+
+A score of the last checkpoint is a snapshot of two sub-networks that are both sure of themselves. Averaged over the
+training it also tells how fast an example was learned, and by which of the networks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from turnover.reading.outputs import NETWORKS
+from turnover.scoring.memorization import measures, probabilities
+
+
+def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
+    """Every example's scores averaged over the checkpoints of one training, each with the same weight.
+
+    Args:
+        frame: of `memorization_over_training`, or of `turnover.training.dynamics.Dynamics.frame()`; there epoch 0, the
+            untrained network, does not count.
+
+    Returns:
+        One row an example, in the order of their first rows: ``id``; the measures ``loss``, ``probability``,
+        ``accuracy``, as in `memorization`; ``loss_exposed``, ``loss_flipped``, ``loss_full`` (the cumulative loss,
+        divided by the number of checkpoints); the probabilities of the given label ``probability_exposed``,
+        ``probability_flipped``, ``probability_full`` (low: a suspect label); and ``contrast``, the mean of
+        ``p_exposed * (1 - (p_full + p_flipped) / 2)``: the own sub-network knows the label, while the networks that
+        did not, or only half, learn it from the example itself do not.
+
+    Raises:
+        ValueError: columns are missing, no checkpoint is left, or an example is missing at some checkpoint.
+    """
+    time = next((column for column in ("checkpoint", "epoch") if column in frame), "checkpoint")
+    missing = [column for column in (time, "id", *(f"loss_{of}" for of in NETWORKS)) if column not in frame]
+    if missing:
+        raise ValueError(
+            f"the frame has no column {missing[0]!r}: pass what memorization_over_training or Dynamics.frame() gave"
+        )
+    if time == "epoch":
+        frame = frame[frame["epoch"] > 0]
+    counts = frame.groupby("id", sort=False).size()
+    if not len(counts) or counts.nunique() != 1 or counts.iloc[0] != frame[time].nunique():
+        raise ValueError("there must be at least one trained checkpoint, and every example once at each")
+    losses = {of: frame[f"loss_{of}"].astype(np.float64) for of in NETWORKS}
+    chances = probabilities(losses)
+    if "accuracy" in frame:
+        accuracy = frame["accuracy"].astype(np.float64)
+    else:  # `Dynamics` tells instead which networks are right
+        accuracy = frame["correct_exposed"].astype(np.float64) - frame["correct_flipped"].astype(np.float64)
+    columns = {"id": frame["id"], **measures(losses), "accuracy": accuracy}
+    columns |= {f"loss_{of}": losses[of] for of in NETWORKS}
+    columns |= {f"probability_{of}": chances[of] for of in NETWORKS}
+    columns["contrast"] = _contrast(**chances)
+    return pd.DataFrame(columns).groupby("id", sort=False).mean().reset_index()
+
+
+def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
+    """Memorization times leverage: nearer to subset retraining than the three measures, see docs/method.md.
+
+    In ridge regression, taking an example into training moves the fit at it by its leverage times what there was to
+    learn. What there was to learn is told by three others than the own sub-network, with equal weights: the full and
+    the flipped network, and the examples nearby: ``p_exposed * (1 - (p_full + p_flipped + support) / 3)``. The result
+    ranks examples. It is not centred on 0 for placebos, so calibration is for the measures of `memorization`. Of
+    several runs, take the mean of this column.
+
+    Args:
+        frame: of `average_over_training`, or of `turnover.memorization` where only the last checkpoint is at hand: the
+            training examples only.
+        near: of the same examples in the same order, from `turnover.neighbourhood`.
+
+    Returns:
+        A copy of the frame with the further columns ``leverage``, ``support`` and ``sharpened``, the larger the more
+        memorized.
+
+    Raises:
+        ValueError: lengths differ, or columns are missing.
+    """
+    if len(near) != len(frame):
+        raise ValueError(f"{len(frame)} examples but {len(near)} of the neighbourhood: pass the same ones")
+    missing = [column for column in (f"loss_{of}" for of in NETWORKS) if column not in frame]
+    missing += [column for column in ("leverage", "support") if column not in near]
+    if missing:
+        raise ValueError(
+            f"a frame has no column {missing[0]!r}: pass one of memorization or average_over_training, and "
+            "one of neighbourhood"
+        )
+    if "contrast" in frame:
+        exposed, contrast = frame["probability_exposed"].to_numpy(), frame["contrast"].to_numpy()
+    else:
+        chances = probabilities({of: frame[f"loss_{of}"].to_numpy(np.float64) for of in NETWORKS})
+        exposed, contrast = chances["exposed"], _contrast(**chances)
+    lever, support = near["leverage"].to_numpy(), near["support"].to_numpy()
+    # Contrast holds two of the three; the support does not change over training.
+    learned = (2.0 * contrast + exposed * (1.0 - support)) / 3.0
+    return frame.assign(leverage=lever, support=support, sharpened=lever * learned)
+
+
+def _contrast(exposed: Any, flipped: Any, full: Any) -> Any:
+    return exposed * (1.0 - (flipped + full) / 2.0)

@@ -1,0 +1,1 @@
+"""The turn-over training loop, its settings, checkpoints and recorders."""

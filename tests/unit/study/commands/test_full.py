@@ -1,0 +1,107 @@
+"""The pipeline at another size: settings laid over params.yaml in a copy, results collected, the original untouched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.commands import full
+from study.context.declaration import read_yaml
+from study.context.params import ParamsError, check_params
+from study.context.runs import load_params
+from tests.support import ROOT
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (root / "dvc.lock").write_text("default\n")
+    for command in (["init", "--quiet"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "x"]
+    subprocess.run(["git", *commit], cwd=root, check=True)
+    return root
+
+
+def test_the_committed_configuration_is_valid_and_uses_every_image() -> None:
+    params = read_yaml(ROOT / "params.yaml")
+    full.overlay(params, read_yaml(ROOT / "configs/full.yaml"), "full.yaml")
+    checked = check_params(params)
+    assert checked.data.train + checked.data.placebo == 60_000
+    assert checked.model.keep == load_params(ROOT).model.keep, "what is not named stays"
+
+
+def test_namespaces_merge_and_options_are_replaced() -> None:
+    params: dict[str, Any] = {"data": {"train": 1, "seed": 0}, "model": {"options": {"channels": [1]}}, "seeds": [0, 1]}
+    full.overlay(params, {"data": {"train": 2}, "model": {"options": {"layers": 3}}, "seeds": [5]}, "x.yaml")
+    assert params == {"data": {"train": 2, "seed": 0}, "model": {"options": {"layers": 3}}, "seeds": [5]}
+    with pytest.raises(ParamsError, match=r"x\.yaml: data\.trian is no setting of params\.yaml; there are train, seed"):
+        full.overlay(params, {"data": {"trian": 2}}, "x.yaml")
+
+
+def test_a_copy_has_the_settings_and_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
+    config = tmp_path / "big.yaml"
+    config.write_text("data: {train: 58000}\n")
+    before = (repository / "params.yaml").read_bytes()
+    copy = tmp_path / "copy"
+    full.make_copy(repository, copy, config)
+    assert load_params(copy).data.train == 58_000
+    assert (copy / "dvc.lock").read_text() == "default\n"
+    (copy / "dvc.lock").write_text("of the copy\n")
+    config.write_text("data: {train: 50000}\n")
+    full.make_copy(repository, copy, config)
+    assert load_params(copy).data.train == 50_000
+    assert (copy / "dvc.lock").read_text() == "of the copy\n"
+    assert (repository / "params.yaml").read_bytes() == before
+    assert not subprocess.run(["git", "status", "--porcelain"], cwd=repository, capture_output=True).stdout
+
+
+def test_results_are_collected_whole_but_for_what_is_too_large(repository: Path, tmp_path: Path) -> None:
+    copy = repository.rename(tmp_path / "copy")
+    reports = copy / "reports"
+    for name, size in (
+        ("index.html", 9),
+        ("figures/a.svg", 9),
+        ("headline.json", 9),
+        ("curves/real-head.csv", 9),
+        ("validation/validation/table.csv", 9),
+        ("figures/c.png", 3_000_001),
+    ):
+        (reports / name).parent.mkdir(parents=True, exist_ok=True)
+        (reports / name).write_bytes(b"x" * size)
+    target = tmp_path / "root/reports/full"
+    target.mkdir(parents=True)
+    (target / "old.svg").write_text("from the run before")
+    assert full.collect(copy, target, "big.yaml") == ["reports/figures/c.png"]
+    found = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    results = {"index.html", "figures/a.svg", "headline.json", "curves/real-head.csv"}
+    assert found == {*results, "validation/validation/table.csv", "dvc.lock", "made-by.json"}
+    made = json.loads((target / "made-by.json").read_text())
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=copy, capture_output=True, text=True, check=True).stdout
+    assert made["commit"] == commit.strip()
+    assert made["dvc_lock_sha256"] == hashlib.sha256(b"default\n").hexdigest()
+    assert made["settings"] == "big.yaml"
+
+
+def test_every_committed_run_says_what_made_it() -> None:
+    for report in ROOT.glob("reports/*/index.html"):
+        made = json.loads((report.parent / "made-by.json").read_text(encoding="utf-8"))
+        assert {"commit", "date", "dvc_lock_sha256", "settings", "machine"} <= made.keys()
+
+
+def test_a_wrong_configuration_is_one_sentence(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text("trainings: {epochs: 3}\n")
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr("sys.argv", ["full", str(config), "--folder", str(tmp_path / "copy")])
+    assert full.main() == 1
+    assert "error: wrong.yaml: trainings is no setting of params.yaml" in capsys.readouterr().err

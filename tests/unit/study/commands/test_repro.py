@@ -1,0 +1,96 @@
+"""`make repro` writes DVC's lock as a whole, mends a damaged one, and clears what a dead DVC left."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.commands.repro import clear_rwlock, mend_lock
+from tests.support import ROOT
+
+LOCK = (ROOT / "dvc.lock").read_bytes()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "dvc.lock").write_bytes(LOCK)
+    for command in (
+        ["git", "init", "--quiet"],
+        ["git", "add", "dvc.lock"],
+        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "x"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_a_whole_lock_stays_as_it_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = LOCK.replace(b"md5: ", b"md5: 0", 1)
+    (root / "dvc.lock").write_bytes(other)
+    assert mend_lock(root)
+    assert (root / "dvc.lock").read_bytes() == other
+    (root / "dvc.lock").unlink()  # somebody wants every stage to run
+    assert mend_lock(root)
+    assert not (root / "dvc.lock").exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_lock_that_was_cut_off_is_taken_from_the_last_commit(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At any place but behind a whole entry, where DVC runs the stages that are not in it."""
+    places = random.Random(0).sample(range(len(LOCK)), 30)
+    for place in (0, 1, *places):
+        (root / "dvc.lock").write_bytes(LOCK[:place])
+        assert mend_lock(root)
+        if (root / "dvc.lock").read_bytes() != LOCK:
+            assert LOCK[:place].endswith(b"\n")
+    assert capsys.readouterr().err.count("warning: dvc.lock was damaged") > 25
+
+
+def test_without_another_lock_the_cure_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dvc.lock").write_text("schema")
+    assert not mend_lock(tmp_path)
+    assert "remove it to run every stage again" in capsys.readouterr().err
+
+
+def test_dvc_replaces_its_lock_as_a_whole(tmp_path: Path) -> None:
+    """DVC's own writer, killed when all but the name was written: what stood there stands there."""
+    script = """
+import os, sys
+from study.commands.repro import write_whole_files
+write_whole_files()
+from dvc.utils.serialize import modify_yaml
+if sys.argv[1] == "die":
+    os.replace = lambda *_: os._exit(9)
+with modify_yaml("dvc.lock") as data:
+    data["stages"] = {sys.argv[1]: 1}
+"""
+    path = tmp_path / "dvc.lock"
+    path.write_text("schema: '2.0'\nstages: {}\n")
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    for how, status, holds in (("live", 0, "live: 1"), ("die", 9, "live: 1")):
+        done = subprocess.run(
+            [sys.executable, "-c", script, how], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stderr
+        assert holds in path.read_text() and path.read_text().endswith("\n")
+
+
+@pytest.mark.parametrize("left", ["cut", "empty", "reused", "gone", "alive"])
+def test_what_a_dead_dvc_noted_is_cleared(tmp_path: Path, left: str) -> None:
+    path = tmp_path / "rwlock"
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "dvc" if left == "alive" else "x"])
+    try:
+        pid = {"reused": sleeper.pid, "alive": sleeper.pid, "gone": 2**22 + 1}.get(left, 1)
+        text = json.dumps({"write": {"/x": {"pid": pid, "cmd": "dvc repro"}}, "read": {}})
+        path.write_text({"cut": text[:20], "empty": ""}.get(left, text))
+        clear_rwlock(path)
+        assert path.exists() == (left == "alive")
+        clear_rwlock(path)  # also where there is none
+    finally:
+        sleeper.kill()
+        sleeper.wait()

@@ -1,0 +1,179 @@
+"""Settings: what is wrong, where, and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from study.context.declaration import read_yaml
+from study.context.params import ParamsError, check_params, placement_after
+from study.context.rules import EARLY_EPOCHS
+from study.findings.learning import EARLY
+from study.networks.masked import check_networks
+from tests.support import ROOT
+
+RAW = read_yaml(ROOT / "params.yaml")
+
+
+def with_value(path: str, value: Any) -> Any:
+    raw = copy.deepcopy(RAW)
+    *keys, last = path.split(".")
+    inner = raw
+    for key in keys:
+        inner = inner[key]
+    inner[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("labels.noise.mixed", 1.5, "labels.noise.mixed: 1.5 is not allowed: it should be less than or equal to 1"),
+        ("labels.noise", {"real": 0.0}, "labels.noise: no fraction of random labels for scenario 'mixed'"),
+        ("labels.kind", "flip", "labels.kind: 'flip' is not allowed: it should be 'uniform', 'other' or 'pair'"),
+        ("training.epoch", 3, "training.epoch is not a setting: did you mean 'epochs'?"),
+        ("zzz", 3, "zzz is not a setting; there are scenarios, placements"),
+        ("training.epochs", "ten", "training.epochs: 'ten' is not allowed: it should be a valid integer"),
+        ("training.epochs", True, "training.epochs: True is not allowed"),
+        ("training.batch_size", 10**6, "training.batch_size: 1000000 is more than data.train="),
+        (
+            "training.device", "gpu",
+            "training.device: 'gpu' is not allowed: it should be auto, cpu, cuda, cuda:N or mps",
+        ),
+        ("retrain.device", "auto", "retrain.device: 'auto' is not allowed: it should be cpu, cuda or cuda:N"),
+        ("scenarios", ["A"], "scenarios.0: 'A' is not allowed: it should be lower-case letters, digits and _ only"),
+        (
+            "training.dynamics_epochs", [1, 2, 5, 15],
+            "training.dynamics_epochs: [1, 2, 5, 15] is not allowed: it lacks 0, 3, and the findings measure",
+        ),
+        ("training.dynamics_epochs", [0, 2, 3], "it lacks 1, and the findings measure"),
+        (
+            "training.dynamics_epochs", [0, 1, 3, 99],
+            "training.dynamics_epochs: 99 is not allowed: epochs run from 0 to 15",
+        ),
+        ("training.dynamics_epochs", [0, 1, 3, -1], "it should be greater than or equal to 0"),
+        (
+            "removal.scenarios", ["real", "mixd"],
+            "removal.scenarios: 'mixd' is not allowed: it should be a scenario of labels.noise, real, mixed, random: "
+            "did you mean 'mixed'?",
+        ),
+        ("removal.score", "probabilty", "removal.score: 'probabilty' is not allowed: it should be one of loss, "),
+        ("removal.score", "probabilty", "did you mean 'probability'?"),
+        ("removal.score", "split", "removal.score: 'split' is not allowed: it should be one of loss, probability,"),
+        (
+            "validation.validation_digits.dataset", "digit",
+            "validation.validation_digits.dataset: 'digit' is not allowed: it should be one of fashion-mnist",
+        ),
+        ("validation.validation_digits.dataset", "digit", "did you mean 'digits'?"),
+        ("training.keep_checkpoints", [99], "training.keep_checkpoints: 99 is more than training.epochs="),
+        ("training.augmentation", {"crop": -1}, "training.augmentation.crop: -1 is not allowed: it should be greater"),
+        ("training.augmentation", {"flop": True}, "training.augmentation.flop is not a setting: did you mean 'flip'?"),
+        ("training.clip_norm", -1.0, "training.clip_norm: -1.0 is not allowed"),
+        ("model.keep", 1.0, "model.keep: 1.0 is not allowed: it should be less than 1"),
+        ("model.options", {"hidden": "x"}, "model.options.hidden: 'x' is not allowed"),
+        ("seeds.head", [0, 0], "seeds.head: [0, 0] names something twice"),
+        ("seeds.other", [], "seeds.other: [] is not allowed"),
+        ("seeds.head", 3, "seeds.head: 3 is not allowed: it should be a valid list"),
+        ("seeds", [0, 1], "seeds: [0, 1] is not allowed: it should be a mapping with the keys head, other"),
+        ("processes", 0, "processes: 0 is not allowed"),
+        ("placements", ["dropout"], "placements: 'dropout' is only the control"),
+        ("placements", ["a b"], "placements.0: 'a b' is not allowed: it should be head, all, dropout, or module names"),
+        ("data.dataset", "imagenet", "data.dataset: 'imagenet' is not allowed: it should be one of fashion-mnist"),
+        ("validation_sets", ["mixed"], "validation: there is no set 'mixed'"),
+        ("validation_sets", ["kmnist"], "validation: there is no set 'kmnist'; it has ['validation',"),
+        ("retrain.networks", 1, "retrain.networks: 1 is not allowed: it should be greater than or equal to 4"),
+        ("estimate.influence.targets", 9999, "estimate.influence.targets: 9999 is more than data.heldout="),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_names_key_value_and_what_is_allowed(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        check_params(with_value(path, value))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("training.dynamics_epochs", [0, 1, 3]),
+        ("training.dynamics_epochs", [0, 1, 2, 3, 5, 15]),
+        ("training.dynamics_epochs", "all"),
+        ("training.device", "cuda:1"),
+        ("removal.scenarios", ["random"]),
+        ("removal.score", "sharpened"),
+        ("validation.validation.dataset", "folder:somewhere"),
+        ("data.dataset", "table:images.csv"),
+    ],
+)
+def test_what_is_allowed_passes(path: str, value: Any) -> None:
+    check_params(with_value(path, value))
+
+
+@pytest.mark.parametrize(("epochs", "listed"), [(3, [0, 1]), (2, [0, 1]), (1, [0]), (5, [0, 1, 3])])
+def test_the_last_epoch_is_recorded_without_being_asked_for(epochs: int, listed: list[int]) -> None:
+    raw = with_value("training.epochs", epochs)
+    raw["training"]["dynamics_epochs"] = listed
+    check_params(raw)
+
+
+@pytest.mark.parametrize(("epochs", "listed"), [(2, [1]), (2, [0]), (1, []), (9, [0, 1, 9])])
+def test_the_epochs_that_the_findings_measure_must_be_recorded(epochs: int, listed: list[int]) -> None:
+    raw = with_value("training.epochs", epochs)
+    raw["training"]["dynamics_epochs"] = listed
+    with pytest.raises(ParamsError, match="training.dynamics_epochs: .* it lacks"):
+        check_params(raw)
+
+
+def test_removals_need_a_scenario_that_runs() -> None:
+    raw = with_value("scenarios", ["random"])
+    with pytest.raises(ParamsError, match="removal.scenarios: none of real, mixed is in scenarios, random"):
+        check_params(raw)
+
+
+def test_the_epochs_that_must_be_recorded_are_those_of_the_findings() -> None:
+    assert EARLY_EPOCHS == (0, 1, EARLY)
+
+
+def test_settings_are_checked_without_torch() -> None:
+    code = "import sys; from study.context.runs import load_params; from pathlib import Path; load_params(Path('.')); "
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], cwd=ROOT, check=True)
+
+
+def test_a_missing_setting_is_named() -> None:
+    raw = copy.deepcopy(RAW)
+    del raw["training"]["epochs"]
+    with pytest.raises(ParamsError, match="training.epochs is missing"):
+        check_params(raw)
+
+
+def test_every_mistake_gets_a_line() -> None:
+    raw = with_value("training.epochs", 0)
+    raw["data"]["train"] = 0
+    with pytest.raises(ParamsError) as caught:
+        check_params(raw)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("placements", ["layer9"], "placements: 'layer9' is not possible: after names no module of the model"),
+        ("model.name", "resnet19", "model.name='resnet19' is not known (did you mean resnet"),
+        ("model.options", {"hiden": 3}, "model.hiden: 'cnn' has no such setting; it has channels, hidden"),
+        ("model.options", {"channels": [4] * 9}, "give fewer channels"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_refused_before_any_work(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        check_networks(check_params(with_value(path, value)))
+    assert message in str(caught.value)
+
+
+def test_placements_as_arguments_of_insert() -> None:
+    assert placement_after("head") == "head"
+    assert placement_after("all") == "all"
+    assert placement_after("features.2+hidden") == ["features.2", "hidden"]
+    assert placement_after("hidden") == ["hidden"]

@@ -1,0 +1,132 @@
+"""Stage `figures` on a make-believe study: right data, the same bytes each time, nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from PIL import Image
+
+from stages import figures, findings, summarize
+from study.context.stage import run_stage
+from study.figures.style import WIDTH, Label, draw_grid, save, styled
+from study.figures.validation import points
+from tests.unit.study.fake_runs import make_results
+
+DPI = 50  # as fake_runs has it
+
+
+def _bytes(root: Path) -> dict[str, bytes]:
+    folders = ("figures", "metrics/findings")
+    files = [path for folder in folders for path in (root / "reports" / folder).iterdir()]
+    files += [root / f"reports/{name}" for name in ("metrics/summary.json", "metrics/findings.json", "headline.json")]
+    files += [root / f"reports/{name}" for name in ("index.html", "report.md")]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def test_second_run_writes_the_same_bytes_and_leaves_nothing_beside(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, ignore=shutil.ignore_patterns("figures", "findings"), dirs_exist_ok=True)
+    for name in ("metrics/summary.json", "metrics/findings.json", "headline.json", "index.html", "report.md"):
+        (tmp_path / "reports" / name).unlink()
+    assert _bytes(make_results(tmp_path)) == _bytes(results)
+    assert not [path for path in (tmp_path / "reports").rglob("*") if path.name.startswith(".")]
+
+
+def test_figures_come_as_svg_and_png_with_their_data(results: Path) -> None:
+    folder = results / "reports/figures"
+    claims = ("learning-time", "speed", "gradients", "removal", "removal-loss", "cleansing", "influence-by-decile")
+    others = (
+        "curves-mixed-head",
+        "memorization-real",
+        "memorization-over-training",
+        "detection-mixed",
+        "cost",
+        "validation-validation",
+    )
+    for name in (*claims, *others, "validation-validation"):
+        assert (folder / f"{name}.svg").stat().st_size < 150_000
+        assert Image.open(folder / f"{name}.png").width == int(WIDTH * DPI)
+        assert len(pd.read_csv(folder / f"{name}.csv")) > 0
+    assert not (folder / "detection-real.svg").exists()  # it has no wrong labels to detect
+
+
+def test_points_of_the_validation_figure_have_a_cost_and_a_score() -> None:
+    table = pd.DataFrame(
+        {
+            "method": ["a", "a", "free"],
+            "family": ["peer", "peer", "control"],
+            "networks": [1, 4, 0],
+            "seconds": [2.5, 10.0, 0.0],
+            **{f"lds{end}": [0.1, 0.2, 0.3] for end in ("", "_low", "_high")},
+            **{f"memorization{end}": [None, 0.7, None] for end in ("", "_low", "_high")},
+        }
+    )
+    found = points(table)
+    assert found[["figure", "networks", "seconds", "value"]].to_numpy().tolist() == [
+        ["lds", 1, 2.5, 0.1],
+        ["lds", 4, 10.0, 0.2],
+        ["memorization", 4, 10.0, 0.7],
+    ]
+
+
+def test_numbers_in_labels_keep_their_digits(tmp_path: Path) -> None:
+    def panel(axes: Axes, _row: str, _column: str) -> tuple[Label, ...]:
+        axes.plot([0, 1], [0.8249, 0.8251])
+        axes.set_yticks([0.825], ["0.825"])
+        return ()
+
+    with styled():
+        save(draw_grid({"": ""}, {"": ""}, 2.0, panel), "", tmp_path, "plot", 50, pd.DataFrame())
+    text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert ">0.825</text>" in text
+    assert not re.search(r'd="M [\d.]*\.\d{3}', text)
+
+
+def test_images_stand_in_the_order_of_their_table(results: Path) -> None:
+    folder = results / "reports/figures"
+    images = np.load(results / "data/scenarios/mixed/images.npy")
+    for name in ("gallery", "mistakes"):
+        table = pd.read_csv(folder / f"{name}.csv")
+        sheet = np.asarray(Image.open(folder / f"{name}-sprites.png"))
+        assert np.array_equal(sheet.reshape(len(table), 8, 8), images[table["id"], 0])
+    mistakes = pd.read_csv(folder / "mistakes.csv")
+    assert mistakes["kind"].value_counts().to_dict() == {"helpful": 6, "harmful": 6, "mistake": 2}
+    assert mistakes.loc[mistakes["kind"] == "helpful", "influence"].min() > 0
+    losses = mistakes.loc[mistakes["kind"] == "mistake", "influence"]
+    assert losses.is_monotonic_decreasing
+
+
+def test_a_missing_table_is_one_clear_sentence(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "study"
+    shutil.copytree(results, root, ignore=shutil.ignore_patterns("figures"))
+
+    def says(stage: str) -> str:
+        body = {"figures": figures.run, "findings": findings.run, "summarize": summarize.run}[stage]
+        assert run_stage(body, stage, {}, root=root) == 1
+        return capsys.readouterr().err
+
+    for stage, path, broken in (
+        ("figures", "scores/real/head/1/memorization.parquet", b"PAR1 not really"),
+        ("findings", "scores/real/head/1/influence/totals.parquet", b""),
+        ("findings", "runs/real/head/0/dynamics.parquet", b"PAR1 not really"),
+        ("findings", "runs/real/head/1/gradients.safetensors", b""),  # what a full disk leaves
+        ("findings", "runs/real/head/1/gradients.safetensors", b"not really"),
+        ("summarize", "scores/real/head/1/metrics.json", b"{"),
+    ):
+        whole = (root / path).read_bytes()
+        (root / path).write_bytes(broken)
+        assert f"{path} is corrupt" in says(stage)
+        (root / path).unlink()
+        assert f"{path} is missing" in says(stage)
+        (root / path).write_bytes(whole)
+    table = pd.read_csv(root / "reports/metrics/removal.csv")
+    table.drop(columns="order").to_csv(root / "reports/metrics/removal.csv", index=False)
+    assert "removal.csv lacks the column 'order'" in says("findings")
+    assert not (root / "reports/figures").exists()
