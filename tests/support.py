@@ -81,4 +81,4 @@ def make_tiny(values: dict[str, Any]) -> None:
     from study.commands.full import overlay
     from study.context.declaration import read_yaml
 
-    overlay(values, read_yaml(ROOT / "configs/tiny.yaml"), "tiny.yaml")
+    overlay(values, read_yaml(ROOT / "configs/tiny.yaml"))

@@ -22,26 +22,19 @@ from typing import Any
 from study.artefacts.files import write_json, writing
 from study.commands.running import run_in, status_of
 from study.context.declaration import read_yaml
-from study.context.params import ParamsError
+from study.context.params import ParamsError, check_params
 from turnover.errors import UserError
 
 LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
 _RESULTS = ("index.html", "report.md", "headline.json", "curves", "figures", "metrics", "validation")
 
 
-def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], source: str, path: str = "") -> None:
-    """Put `changes` over `params` in place, namespace by namespace; lists and values are replaced.
-
-    Raises:
-        ParamsError: a setting that params.yaml does not have.
-    """
+def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Put `changes` over `params` in place, namespace by namespace; lists and values are replaced."""
     for key, value in changes.items():
-        name = f"{path}{key}"
-        if key not in params:
-            raise ParamsError(f"{source}: {name} is no setting of params.yaml; there are {', '.join(map(str, params))}")
         # A network's options belong together: those of another kind of network would not go with the new ones.
-        if isinstance(value, Mapping) and isinstance(params[key], MutableMapping) and key != "options":
-            overlay(params[key], value, source, f"{name}.")
+        if isinstance(value, Mapping) and isinstance(params.get(key), MutableMapping) and key != "options":
+            overlay(params[key], value)
         else:
             params[key] = value
 
@@ -50,7 +43,7 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
     """A clone of the committed code of `root` in `folder`, with the settings of `config`; an earlier one is updated.
 
     Raises:
-        UserError: the config is wrong, or `folder` holds something else than a copy of `root`.
+        UserError: the config names a setting or value that there is not, or `folder` holds another repository.
     """
     changes = read_yaml(config)
     if not isinstance(changes, dict):
@@ -72,9 +65,10 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
 
     yaml = YAML()
     params = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
-    overlay(params, changes, config.name)
+    overlay(params, changes)
     with writing(folder / "params.yaml") as beside, beside.open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
+    check_params(read_yaml(folder / "params.yaml"), config.name)
 
 
 def collect(folder: Path, target: Path, settings: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from study.context.rules import check_together, did_you_mean
@@ -35,9 +35,16 @@ _ALLOWED = {
     _RECIPE_DEVICE: "cpu, cuda or cuda:N",
 }
 
+
+def _counted(value: Any) -> Any:
+    """The seeds that a number of them stands for."""
+    return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Name = Annotated[str, Field(pattern=_NAME)]
 Placement = Annotated[str, Field(pattern=_PLACEMENT)]
 Seed = Annotated[int, Field(ge=0)]
+Seeds = Annotated[list[Seed], Field(min_length=1), BeforeValidator(_counted)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
 Positive = Annotated[float, Field(gt=0.0, strict=False)]
 NonNegative = Annotated[float, Field(ge=0.0, strict=False)]
@@ -77,7 +84,7 @@ class TrainingParams(_Namespace):
     optimizer: Literal["adamw", "sgd"]
     learning_rate: Positive
     weight_decay: NonNegative
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     schedule: Literal["one-cycle", "cosine", "constant"]
     clip_norm: NonNegative = 0.0
     augmentation: AugmentationParams = AugmentationParams()
@@ -85,7 +92,7 @@ class TrainingParams(_Namespace):
     compile: bool = False
     device: Annotated[str, Field(pattern=_DEVICE)]
     threads: Annotated[int, Field(ge=1)]
-    dynamics_epochs: list[Annotated[int, Field(ge=0)]] | Literal["all", "auto"]
+    dynamics_epochs: list[Annotated[int, Field(ge=0)]] | Literal["all", "auto"] = "auto"
     keep_checkpoints: list[Annotated[int, Field(ge=0)]] = []
 
 
@@ -159,10 +166,10 @@ class FiguresParams(_Namespace):
 
 
 class SeedsParams(_Namespace):
-    """The seeds of every training: initial weights, order of the examples, and masks."""
+    """The seeds of every training: initial weights, order of the examples, and masks. A number n is 0 to n - 1."""
 
-    head: Annotated[list[Seed], Field(min_length=1)]
-    other: Annotated[list[Seed], Field(min_length=1)]
+    head: Seeds
+    other: Seeds
 
     def of(self, placement: str) -> list[int]:
         """The seeds of a placement: the primary one, ``head``, may have more of them."""

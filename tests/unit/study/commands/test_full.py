@@ -12,7 +12,7 @@ import pytest
 
 from study.commands import full
 from study.context.declaration import read_yaml
-from study.context.params import ParamsError, check_params
+from study.context.params import check_params
 from study.context.runs import load_params
 from tests.support import ROOT
 
@@ -32,7 +32,7 @@ def repository(tmp_path: Path) -> Path:
 
 def test_the_committed_configuration_is_valid_and_uses_every_image() -> None:
     params = read_yaml(ROOT / "params.yaml")
-    full.overlay(params, read_yaml(ROOT / "configs/full.yaml"), "full.yaml")
+    full.overlay(params, read_yaml(ROOT / "configs/full.yaml"))
     checked = check_params(params)
     assert checked.data.train + checked.data.placebo == 60_000
     assert checked.model.keep == load_params(ROOT).model.keep, "what is not named stays"
@@ -40,10 +40,8 @@ def test_the_committed_configuration_is_valid_and_uses_every_image() -> None:
 
 def test_namespaces_merge_and_options_are_replaced() -> None:
     params: dict[str, Any] = {"data": {"train": 1, "seed": 0}, "model": {"options": {"channels": [1]}}, "seeds": [0, 1]}
-    full.overlay(params, {"data": {"train": 2}, "model": {"options": {"layers": 3}}, "seeds": [5]}, "x.yaml")
+    full.overlay(params, {"data": {"train": 2}, "model": {"options": {"layers": 3}}, "seeds": [5]})
     assert params == {"data": {"train": 2, "seed": 0}, "model": {"options": {"layers": 3}}, "seeds": [5]}
-    with pytest.raises(ParamsError, match=r"x\.yaml: data\.trian is no setting of params\.yaml; there are train, seed"):
-        full.overlay(params, {"data": {"trian": 2}}, "x.yaml")
 
 
 def test_a_copy_has_the_settings_and_goes_on_where_it_was(repository: Path, tmp_path: Path) -> None:
@@ -104,4 +102,4 @@ def test_a_wrong_configuration_is_one_sentence(
     monkeypatch.chdir(repository)
     monkeypatch.setattr("sys.argv", ["full", str(config), "--folder", str(tmp_path / "copy")])
     assert full.main() == 1
-    assert "error: wrong.yaml: trainings is no setting of params.yaml" in capsys.readouterr().err
+    assert "error: wrong.yaml: trainings is not a setting: did you mean 'training'?" in capsys.readouterr().err

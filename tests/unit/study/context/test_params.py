@@ -77,7 +77,8 @@ def with_value(path: str, value: Any) -> Any:
         ("model.options", {"hidden": "x"}, "model.options.hidden: 'x' is not allowed"),
         ("seeds.head", [0, 0], "seeds.head: [0, 0] names something twice"),
         ("seeds.other", [], "seeds.other: [] is not allowed"),
-        ("seeds.head", 3, "seeds.head: 3 is not allowed: it should be a valid list"),
+        ("seeds.head", 0, "seeds.head: [] is not allowed"),
+        ("seeds.head", True, "seeds.head: True is not allowed: it should be a valid list"),
         ("seeds", [0, 1], "seeds: [0, 1] is not allowed: it should be a mapping with the keys head, other"),
         ("processes", 0, "processes: 0 is not allowed"),
         ("placements", ["dropout"], "placements: 'dropout' is only the control"),
@@ -177,3 +178,11 @@ def test_placements_as_arguments_of_insert() -> None:
     assert placement_after("all") == "all"
     assert placement_after("features.2+hidden") == ["features.2", "hidden"]
     assert placement_after("hidden") == ["hidden"]
+
+
+def test_a_number_of_seeds_stands_for_the_first_ones() -> None:
+    raw = read_yaml(ROOT / "params.yaml")
+    raw["seeds"] = {"head": 3, "other": [7]}
+    checked = check_params(raw)
+    assert checked.seeds.of("head") == [0, 1, 2]
+    assert checked.seeds.of("all") == checked.seeds.of("dropout") == [7]
