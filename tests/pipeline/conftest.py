@@ -29,14 +29,6 @@ EVERYTHING = {
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In one process, one after the other: they share the project, and each alone fills the machine."""
-    for item in items:
-        if "tests/pipeline" in item.path.as_posix():
-            item.add_marker(pytest.mark.xdist_group("pipeline"))
-            item.add_marker(pytest.mark.pipeline)
-
-
 @pytest.fixture(scope="session")
 def project(make_project: Callable[[], Project]) -> Project:
     """A project whose pipeline has run once, without tracking, and is committed.
