@@ -45,20 +45,11 @@ SLOW = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the slow tests; and let files run side by side, not tests.
-
-    The tests of a file share fixtures, and some go on where the one before ended. A file whose tests stand alone and
-    take long has `pytestmark = pytest.mark.side_by_side`; the mark `xdist_group` joins tests of several files.
-    """
-    together = hasattr(config, "workerinput")  # one of the processes of pytest-xdist
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests."""
     for item in items:
         if getattr(item, "originalname", item.name) in SLOW:
             item.add_marker(pytest.mark.slow)
-        alone = item.get_closest_marker("xdist_group") or item.get_closest_marker("side_by_side")
-        if together and not alone:
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
 
 
 @pytest.fixture(scope="session")
