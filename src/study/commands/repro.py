@@ -2,7 +2,7 @@
 
 DVC runs in this process, because two of its habits are mended here. It rewrites `dvc.lock` in place after every stage,
 so that a kill in that moment leaves half of it; here the file is written beside and renamed. And what a killed or
-starved DVC leaves in `.dvc/tmp/rwlock` would stop every later run.
+starved DVC leaves in its `rwlock`, the note of who reads and writes what, would stop every later run.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def test_an_experiment_of_dvc_in_a_temporary_folder_uses_the_user_s_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "mine"))
-    place = place_of(tmp_path / "mine/.dvc/tmp/exps/temporary")
+    place = place_of(tmp_path / "mine" / ".dvc" / "tmp" / "exps" / "temporary")
     assert place.database == tmp_path / "mine/mlflow.db"
     assert place.artifacts == (tmp_path / "mine/mlruns").as_uri()
 

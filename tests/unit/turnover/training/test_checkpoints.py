@@ -271,7 +271,7 @@ def without_rights() -> Iterator[None]:
 
 
 def test_a_folder_that_cannot_be_written_to_is_found_before_any_work() -> None:
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o555)
         model = network()
         before = weights(model)
