@@ -15,6 +15,7 @@ from study.context.declaration import read_yaml
 from study.context.params import check_params
 from study.context.runs import load_params
 from tests.support import ROOT
+from turnover.errors import UserError
 
 
 @pytest.fixture
@@ -86,6 +87,18 @@ def test_results_are_collected_whole_but_for_what_is_too_large(repository: Path,
     assert made["commit"] == commit.strip()
     assert made["dvc_lock_sha256"] == hashlib.sha256(b"default\n").hexdigest()
     assert made["settings"] == "big.yaml"
+
+
+@pytest.mark.parametrize("which", ["the repository itself", "another one"])
+def test_no_other_repository_is_taken_for_a_copy(repository: Path, tmp_path: Path, which: str) -> None:
+    config = tmp_path / "big.yaml"
+    config.write_text("seeds: {head: 2}\n")
+    folder = repository if which == "the repository itself" else tmp_path / "other"
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    (folder / "params.yaml").write_text("mine")
+    with pytest.raises(UserError, match="is another repository, not a copy of"):
+        full.make_copy(repository, folder, config)
+    assert (folder / "params.yaml").read_text() == "mine"
 
 
 def test_every_committed_run_says_what_made_it() -> None:

@@ -59,7 +59,8 @@ def test_other_files_count_by_every_byte_and_files_by_their_names(folder: Path) 
     (folder / "style.css").write_text("a { color: blue }")
     changed = code_hash(folder)
     (folder / "style.css").rename(folder / "other.css")
-    assert len({before, changed, code_hash(folder)}) == 3
+    renamed, content = code_hash(folder), content_hash(folder)
+    assert len({before, changed, renamed}) == 3
     (folder / "__pycache__").mkdir()
     (folder / "__pycache__" / "code.pyc").touch()
-    assert code_hash(folder) == code_hash(folder)
+    assert (code_hash(folder), content_hash(folder)) == (renamed, content)

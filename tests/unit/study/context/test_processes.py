@@ -51,7 +51,10 @@ def test_every_name_is_worked_on_in_a_process_of_its_own(processes: int) -> None
 def test_no_more_at_once_than_allowed(processes: int, tmp_path: Path) -> None:
     def work(name: str, report: Report) -> None:
         (tmp_path / name).touch()
-        time.sleep(0.1)
+        end = time.monotonic() + 2  # others may be slow to start, or the last one stands alone
+        while len(list(tmp_path.iterdir())) < processes and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.05)  # time for one too many
         report("beside", len(list(tmp_path.iterdir())))
         (tmp_path / name).unlink()
 
