@@ -209,6 +209,8 @@ def _parts(batch: Any) -> tuple[Any, Any, Any]:
         inputs, labels, *ids = batch
         if isinstance(inputs, list):
             inputs = tuple(inputs)  # default_collate turns tuples of inputs into lists
+        if ids and isinstance(labels, Tensor) and labels.dim() > 1 and labels.is_floating_point():
+            raise UserError(f"the second of three parts of a batch has shape {tuple(labels.shape)}: {_CONVENTION}")
         if ids and not _is_column(ids[0]) and not isinstance(ids[0], tuple):
             raise UserError(f"the third part of a batch is a {type(ids[0]).__name__}, not ids: {_CONVENTION}")
         return inputs, list(labels) if isinstance(labels, tuple) else labels, ids[0] if ids else None

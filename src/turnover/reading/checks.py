@@ -62,8 +62,8 @@ def check_labels(
     labels = _numbered(labels, class_names, name)
     if labels.dim() != 1:
         raise UserError(
-            f"{name} must be one-dimensional, one label a row of the batch; got shape {tuple(labels.shape)}. Scores are "
-            f"for class logits [batch, classes] and one integer label a row: {_cure_of_shape(labels, name)}"
+            f"{name} must be one-dimensional, one label a row of the batch; got shape {tuple(labels.shape)}: "
+            f"{_cure_of_shape(labels, name)} (scores are for class logits [batch, classes] and one integer label a row)"
         )
     if labels.dtype not in INTEGERS:
         whole = labels.dtype.is_floating_point and len(labels) and bool((labels == labels.round()).all())

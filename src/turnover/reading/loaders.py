@@ -106,7 +106,8 @@ def rebuilt(loader: DataLoader[Any], batches: Any, positions: bool = True, again
         "timeout": loader.timeout,
         "worker_init_fn": loader.worker_init_fn,
         "multiprocessing_context": loader.multiprocessing_context,
-        "generator": loader.generator,
+        # Reading takes no random numbers away from anybody, and what workers draw is the same each time.
+        "generator": loader.generator if again else torch.Generator().manual_seed(0),
     }
     if loader.num_workers:
         kwargs |= {"prefetch_factor": loader.prefetch_factor, "persistent_workers": loader.persistent_workers and again}
