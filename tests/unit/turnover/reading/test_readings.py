@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from tests.unit.turnover.reading.test_one_pass import NAMES, SET, N, X, Y, network
 from turnover import Readings, memorization, neighbourhood, read
@@ -149,13 +148,3 @@ def test_a_disk_without_space_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ValueError, match=r"could not be written \(No space left on device\): free space, or pass folder"
     ):
         rows.append(X)
-
-
-def test_support_from_a_sample_is_about_the_support_from_all() -> None:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(600, 6, generator=generator)
-    y = (x[:, 0] > 0).long() + (x[:, 1] > 1).long()
-    model = network()
-    whole, sample = (neighbourhood(model, TensorDataset(x, y), references=of)["support"] for of in (10_000, 300))
-    assert 0.9 < np.corrcoef(whole, sample)[0, 1] < 0.999
-    np.testing.assert_array_equal(whole, neighbourhood(model, x, y, references=600)["support"])
