@@ -38,6 +38,13 @@ _VERSION = 1
 class Readings:
     """What a network says of examples: one row an example, in the order of the data set.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)))
+    >>> train = read(model, torch.randn(6, 4), torch.arange(6) % 2, ["a", "b", "c", "d", "e", "f"])
+    >>> train.save("readings")
+    >>> again = Readings.load("readings")
+    >>> again.names.tolist(), again.features[:2].shape
+    (['a', 'b', 'c', 'd', 'e', 'f'], torch.Size([2, 16]))
+
     Made by `read` or `Readings.load`. Data that has no order of its own (an iterable, batches composed by the user)
     stays in the order in which it came.
 
