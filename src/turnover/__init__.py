@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from turnover.attribution.summary import InfluenceSummary, summarize
     from turnover.errors import UserError
     from turnover.masking.insertion import insert, remove
-    from turnover.masking.layer import TurnOverDropout, subnetwork
+    from turnover.masking.layer import TurnOverDropout
     from turnover.masking.masks import InstanceMasks
     from turnover.masking.norms import replace_batch_norm
+    from turnover.masking.subnetworks import subnetwork
     from turnover.scoring.calibration import calibrate
     from turnover.scoring.memorization import combine, ensemble_memorization, memorization, memorization_over_training
     from turnover.scoring.neighbourhood import neighbourhood
@@ -44,7 +45,7 @@ _HOMES = {
     "remove": "masking.insertion",
     "replace_batch_norm": "masking.norms",
     "sharpen": "scoring.sharpening",
-    "subnetwork": "masking.layer",
+    "subnetwork": "masking.subnetworks",
     "summarize": "attribution.summary",
     "train": "training.loop",
 }

@@ -15,7 +15,8 @@ from turnover.attribution.nearness import Localized, Similarity, similarities
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer, spans
 from turnover.attribution.store import ScoreStore
 from turnover.errors import UserError
-from turnover.masking.layer import masked_layers, subnetwork
+from turnover.masking.layer import masked_layers
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.checks import Inputs, check_example_ids, check_inputs, check_labels
 from turnover.reading.features import features_and_logits
 from turnover.reading.outputs import masked_head, refuse_unreached

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.masking.insertion import head
-from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks, subnetwork
+from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks
 from turnover.masking.reruns import Selection
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.checks import Inputs, check_example_ids, check_inputs, check_labels
 from turnover.reading.features import features_and_logits
 from turnover.reading.passes import device_of, evaluating

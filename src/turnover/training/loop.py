@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
-from turnover.masking.layer import subnetwork
+from turnover.masking.insertion import keep_frozen
+from turnover.masking.probing import probe
+from turnover.masking.subnetworks import subnetwork
 from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels
 from turnover.reading.examples import Examples, step_seed
@@ -134,6 +136,7 @@ def train(
 
         for number in range(len(history) + 1, config.epochs + 1):
             model.train()
+            keep_frozen(model)
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 for step, batch in enumerate(examples.shuffled(config.batch_size, config.seed, number, skip), skip):
                     # Ordinary dropout: the same for a step however it was reached, another one in every process.
@@ -191,6 +194,7 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
         classes = model(examples.images[:1]).shape[-1]
     if turn_over:
         refuse_unreached(model)
+        probe(model, examples.images[:16])
     check_labels(labels, classes)
     return Examples(examples.images, labels, examples.ids)
 
