@@ -122,7 +122,7 @@ def _masks_hold(trial: Trial) -> Tensor | None:
     full = trial.logits()
     off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
     dark = trial.logits({layer._number: off for layer in masked_layers(trial.network)})
-    if full is None or dark is None:
+    if full is None or dark is None or not off.reached:  # masks that no forward pass reaches: `subnetwork` says so
         return None
     spread = spread_of(full)
     if not spread > 1e-6 * float(full.abs().max()):
