@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.turnover.attribution.networks import brute_force, examples, network
+from tests.unit.turnover.attribution.networks import brute_force, examples, network, scorer_of
 from turnover import insert, remove
 from turnover.attribution import any_network as general
-from turnover.attribution.influence import influence, make_scorer
+from turnover.attribution.influence import influence
 from turnover.attribution.summary import summarize
 from turnover.reading import features
 from turnover.reading.passes import DEFAULT_MEMORY
@@ -43,7 +43,7 @@ def test_bfloat16_is_close_and_not_float32(kind: str) -> None:
 def test_memory_budget_does_not_matter(kind: str) -> None:
     model, (x, y) = network(kind), examples(40)
     full = influence(model, IDS, x, y)
-    scorer = make_scorer(model, IDS, x, y, "loss", "float32")
+    scorer = scorer_of(model, IDS, x, y)
     assert scorer.block(40, 1)[0] == 1 < min(11, scorer.block(40, DEFAULT_MEMORY)[0])  # other tiles indeed
     small = influence(model, IDS, x, y, memory=1)
     torch.testing.assert_close(small, full, rtol=1e-6, atol=1e-6 * float(full.abs().max()))
