@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from turnover.masking.layer import TurnOverDropout, subnetwork
     from turnover.masking.masks import InstanceMasks
     from turnover.masking.norms import replace_batch_norm
+    from turnover.reading.loaders import with_ids
+    from turnover.reading.one_pass import read
+    from turnover.reading.readings import Readings
     from turnover.scoring.calibration import calibrate
-    from turnover.scoring.memorization import combine, ensemble_memorization, memorization, memorization_over_training
+    from turnover.scoring.memorization import combine, memorization, memorization_over_training
     from turnover.scoring.neighbourhood import neighbourhood
     from turnover.scoring.sharpening import average_over_training, sharpen
     from turnover.training.loop import train
@@ -26,6 +29,7 @@ _HOMES = {
     "InfluenceSummary": "attribution.summary",
     "InstanceMasks": "masking.masks",
     "Localized": "attribution.nearness",
+    "Readings": "reading.readings",
     "ScoreStore": "attribution.store",
     "TrainingConfig": "training.settings",
     "TurnOverDropout": "masking.layer",
@@ -33,7 +37,6 @@ _HOMES = {
     "average_over_training": "scoring.sharpening",
     "calibrate": "scoring.calibration",
     "combine": "scoring.memorization",
-    "ensemble_memorization": "scoring.memorization",
     "influence": "attribution.influence",
     "insert": "masking.insertion",
     "localize": "attribution.nearness",
@@ -41,12 +44,14 @@ _HOMES = {
     "memorization_over_training": "scoring.memorization",
     "neighbourhood": "scoring.neighbourhood",
     "pool_within_classes": "attribution.nearness",
+    "read": "reading.one_pass",
     "remove": "masking.insertion",
     "replace_batch_norm": "masking.norms",
     "sharpen": "scoring.sharpening",
     "subnetwork": "masking.layer",
     "summarize": "attribution.summary",
     "train": "training.loop",
+    "with_ids": "reading.loaders",
 }
 __all__ = list(_HOMES)
 

@@ -7,8 +7,11 @@ drawn from (or written to) a random number generator.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -220,6 +223,18 @@ class _Cache:
             larger[0][: len(known)], larger[1][: len(known)] = packed, known
             self._store = packed, known = larger
         return packed, known
+
+
+def example_ids(ids: Any) -> Tensor:
+    """Ids of examples as the masks take them: int64; names by a 64-bit hash."""
+    if isinstance(ids, Tensor):
+        check_ids(ids)
+        return ids.long()
+    values = np.asarray(ids)
+    if values.dtype.kind in "iu":
+        return torch.from_numpy(values.astype(np.int64))
+    hashes = [hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in ids]
+    return torch.tensor([int.from_bytes(value, "little", signed=True) for value in hashes], dtype=torch.int64)
 
 
 def check_ids(ids: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,9 +11,12 @@ import torch
 from torch import Tensor
 
 from turnover.errors import UserError
-from turnover.masking.masks import check_ids
 
-_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGERS = (
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
+)  # fmt: skip
+IntArray = np.ndarray[Any, np.dtype[np.int64]]
+IGNORED = -100  # the label that torch's losses leave out
 
 
 class Inputs(Protocol):
@@ -31,72 +35,154 @@ def check_inputs(x: Any, name: str = "x") -> None:
         name: what the caller's argument is called.
     """
     if isinstance(x, np.ndarray):
-        _check_tensor(x, name)
+        check_tensor(x, name)
     if isinstance(x, (list, tuple, str)) or not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
         raise TypeError(f"{name} must be a tensor, or give one when sliced, got {type(x).__name__}: pass a tensor")
 
 
-def check_labels(labels: Any, classes: int | None = None, name: str = "labels") -> Tensor:
+def check_labels(
+    labels: Any, classes: int | None = None, name: str = "labels", class_names: Sequence[str] | None = None
+) -> Tensor:
     """The labels, as torch's losses and indexing want them.
 
     Args:
-        labels: integers [n] of any type, on any device.
+        labels: integers [n] of any type, in a tensor (on any device), an array or a list; or strings.
         classes: how many classes the network has, once that is known: looks at the values, which waits for a GPU.
         name: what the caller's argument is called.
+        class_names: the classes in the order of the network's outputs; strings need them.
 
     Returns:
         int64 [n], on the device of `labels`.
 
     Raises:
-        TypeError: `labels` is not an integer tensor.
-        UserError: `labels` is not one-dimensional, or a label is outside of 0..classes-1.
+        TypeError: `labels` are neither integers nor strings, or `class_names` is a single string.
+        UserError: `labels` is not one-dimensional, a string is not among `class_names`, or a label is outside of
+            0..classes-1.
     """
-    _check_tensor(labels, name)
+    labels = _numbered(labels, class_names, name)
     if labels.dim() != 1:
-        cure = f": of one-hot labels or scores pass {name}.argmax(1)" if labels.dim() == 2 else ""
         raise UserError(
-            f"{name} must be one-dimensional, one label a row of the batch; got shape {tuple(labels.shape)}{cure}"
+            f"{name} must be one-dimensional, one label a row of the batch; got shape {tuple(labels.shape)}: "
+            f"{_cure_of_shape(labels, name)} (scores are for class logits [batch, classes] and one integer label a row)"
         )
-    if labels.dtype not in _INTEGERS:
-        raise TypeError(f"{name} must be integers, classes counted from 0, got {labels.dtype}: pass {name}.long()")
+    if labels.dtype not in INTEGERS:
+        whole = labels.dtype.is_floating_point and len(labels) and bool((labels == labels.round()).all())
+        cure = (
+            f"pass {name}.long()"
+            if whole or labels.dtype == torch.bool
+            else "the numbers of a regression, or soft labels, are no classes, and there are no scores for them"
+        )
+        raise TypeError(f"{name} must be integers, classes counted from 0, got {labels.dtype}: {cure}")
     if classes is not None and len(labels):
+        labels = labels.long()
         low, high = int(labels.min()), int(labels.max())
+        if low == IGNORED:
+            raise UserError(f"{name} hold {IGNORED}, which marks what is to be ignored: leave these examples out")
         if low < 0 or high >= classes:
             raise UserError(
                 f"labels run from {low} to {high}, but the network has classes 0 to {classes - 1} ({classes} classes)"
             )
-    return labels.long()  # type: ignore[no-any-return]
+    found: Tensor = labels.long()
+    return found
 
 
-def check_example_ids(ids: Any, name: str = "ids", *, warn_of_repeats: bool = True) -> None:
+def _numbered(labels: Any, class_names: Sequence[str] | None, name: str) -> Tensor:
+    """Labels as a tensor: strings by their place among the classes."""
+    if isinstance(labels, Tensor):
+        return labels
+    if isinstance(class_names, str):
+        raise TypeError(f"classes={class_names!r}: pass the list of the classes' names, in the order of the outputs")
+    values = np.asarray(labels)
+    if values.dtype.kind in "biuf":
+        return torch.from_numpy(values)
+    if values.dtype.kind in "US" or (values.dtype == object and all(isinstance(value, str) for value in values.flat)):
+        if class_names is None:
+            raise TypeError(
+                f"{name} are strings: pass classes=[...], the classes' names in the order of the network's outputs"
+            )
+        place = {of: number for number, of in enumerate(class_names)}
+        unknown = [value for value in values.flat if value not in place]
+        if unknown:
+            raise UserError(f"{name} hold {str(unknown[0])!r}, which is not among classes: {', '.join(place)}")
+        return torch.tensor([place[value] for value in values.flat]).view(values.shape)
+    kind = f"an array of {values.dtype}" if isinstance(labels, np.ndarray) else f"a {type(labels).__name__}"
+    raise TypeError(f"{name} must be integers or strings, one a row, got {kind}")
+
+
+def _cure_of_shape(labels: Tensor, name: str) -> str:
+    if labels.dim() == 2 and labels.shape[1] == 1:
+        return f"pass {name}.squeeze(1)"
+    if labels.dim() == 2 and bool(((labels == 0) | (labels == 1)).all()):
+        if bool((labels.sum(1) == 1).all()):
+            return f"of one-hot labels pass {name}.argmax(1)"
+        return (
+            "of several labels a row (multi-hot) score one column at a time, with a forward=... that gives the logits "
+            "[-z, z] of that label"
+        )
+    if labels.dim() == 2 and labels.dtype.is_floating_point:
+        return "of soft labels pass the label that was given, as an integer"
+    return (
+        "of labels for every token or pixel there are no scores; score whole rows, with one label each, or make every "
+        "token a row with an id of its own"
+    )
+
+
+def check_names(ids: Any, name: str = "ids") -> IntArray | list[str]:
+    """Ids as they are given back in results.
+
+    Args:
+        ids: integers of any type, in a tensor, an array or a list; or strings.
+        name: what the caller's argument is called.
+
+    Returns:
+        int64 [n], or a list of strings.
+
+    Raises:
+        TypeError: they are neither.
+        UserError: they are not one-dimensional.
+    """
+    values = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if values.ndim != 1:
+        raise UserError(f"{name} must be one-dimensional, one id a row; got shape {values.shape}")
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    if values.dtype.kind in "USO" and all(isinstance(value, str) for value in values):
+        return [str(value) for value in values]
+    raise TypeError(f"{name} must be integers or strings, one a row, got {type(ids).__name__} of {values.dtype}")
+
+
+def check_example_ids(ids: Any, name: str = "ids", *, warn: bool = True) -> None:
     """Raise unless `ids` are those of examples.
 
     Args:
-        ids: integers [n] of any type, on any device.
+        ids: integers [n] of any type, on any device, or names.
         name: what the caller's argument is called.
-        warn_of_repeats: looks at the values, which waits for a GPU. Rows with one id share a mask: right
-            for views or copies of one example, and a mistake for anything else.
+        warn: of repeated ids, see `warn_of_repeats`.
 
     Raises:
-        TypeError: `ids` is not an integer tensor.
-        ValueError: `ids` is not one-dimensional.
+        TypeError: `ids` are neither integers nor strings.
+        UserError: `ids` are not one-dimensional.
     """
-    _check_tensor(ids, name)
-    check_ids(ids)
-    if not warn_of_repeats:
-        return
-    values, counts = torch.unique(ids, return_counts=True)
-    if len(values) < len(ids):
-        first = int((counts > 1).nonzero()[0])
+    names = check_names(ids, name)
+    if warn:
+        warn_of_repeats(names, name)
+
+
+def warn_of_repeats(names: IntArray | list[str], name: str = "ids") -> None:
+    """Warn where ids are there more than once: right for views or copies of one example, a mistake for all else."""
+    values, counts = np.unique(np.asarray(names), return_counts=True)
+    if len(values) < len(names):
+        first = int(np.argmax(counts > 1))
         warnings.warn(
-            f"{name} repeat: id {int(values[first])} stands there {int(counts[first])} times, {len(values)} of "
-            f"{len(ids)} are different. Rows with one id share a mask: right for views or copies of one example; all "
+            f"{name} repeat: id {values[first]} stands there {counts[first]} times, {len(values)} of "
+            f"{len(names)} are different. Rows with one id share a mask: right for views or copies of one example; all "
             "others need ids of their own",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def _check_tensor(value: Any, name: str) -> None:
+def check_tensor(value: Any, name: str) -> None:
+    """Raise TypeError unless `value` is a tensor."""
     if isinstance(value, Tensor):
         return
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":

@@ -9,22 +9,25 @@ metric in which ridge regression, and with it the influence function of a last l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from turnover.calling import Forward, call, logits_of, take
+from turnover.errors import UserError
 from turnover.masking.insertion import head
 from turnover.reading.checks import Inputs
-from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, forward_and_catch, original
+from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved, original, run_and_catch
 
-Features = str | Callable[[Tensor], Tensor] | None
+Features = str | Callable[[Any], Tensor] | None
 
 # Fixed, and not tuned to a data set: agreement with retraining is flat around it, see docs/method.md.
 RIDGE = 3.5e-4
 _BATCH = 256  # examples that go through the network at once
+_TRIED = 16  # examples that the head is looked for with
 _BLOCK = 4096  # examples whose features are worked on at once
-_LARGEST = 4096  # numbers of a feature: their covariance is held, and decomposed
+LARGEST = 4096  # numbers of a feature: their covariance is held, and decomposed
 
 
 class Spectrum(NamedTuple):
@@ -41,14 +44,109 @@ class Spectrum(NamedTuple):
         return torch.cat([(part - self.mean) @ whitening for part in torch.split(features, _BLOCK)])
 
 
+class Tap:
+    """Runs a network and catches its features on the way.
+
+    Args:
+        model: any classifier.
+        features: None: what enters the layer that gives the logits, found on the first batch (where none does: what
+            enters the last linear layer). A module's name: what comes out of it. A function from the inputs of a batch
+            to features [batch, ...].
+        forward: from the network and a batch to the logits, where `turnover.calling` does not do.
+
+    Raises:
+        ValueError: the model has no such module.
+    """
+
+    def __init__(self, model: nn.Module, features: Features = None, forward: Forward | None = None) -> None:
+        self.model = original(model)
+        self.function = features if callable(features) else None
+        self.forward: Forward = forward or _call_for_logits
+        self.head: nn.Linear | None = None  # its output are the logits
+        self._module: nn.Module | None = None
+        self._place, self._settled = 1, False
+        if isinstance(features, str):
+            if features not in dict(self.model.named_modules()):
+                known = ", ".join(name for name, _ in self.model.named_modules() if name)
+                raise ValueError(f"features={features!r}: the model has no such module; it has {known}")
+            self._module = self.model.get_submodule(features)
+
+    def __call__(self, inputs: Any) -> tuple[Tensor | None, Tensor]:
+        """Features [batch, width] (None where there are none to catch), as the network computes them, and its output.
+
+        Raises:
+            ValueError: the layer of the features ran more or less than once.
+        """
+        if not self._settled:
+            self._settle(inputs)
+        if self._module is None:
+            logits, _ = run_and_catch(self.model, [], self.forward, inputs)
+        else:
+            logits, caught = run_and_catch(self.model, [self._module], self.forward, inputs)
+            if len(caught) != 1:
+                raise ValueError(
+                    f"the layer that gives the features ran {len(caught)} times in a forward pass: name another one "
+                    "in `features`"
+                )
+        if self.function is not None:
+            return self.function(inputs).flatten(1), logits
+        if self._module is None:
+            return None, logits
+        _, before, after = caught[0]
+        if self._place == 1:
+            return after.flatten(1), logits
+        return _of_rows(before, after, logits), logits
+
+    def _settle(self, inputs: Any) -> None:
+        """Find the head, and with it the features, on a few rows."""
+        self._settled = True
+        linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
+        logits, caught = run_and_catch(self.model, linears, self.forward, take(inputs, slice(_TRIED)))
+        ran = [module for module, _, _ in caught]
+        once = [(module, *seen) for module, *seen in caught if ran.count(module) == 1]
+        self.head = next((module for module, _, after in reversed(once) if _gives(after, logits)), None)
+        if self._module is not None or self.function is not None:
+            return
+        self._place = 0
+        if self.head is not None:
+            self._module = self.head
+            return
+        flat = [module for module, before, _ in once if before.dim() == 2]
+        self._module = next((module for module in reversed(linears) if module in flat), None)
+
+
+def _call_for_logits(model: nn.Module, inputs: Any) -> Tensor:
+    return logits_of(call(model, inputs))
+
+
+def _gives(after: Any, logits: Tensor) -> bool:
+    """Whether a layer's output are the logits: all of it, or that of one token a row."""
+    if not isinstance(after, Tensor) or after.is_meta:
+        return after is logits
+    if after is logits:
+        return True
+    if after.numel() == logits.numel() and len(after) == len(logits):
+        return torch.equal(after.reshape(logits.shape), logits)
+    if after.dim() != 3 or logits.dim() != 2 or after.shape[::2] != logits.shape:
+        return False
+    return bool((after == logits.unsqueeze(1)).all(2).any(1).all())
+
+
+def _of_rows(before: Tensor, after: Tensor, logits: Tensor) -> Tensor:
+    """What enters the head, [batch, width]: of tokens [batch, token, width], the one whose logits were taken."""
+    if before.dim() != 3 or logits.dim() != 2 or after.shape[::2] != logits.shape:
+        return before.flatten(1)
+    token = (after == logits.unsqueeze(1)).all(2).to(torch.uint8).argmax(1)
+    return before[torch.arange(len(before), device=before.device), token]
+
+
 def features_of(model: nn.Module, x: Inputs, features: Features = None, rows: slice = slice(None)) -> Tensor:
     """Features of the full network, in evaluation mode.
 
     Args:
         model: any classifier; without a `features` of its own it must have a last linear layer.
         x: inputs [n, ...], as the model takes them; they go through it a few at a time.
-        features: None: what enters the last linear layer. A module's name: what comes out of it. Or a function from
-            a batch of inputs to features [batch, ...]. Further dimensions are flattened.
+        features: see `Tap`. Further dimensions are flattened.
         rows: of these inputs only.
 
     Returns:
@@ -57,29 +155,15 @@ def features_of(model: nn.Module, x: Inputs, features: Features = None, rows: sl
     Raises:
         ValueError: the model has no such module, or it ran more or less than once in a forward pass.
     """
-    model = original(model)
-    if callable(features):
-        of = features
-    else:
-        if features is not None and features not in dict(model.named_modules()):
-            known = ", ".join(name for name, _ in model.named_modules() if name)
-            raise ValueError(f"features={features!r}: the model has no such module; it has {known}")
-        layer, place = (head(model), 0) if features is None else (model.get_submodule(features), 1)
-
-        def of(batch: Tensor) -> Tensor:
-            _, caught = forward_and_catch(model, layer, batch)
-            if len(caught) != 1:
-                raise ValueError(
-                    f"the layer that gives the features ran {len(caught)} times in a forward pass: name another one "
-                    "in `features`"
-                )
-            found: Tensor = caught[0][place]
-            return found
-
-    device, (first, last, _) = device_of(model), rows.indices(len(x))
+    tap, device, (first, last, _) = Tap(model, features), device_of(model), rows.indices(len(x))
+    found = []
     with evaluating(model):
-        parts = [of(x[start : min(start + _BATCH, last)].to(device)) for start in range(first, last, _BATCH)]
-    return torch.cat([part.flatten(1).float() for part in parts])
+        for start in range(first, last, _BATCH):
+            part, _ = tap(moved(x[start : min(start + _BATCH, last)], device))
+            if part is None:
+                raise UserError("the network has no linear layer whose input could be its features: name a module")
+            found.append(part.float())
+    return torch.cat(found)
 
 
 class FeatureBlocks:
@@ -96,9 +180,9 @@ class FeatureBlocks:
     def __init__(self, model: nn.Module, x: Inputs, features: Features = None, memory: int = DEFAULT_MEMORY) -> None:
         self._arguments = model, x, features
         width = features_of(*self._arguments, slice(1)).shape[1]
-        if width > _LARGEST:
+        if width > LARGEST:
             raise ValueError(
-                f"features of {width} numbers are too wide to compare (at most {_LARGEST}): name a narrower layer in "
+                f"features of {width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer in "
                 "`features`"
             )
         fits = len(x) * width * 4 <= memory
@@ -133,19 +217,7 @@ def spectrum(blocks: Iterable[Tensor]) -> Spectrum:
 def head_features(
     model: nn.Module, x: Inputs, lay_out: Callable[[Tensor], Tensor] = lambda batch: batch
 ) -> tuple[Tensor, Tensor]:
-    """What enters the last linear layer and what the network gives, in evaluation mode.
-
-    Args:
-        model: a classifier whose output is that of its last linear layer.
-        x: inputs [n, ...], as the model takes them; they go through it a few at a time.
-        lay_out: applied to every batch of inputs, for a memory layout that the network likes.
-
-    Returns:
-        Features [n, units] and logits [n, classes], float32, on the device of the model.
-
-    Raises:
-        ValueError: the output is another one.
-    """
+    """What enters the last linear layer and what the network gives, in evaluation mode."""
     found, device, linear = [], device_of(model), head(model)
     with evaluating(model):
         for start in range(0, len(x), _BATCH):
@@ -158,13 +230,8 @@ def head_features(
 
 
 def features_and_logits(model: nn.Module, linear: nn.Linear, x: Tensor) -> tuple[Tensor | None, Tensor]:
-    """One full forward pass that also catches what goes into `linear`.
-
-    Returns:
-        Features [batch, units] as they enter `linear`, or None where `linear` does not give the network's output (so
-        that nothing can be derived from its input), and the logits [batch, classes].
-    """
-    logits, caught = forward_and_catch(model, linear, x)
-    if len(caught) == 1 and caught[0][1] is logits and caught[0][0].dim() == 2:
-        return caught[0][0], logits
+    """One full forward pass that also catches what goes into `linear`."""
+    logits, caught = run_and_catch(original(model), [linear], lambda model, x: model(x), x)
+    if len(caught) == 1 and caught[0][2] is logits and caught[0][1].dim() == 2:
+        return caught[0][1], logits
     return None, logits

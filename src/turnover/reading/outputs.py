@@ -1,34 +1,35 @@
 """What the exposed, the flipped and the full network say about a batch, at the least cost.
 
-Where the only masked layer is the input of the final linear layer, everything before it is computed once and
-shared by the three networks; otherwise the batch goes through the network three times.
+Where the only masked layer is the input of the final linear layer, everything before it is computed once and shared by
+the three networks; otherwise the batch goes through the network three times. That the short way gives what the network
+itself gives is tried on the first batch.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.calling import Forward, rows_of, take
 from turnover.errors import UserError
 from turnover.masking.insertion import head
-from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks, subnetwork
+from turnover.masking.layer import TurnOverDropout, _Hook, _MaskInput, masked_layers, masking_hooks, subnetwork
 from turnover.masking.reruns import Selection
-from turnover.reading.checks import Inputs, check_example_ids, check_inputs, check_labels
-from turnover.reading.features import features_and_logits
-from turnover.reading.passes import device_of, evaluating
+from turnover.reading.features import Features, Tap
 
 NETWORKS = ("exposed", "flipped", "full")
+_TRIED = 16  # examples that the short way is tried on
 
 
 class Outputs(NamedTuple):
-    """Logits [batch, classes] of the three networks."""
+    """Logits [batch, classes] of the three networks; a network without masks has the full one's only."""
 
-    exposed: Tensor
-    flipped: Tensor
     full: Tensor
+    exposed: Tensor | None = None
+    flipped: Tensor | None = None
 
 
 class MaskedHead(NamedTuple):
@@ -37,92 +38,140 @@ class MaskedHead(NamedTuple):
     linear: nn.Linear
     dropout: TurnOverDropout
 
-
-def masked_head(model: nn.Module) -> MaskedHead | None:
-    """The masked final linear layer, if that is the only masked layer of `model`; else None.
-
-    Whether the network's output really is this layer's output (and not, say, a log-softmax of it) is only known
-    once a batch has gone through: see `features_and_logits`.
-    """
-    layers = masked_layers(model)
-    if len(layers) != 1:
-        return None
-    linear = head(model)
-    for hook in linear._forward_pre_hooks.values():
-        if isinstance(hook, _MaskInput) and hook.layer is layers[0]:
-            return MaskedHead(linear, layers[0])
-    return None
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Float32 weights [classes, units] and biases [classes]; of one logit z, those of the logits [0, z]."""
+        weight, given = self.linear.weight.detach().float(), self.linear.bias
+        bias = weight.new_zeros(len(weight)) if given is None else given.detach().float()
+        if len(weight) > 1:
+            return weight, bias
+        return torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
 
 
-def outputs(model: nn.Module, x: Tensor, ids: Tensor) -> Outputs:
-    """Logits of the exposed, flipped and full networks for a batch.
+class Reader:
+    """Runs one network on batches: three sets of logits, and features.
+
+    Put the network into evaluation mode first (`turnover.reading.passes.evaluating`).
 
     Args:
-        model: a network with turn-over dropout. Put it into evaluation mode first: `outputs` leaves the mode alone.
-        x: inputs [batch, ...].
-        ids: example ids [batch]; row r passes through the sub-networks of ``ids[r]``.
-
-    Raises:
-        ValueError: the model has no turn-over dropout, or its forward pass reaches none of it.
+        model: any classifier; with turn-over dropout, and `masked`, all three networks are read.
+        features, forward: see `Tap`.
+        masked: False: the full network only.
     """
-    masked = masked_head(model)
-    if masked is not None:
-        features, full = features_and_logits(model, masked.linear, x)
-        if features is not None:
+
+    def __init__(
+        self, model: nn.Module, features: Features = None, forward: Forward | None = None, *, masked: bool = True
+    ) -> None:
+        self.model = model
+        self.tap = Tap(model, features, forward)
+        self.masked = masked and bool(masked_layers(model))
+        self.short: MaskedHead | None = None  # where the short way is proved
+        self.one_logit = False
+        self._tried = False
+
+    def __call__(self, inputs: Any, ids: Tensor | None) -> tuple[Outputs, Tensor | None]:
+        """Logits and features of a batch.
+
+        Args:
+            inputs: on the device of the model.
+            ids: example ids [batch]; row r passes through the sub-networks of ``ids[r]``. None where nothing is masked.
+
+        Raises:
+            UserError: the output is not one row of class logits an example, or no forward pass reaches the masks.
+        """
+        features, full = self.tap(inputs)
+        if not self._tried:
+            self._try(inputs, full, ids)
+        if not self.masked:
+            return Outputs(class_logits(full)), features
+        assert ids is not None
+        if self.short is not None and features is not None:
             selections = Selection(ids, flipped=False), Selection(ids, flipped=True)
-            halves = [features * masked.dropout.factors(selection, features, 1) for selection in selections]
-            exposed, flipped = (F.linear(half, masked.linear.weight, masked.linear.bias) for half in halves)
-            return Outputs(exposed, flipped, full)
-    else:
-        full = model(x)
-    with subnetwork(model, ids):
-        exposed = model(x)
-    refuse_unreached(model)
-    with subnetwork(model, ids, flipped=True):
-        flipped = model(x)
-    return Outputs(exposed, flipped, full)
+            halves = [features * self.short.dropout.factors(selection, features, 1) for selection in selections]
+            exposed, flipped = (F.linear(half, self.short.linear.weight, self.short.linear.bias) for half in halves)
+        else:
+            exposed, flipped = (self._through(inputs, ids, flipped=of) for of in (False, True))
+        return Outputs(*map(class_logits, (full, exposed, flipped))), features
+
+    def _through(self, inputs: Any, ids: Tensor, *, flipped: bool) -> Tensor:
+        with subnetwork(self.model, ids, flipped=flipped):
+            return self.tap.forward(self.model, inputs)
+
+    def _try(self, inputs: Any, full: Tensor, ids: Tensor | None) -> None:
+        """What can be known of a network only from a batch: is its output one that can be scored, and by which way."""
+        self._tried = True
+        rows = rows_of(inputs) if ids is None else len(ids)
+        check_logits(full, rows, of_a_layer=self.tap.head is not None)
+        self.one_logit = full.dim() == 1 or full.shape[1] == 1
+        if not self.masked:
+            return
+        assert ids is not None
+        short = short_way(self.model, self.tap.head)
+        some, few = take(inputs, slice(_TRIED)), ids[:_TRIED]
+        expected = self._through(some, few, flipped=False)
+        refuse_unreached(self.model)
+        if short is None or self.tap.function is not None:
+            return
+        features, _ = self.tap(some)
+        if features is None or features.shape[1] != short.linear.in_features:
+            return  # features of the user's choice, which do not enter the head
+        factors = short.dropout.factors(Selection(few, flipped=False), features, 1)
+        found = F.linear(features * factors, short.linear.weight, short.linear.bias)
+        if found.is_meta or _close(found, expected.view_as(found)):
+            self.short = short
 
 
-def evaluate(model: nn.Module, x: Inputs, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> dict[str, Tensor]:
-    """Loss, margin and probability of the given label of every example, in the exposed, flipped and full networks.
+def _close(found: Tensor, expected: Tensor) -> bool:
+    """Whether two ways give the same, up to rounding; rows that overflow somewhere say nothing."""
+    sound = expected.isfinite()
+    if not bool(sound.any()):
+        return False
+    tolerance = (1e-4 if found.dtype == torch.float32 else 3e-2) * float(expected[sound].abs().max())
+    return torch.allclose(found[sound], expected[sound], rtol=0, atol=tolerance)
+
+
+def short_way(model: nn.Module, head: nn.Linear | None) -> MaskedHead | None:
+    """`head`, if the only mask of `model` is on its input, and it is a plain linear layer, of which nothing but its
+    weights decides what it gives."""
+    layers = masked_layers(model)
+    if head is None or len(layers) != 1 or type(head) is not nn.Linear or "forward" in vars(head):
+        return None
+    hooks = [*head._forward_pre_hooks.values(), *head._forward_hooks.values()]
+    ours = [hook for hook in hooks if isinstance(hook, _Hook) and hook.layer is layers[0]]
+    plain = type(head.weight) is nn.Parameter and getattr(head, "_compiled_call_impl", None) is None
+    if len(hooks) != 1 or len(ours) != 1 or head._forward_hooks or not plain:
+        return None
+    return MaskedHead(head, layers[0])
+
+
+def class_logits(logits: Tensor) -> Tensor:
+    """Logits [batch, classes]: one logit z a row, [batch] or [batch, 1], are the logits [0, z] of two classes."""
+    if logits.dim() == 1:
+        logits = logits.unsqueeze(1)
+    return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
+def check_logits(logits: Tensor, rows: int, *, of_a_layer: bool) -> None:
+    """Raise UserError unless `logits` are one row of class logits for each of `rows` examples.
 
     Args:
-        model: a network with turn-over dropout. Evaluated in evaluation mode, and left in the mode it was in.
-        x: inputs [n, ...], as the model takes them; batches of them, and of all else, go to the device of the model.
-        y: labels [n], integers of any type.
-        ids: example ids [n].
-        batch_size: examples a forward pass; the results do not depend on it (beyond rounding).
-
-    Returns:
-        ``loss_exposed``, ``margin_exposed``, ... ``margin_full``: float32 [n] on the CPU. An example is classified
-        correctly where the margin is positive; the probability of its label is ``exp(-loss)``.
-
-    Raises:
-        TypeError: `x` is no tensor, or `y` or `ids` is not an integer tensor.
-        ValueError: lengths differ, there are no examples, labels are not [n] or outside of the network's classes, the
-            model has no turn-over dropout, or its forward pass reaches none of it.
+        of_a_layer: they are the output of a linear layer, so they cannot be probabilities.
     """
-    check_inputs(x)
-    y = check_labels(y, name="y")
-    check_example_ids(ids, warn_of_repeats=False)
-    if not len(x) == len(y) == len(ids):
-        raise ValueError(f"x, y and ids must have one row an example, got {len(x)}, {len(y)} and {len(ids)}")
-    if not len(ids):
-        raise UserError("x, y and ids are empty: pass at least one example")
-    parts: dict[str, list[Tensor]] = {f"{kind}_{of}": [] for of in NETWORKS for kind in ("loss", "margin")}
-    device = device_of(model)
-    with evaluating(model):
-        for start in range(0, len(ids), batch_size):
-            rows = slice(start, start + batch_size)
-            found = outputs(model, x[rows].to(device), ids[rows])
-            if start == 0:  # only now is the number of classes known
-                check_labels(y, found.full.shape[-1])
-            labels = y[rows].to(device)
-            for of, logits in zip(NETWORKS, found, strict=True):
-                loss, margin = loss_and_margin(logits, labels)
-                parts[f"loss_{of}"].append(loss.cpu())
-                parts[f"margin_{of}"].append(margin.cpu())
-    return {key: torch.cat(pieces) for key, pieces in parts.items()}
+    if logits.dim() not in (1, 2) or len(logits) != rows or not logits.is_floating_point():
+        raise UserError(
+            f"the network gives {logits.dtype} of shape {tuple(logits.shape)} for {rows} examples: scores are for "
+            "class logits [batch, classes] and one integer label a row; of tokens, pixels or boxes pass "
+            "forward=lambda model, batch: ... with one row of logits an example"
+        )
+    if of_a_layer or logits.is_meta or not rows:
+        return
+    values = logits.detach().float()
+    if bool(((values >= 0) & (values <= 1)).all()):
+        several = values.dim() == 2 and values.shape[1] > 1
+        if bool(((values.sum(1) - 1).abs() < 1e-3).all()) if several else rows >= _TRIED // 2:
+            raise UserError(
+                "the network gives probabilities, not logits: they would go through a second softmax. Leave its last "
+                "softmax or sigmoid out, or pass forward=lambda model, batch: call of the network without it"
+            )
 
 
 def refuse_unreached(model: nn.Module) -> None:
@@ -160,3 +209,15 @@ def loss_and_margin(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     loss = logits.logsumexp(-1) - of_label.squeeze(-1)
     others = logits.scatter(-1, y.unsqueeze(-1), -torch.inf)
     return loss, of_label.squeeze(-1) - others.amax(-1)
+
+
+def masked_head(model: nn.Module) -> MaskedHead | None:
+    """The masked final linear layer, if that is the only masked layer of `model`; else None."""
+    layers = masked_layers(model)
+    if len(layers) != 1:
+        return None
+    linear = head(model)
+    for hook in linear._forward_pre_hooks.values():
+        if isinstance(hook, _MaskInput) and hook.layer is layers[0]:
+            return MaskedHead(linear, layers[0])
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,83 +12,146 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from turnover.calling import Forward
 from turnover.errors import UserError
-from turnover.reading.checks import Inputs, check_example_ids
-from turnover.reading.outputs import NETWORKS, evaluate
+from turnover.masking.layer import masked_layers
+from turnover.reading.checks import warn_of_repeats
+from turnover.reading.features import LARGEST, Features
+from turnover.reading.one_pass import read
+from turnover.reading.outputs import NETWORKS
+from turnover.reading.passes import DEFAULT_MEMORY, device_of
+from turnover.reading.readings import Readings
+from turnover.scoring.measures import measures
+from turnover.scoring.neighbourhood import around
+from turnover.scoring.sharpening import sharpened
+
+_FIRST = ["id", "loss", "probability", "accuracy", "sharpened", "leverage", "support"]
 
 
-def measures(losses: Mapping[str, Any]) -> dict[str, Any]:
-    """The measures ``loss`` and ``probability`` [n] of `memorization`, as precise as the losses.
-
-    Args:
-        losses: cross-entropy in nats [n] by network, exposed and flipped at least: tensors, arrays or columns.
-    """
-    chances = probabilities(losses)
-    return {"loss": losses["flipped"] - losses["exposed"], "probability": chances["exposed"] - chances["flipped"]}
-
-
-def probabilities(losses: Mapping[str, Any]) -> dict[str, Any]:
-    """Probability of the given label by network, from its loss in nats."""
-    return {of: (-loss).exp() if isinstance(loss, Tensor) else np.exp(-loss) for of, loss in losses.items()}
-
-
-def memorization(model: nn.Module, x: Inputs, y: Tensor, ids: Tensor, *, batch_size: int = 512) -> pd.DataFrame:
+def memorization(
+    model: nn.Module | Iterable[nn.Module],
+    x: Any,
+    y: Any = None,
+    ids: Any = None,
+    *,
+    neighbours: bool = True,
+    batch_size: int = 256,
+    classes: Sequence[str] | None = None,
+    features: Features = None,
+    forward: Forward | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: bool | None = None,
+) -> pd.DataFrame:
     """How much `model` memorized each example: what it says with the example's own sub-network, against the complement.
 
     Three measures, all positive where the example was memorized:
     ``loss`` = L(~m) - L(m) in nats, ``probability`` = p(m) - p(~m) of the given label, ``accuracy`` = 1[m right] -
     1[~m right] (Kobayashi et al. 2020, arXiv 2012.04207; the measures after Feldman & Zhang 2020, arXiv 2008.03703).
-
     For an example that the network never trained on (a placebo) the expected value is 0.
 
+    Beside them ``sharpened``, the ranking nearest to retraining (see `turnover.sharpen`), and what it is made of:
+    ``leverage`` and ``support`` (see `turnover.neighbourhood`). To find wrong labels, sort by ``support``: the lowest
+    first.
+
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2)))
+    >>> x, y = torch.randn(20, 4), torch.arange(20) % 2
+    >>> scores = memorization(model, torch.utils.data.TensorDataset(x, y))
+    >>> list(scores.columns[:5])
+    ['id', 'loss', 'probability', 'accuracy', 'sharpened']
+    >>> same = memorization(model, x, y, torch.arange(20))
+    >>> bool((scores["loss"] == same["loss"]).all())
+    True
+
     Args:
-        model: a network trained with turn-over dropout.
-        x: inputs [n, ...], as the model takes them, on any device: batches go to that of the model.
-        y: given labels [n], integers of any type.
-        ids: example ids [n], the same as in training. Rows with one id share a mask; repeated ids are warned of.
-        batch_size: examples a forward pass.
+        model: a network trained with turn-over dropout, or several (other seeds): then the result is that of `combine`.
+        x, y, ids: the training examples, all of them, as for `turnover.read`; or `Readings` of them (of several
+            networks a list). Ids are the same as in training. Rows with one id share a mask; repeated ids are warned
+            of.
+        neighbours: False leaves ``sharpened``, ``leverage`` and ``support`` out: for examples that are not the training
+            examples, such as placebos.
+        features: see `turnover.neighbourhood`.
+        batch_size, classes, forward, memory, progress: as for `turnover.read`.
 
     Returns:
-        One row an example, in the order of `ids`: ``id``, ``loss``, ``probability``, ``accuracy``, and what they were
-        made of: ``loss_exposed``, ``loss_flipped``, ``loss_full`` (a good detector of wrong labels is ``loss_flipped``:
-        the loss of a network that never saw the label).
+        One row an example, in the order of the data set: ``id``, ``loss``, ``probability``, ``accuracy``, ``sharpened``
+        and what they were made of: ``leverage``, ``support``, ``loss_exposed``, ``loss_flipped``, ``loss_full`` (a good
+        detector of wrong labels is ``loss_flipped``: the loss of a network that never saw the label). A network without
+        features to compare (see `turnover.read`) has no ``sharpened``, ``leverage`` and ``support``: there is a
+        warning.
 
     Raises:
-        TypeError, ValueError: as for `turnover.reading.outputs.evaluate`; or an output is NaN or infinite.
+        TypeError, ValueError: as for `turnover.read`; the model has no turn-over dropout; or an output is NaN or
+            infinite.
     """
-    check_example_ids(ids)
-    values = evaluate(model, x, y, ids, batch_size=batch_size)
-    losses = {of: values[f"loss_{of}"] for of in NETWORKS}
+    if not isinstance(model, nn.Module):
+        models = list(model)
+        several = x if isinstance(x, list) and x and isinstance(x[0], Readings) else [x] * len(models)
+        if len(several) != len(models):
+            raise UserError(f"{len(models)} networks but {len(several)} readings: pass one for each")
+        options: dict[str, Any] = {"neighbours": neighbours, "batch_size": batch_size, "classes": classes}
+        options |= {"features": features, "forward": forward, "memory": memory, "progress": progress}
+        return combine([memorization(one, of, y, ids, **options) for one, of in zip(models, several, strict=True)])
+    if not masked_layers(model):
+        raise UserError("the model has no turn-over dropout: call insert(model, ...) first")
+    if isinstance(x, Readings):
+        found = x.of(model)
+    else:
+        found = read(
+            model, x, y, ids, features=features if neighbours else False, batch_size=batch_size, classes=classes,
+            forward=forward, memory=memory // 2, progress=progress,
+        )  # fmt: skip
+    warn_of_repeats(found.names)
+    scores = self_influence(found)
+    if not neighbours:
+        return scores
+    if found.features is None or found.features.width > LARGEST:
+        warnings.warn(
+            "the scores have no column sharpened: the network has no linear layer whose input is a vector of at most "
+            f"{LARGEST} features; name a layer in features=..., or pass neighbours=False",
+            stacklevel=2,
+        )
+        return scores
+    near = around(found.features, found.labels, memory=memory // 2, device=device_of(model))
+    scores = sharpened(scores, pd.DataFrame(near))
+    return scores[[*_FIRST, *(name for name in scores if name not in _FIRST)]]
+
+
+def self_influence(found: Readings) -> pd.DataFrame:
+    """The three measures, from readings of the training examples (see `memorization`)."""
+    if "loss_exposed" not in found.values:
+        raise UserError("the readings are of the full network only: call read without masked=False")
+    losses = {of: found.values[f"loss_{of}"] for of in NETWORKS}
     wrong = ~torch.stack(list(losses.values())).isfinite().all(0)
     if bool(wrong.any()):  # so is the output that the loss was made of
         row = int(wrong.nonzero()[0])
         raise UserError(
-            f"the network's output for row {row} (id {int(ids[row])}) is NaN or infinite, as for {int(wrong.sum())} of "
-            f"{len(ids)} rows: did the training diverge, or does x hold NaN or huge values there?"
+            f"the network's output for row {row} (id {found.names[row]}) is NaN or infinite, as for {int(wrong.sum())} "
+            f"of {len(found)} rows: did the training diverge, or does x hold NaN or huge values there?"
         )
-    exposed, flipped = ((values[f"margin_{of}"] > 0).int() for of in ("exposed", "flipped"))
-    found = measures(losses) | {"accuracy": exposed - flipped} | {f"loss_{of}": loss for of, loss in losses.items()}
-    return pd.DataFrame({"id": ids.cpu().numpy(), **{name: column.numpy() for name, column in found.items()}})
+    exposed, flipped = ((found.values[f"margin_{of}"] > 0).int() for of in ("exposed", "flipped"))
+    columns = measures(losses) | {"accuracy": exposed - flipped} | {f"loss_{of}": loss for of, loss in losses.items()}
+    return pd.DataFrame({"id": found.names, **{name: column.numpy() for name, column in columns.items()}})
 
 
 def memorization_over_training(
     model: nn.Module,
     checkpoints: Iterable[Mapping[str, Tensor] | str | Path],
-    x: Inputs,
-    y: Tensor,
-    ids: Tensor,
+    x: Any,
+    y: Any = None,
+    ids: Any = None,
     *,
-    batch_size: int = 512,
+    batch_size: int = 256,
 ) -> pd.DataFrame:
     """`memorization` at each of several checkpoints of one training.
 
     Args:
         model: the network, with turn-over dropout inserted as in training. Its own weights are put back at the end.
         checkpoints: state dicts, or files of them as `torch.save` writes them; read one at a time.
-        x, y, ids, batch_size: as for `memorization`.
+        x, y, ids, batch_size: as for `memorization`; read once for each checkpoint.
 
     Returns:
-        The rows of `memorization` for each checkpoint in turn, after a first column ``checkpoint`` (from 0).
+        The rows of `memorization`, without what the neighbours say, for each checkpoint in turn, after a first column
+        ``checkpoint`` (from 0).
 
     Raises:
         ValueError: there are no checkpoints, or as for `memorization`.
@@ -100,7 +164,7 @@ def memorization_over_training(
             if isinstance(checkpoint, (str, Path)):
                 checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=True)
             model.load_state_dict(checkpoint)
-            frame = memorization(model, x, y, ids, batch_size=batch_size)
+            frame = memorization(model, x, y, ids, batch_size=batch_size, neighbours=False)
             frame.insert(0, "checkpoint", number)
             frames.append(frame)
     finally:
@@ -115,40 +179,36 @@ def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     The runs should differ in the seeds of weights, order and masks: the standard error then covers all three.
 
+    >>> one = pd.DataFrame({"id": [7, 8], "loss": [1.0, 2.0]})
+    >>> combine([one, pd.DataFrame({"id": [8, 7], "loss": [4.0, 3.0]})]).round(2).to_dict("list")
+    {'id': [7, 8], 'runs': [2, 2], 'loss': [2.0, 3.0], 'loss_se': [1.0, 1.0]}
+
     Args:
-        frames: results of `memorization`, one a run, for the same examples in the same order; at least two.
+        frames: results of `memorization`, one a run, of the same examples in any order; at least two.
 
     Returns:
-        One row an example: ``id``, ``runs``, and for each measure its mean and, in the column ``..._se``, the standard
-        error of the mean (sample standard deviation, n - 1, over the square root of the number of runs).
+        One row an example, in the order of the first frame: ``id``, ``runs``, and of each column that all frames have
+        its mean and, in the column ``..._se``, the standard error of the mean (sample standard deviation, n - 1, over
+        the square root of the number of runs).
 
     Raises:
-        ValueError: fewer than two runs, or the runs do not hold the same ids in the same order.
+        ValueError: fewer than two runs, the runs do not hold the same ids, or an id stands in one twice.
     """
     if len(frames) < 2:
         raise ValueError(f"a standard error needs at least 2 runs, got {len(frames)}")
-    ids = frames[0]["id"].to_numpy()
+    ids = pd.Index(frames[0]["id"])
+    aligned = []
     for number, frame in enumerate(frames):
-        if not np.array_equal(frame["id"].to_numpy(), ids):
-            raise ValueError(f"run {number} holds other ids, or in another order, than run 0")
+        by_id = frame.set_index("id")
+        if not by_id.index.is_unique:
+            raise ValueError(f"run {number} holds an id twice: scores are joined by id")
+        if len(by_id) != len(ids) or not ids.isin(by_id.index).all():
+            raise ValueError(f"run {number} holds other ids than run 0")
+        aligned.append(by_id.loc[ids])
     columns: dict[str, Any] = {"id": ids, "runs": len(frames)}
-    for measure in ("loss", "probability", "accuracy"):
-        values = np.stack([frame[measure].to_numpy(np.float64) for frame in frames])
-        columns[measure] = values.mean(0)
-        columns[f"{measure}_se"] = values.std(0, ddof=1) / np.sqrt(len(frames))
+    for name in aligned[0].columns:
+        if all(name in frame for frame in aligned):
+            values = np.stack([frame[name].to_numpy(np.float64) for frame in aligned])
+            columns[name] = values.mean(0)
+            columns[f"{name}_se"] = values.std(0, ddof=1) / np.sqrt(len(frames))
     return pd.DataFrame(columns)
-
-
-def ensemble_memorization(
-    models: Iterable[nn.Module], x: Inputs, y: Tensor, ids: Tensor, *, batch_size: int = 512
-) -> pd.DataFrame:
-    """`memorization` averaged over networks trained with different seeds: `combine` of one `memorization` each.
-
-    Args:
-        models: at least two networks; a generator is asked for one at a time, so that they need not fit in memory.
-        x, y, ids, batch_size: as for `memorization`.
-
-    Raises:
-        ValueError: as for `memorization` and `combine`.
-    """
-    return combine([memorization(model, x, y, ids, batch_size=batch_size) for model in models])

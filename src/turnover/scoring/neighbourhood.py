@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from turnover.reading.checks import Inputs, check_inputs, check_labels
-from turnover.reading.features import RIDGE, FeatureBlocks, Features, spectrum
-from turnover.reading.passes import DEFAULT_MEMORY
+from turnover.calling import Forward
+from turnover.errors import UserError
+from turnover.reading.features import LARGEST, RIDGE, Features, Spectrum, spectrum
+from turnover.reading.one_pass import read
+from turnover.reading.passes import DEFAULT_MEMORY, device_of
+from turnover.reading.readings import Readings
+from turnover.reading.rows import Rows
 
 # Fixed; agreement with retraining and mislabel detection are flat around them, see docs/method.md.
 LEVERAGE_RIDGE = 1e-5
 SHARPNESS = 4.0
+REFERENCES = 65_536
 _DIRECTIONS = 256
 _ROWS = 512
 
 
 def neighbourhood(
     model: nn.Module,
-    x_train: Inputs,
-    y_train: Tensor,
+    x: Any,
+    y: Any = None,
+    ids: Any = None,
     *,
     features: Features = None,
     ridge: float = RIDGE,
     sharpness: float = SHARPNESS,
     leverage_ridge: float = LEVERAGE_RIDGE,
+    references: int = REFERENCES,
+    batch_size: int = 256,
+    classes: Sequence[str] | None = None,
+    forward: Forward | None = None,
     memory: int = DEFAULT_MEMORY,
+    progress: bool | None = None,
 ) -> pd.DataFrame:
     """Leverage and support of every training example, from the features of the full network.
 
@@ -36,48 +51,104 @@ def neighbourhood(
     Support is what the others say of the label: the share of examples with the same given label, each weighted by
     ``max(0, cos)^sharpness`` (see `turnover.localize`), the example itself left out. A wrong label has little.
 
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    >>> near = neighbourhood(model, torch.randn(30, 4), torch.arange(30) % 2)
+    >>> bool(near["leverage"].between(0, 1).all() and near["support"].between(0, 1).all())
+    True
+
     Args:
-        model: any trained classifier.
-        x_train: inputs of all training examples [train, ...].
-        y_train: given labels [train], integers.
-        features: see `turnover.reading.features.features_of`.
+        model: any trained classifier, with turn-over dropout or without.
+        x, y, ids: all training examples, as for `turnover.read`; or `Readings` of them.
+        features: None: what enters the layer that gives the logits. A module's name: what comes out of it. A function
+            from the inputs of a batch to features [batch, ...]. (Of readings, those that were read.)
         ridge: of the similarity, relative to the total variance of the features.
         sharpness: exponent of the similarity.
         leverage_ridge: of the leverage, relative to the total variance of the features.
-        memory: bytes of scratch, beside 256 numbers an example. Half are for features: where they do not fit, the
-            examples go through the network three more times.
+        references: where there are more examples, so many of them, chosen at random (always the same), tell the
+            support of all.
+        batch_size, classes, forward, progress: as for `turnover.read`.
+        memory: bytes of scratch, beside 256 numbers an example. Half are for features: where they do not fit, they go
+            to a temporary file.
 
     Returns:
-        One row an example: ``leverage`` in [0, 1], near 0 among many like it, near 1 where it stands alone; ``support``
-        in [0, 1], 0 where nothing is like it. float64.
+        One row an example, in the order of the data set: ``id`` (unless inputs came without ids), ``leverage`` in
+        [0, 1], near 0 among many like it, near 1 where it stands alone; ``support`` in [0, 1], 0 where nothing is like
+        it; ``loss_full``, the loss of the full network, by which `turnover.sharpen` knows the rows. float64.
 
     Raises:
-        ValueError: lengths differ, a setting is not positive, or the model has no features to compare.
-        TypeError: `x_train` is no tensor, or labels are not an integer tensor.
+        ValueError, TypeError: as for `turnover.read`; a setting is not positive, or the model has no features to
+            compare.
     """
-    check_inputs(x_train, "x_train")
-    y_train = check_labels(y_train, name="y_train")
-    if len(x_train) != len(y_train):
-        raise ValueError(f"{len(x_train)} training examples but {len(y_train)} labels: pass one for each")
     for name, value in (("ridge", ridge), ("sharpness", sharpness), ("leverage_ridge", leverage_ridge)):
         if not 0.0 < value < float("inf"):
             raise ValueError(f"{name}={value}: it must be a positive number")
-    blocks = FeatureBlocks(model, x_train, features, memory // 2)
-    directions = spectrum(blocks)
-    levers, units = [], []
-    for block in blocks:
-        parts = torch.split(block, _ROWS)
-        levers += [directions.whitened(part, leverage_ridge).square().sum(1) for part in parts]
+    if references < 1:
+        raise ValueError(f"references={references}: it must be at least 1")
+    if isinstance(x, Readings):
+        found = x.of(model)
+    else:
+        found = read(
+            model, x, y, ids, features=features, masked=False, batch_size=batch_size, classes=classes,
+            forward=forward, memory=memory // 2, progress=progress,
+        )  # fmt: skip
+    if found.features is None:
+        raise UserError("the model has no linear layer whose input could be its features: name a module in `features`")
+    columns = around(
+        found.features, found.labels, ridge=ridge, sharpness=sharpness, leverage_ridge=leverage_ridge,
+        references=references, memory=memory // 2, device=device_of(model),
+    )  # fmt: skip
+    named = {} if y is not None and ids is None else {"id": found.names}
+    return pd.DataFrame({**named, **columns, "loss_full": found.values["loss_full"].double().numpy()})
+
+
+def around(
+    features: Rows,
+    labels: Tensor,
+    *,
+    ridge: float = RIDGE,
+    sharpness: float = SHARPNESS,
+    leverage_ridge: float = LEVERAGE_RIDGE,
+    references: int = REFERENCES,
+    memory: int = DEFAULT_MEMORY,
+    device: torch.device | str = "cpu",
+) -> dict[str, np.ndarray]:
+    """The columns ``leverage`` and ``support`` of `neighbourhood`, float64 [n], from features [n, width].
+
+    Raises:
+        ValueError: features are not finite, or too wide to compare.
+    """
+    if features.width > LARGEST:
+        raise UserError(
+            f"features of {features.width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer "
+            "in `features`"
+        )
+    directions = Spectrum(*(part.to(device) for part in spectrum(features)))
+    leverage, units = [], []
+    for block in features:
+        block = block.to(device)
+        leverage += [directions.whitened(part, leverage_ridge).square().sum(1) for part in torch.split(block, _ROWS)]
         units.append(torch.nn.functional.normalize(directions.whitened(block, ridge, _DIRECTIONS), dim=1))
-    leverage, unit = torch.cat(levers), torch.cat(units)
-    del blocks, units
-    labels = y_train.to(unit.device)
-    support = torch.empty(len(unit), device=unit.device)
-    rows = max(1, min(_ROWS, memory // 2 // (12 * len(unit))))  # weights, and those of the same label
+    unit = torch.cat(units)
+    del units
+    labels, chosen = labels.to(device), _chosen(len(unit), references).to(device)
+    of_label, reference = labels[chosen], unit if len(chosen) == len(unit) else unit[chosen]
+    support = torch.empty(len(unit), device=device)
+    rows = max(1, min(_ROWS, memory // (12 * len(reference))))  # weights, and those of the same label
     for top in range(0, len(unit), rows):
-        weight = (unit[top : top + rows] @ unit.T).clamp_(0.0, 1.0).pow_(sharpness)
-        weight.diagonal(top).zero_()
-        same = labels[top : top + rows].unsqueeze(1) == labels
+        here = torch.arange(top, min(top + rows, len(unit)), device=device)
+        weight = (unit[here] @ reference.T).clamp_(0.0, 1.0).pow_(sharpness)
+        place = torch.searchsorted(chosen, here).clamp(max=len(chosen) - 1)
+        itself = (chosen[place] == here).nonzero().squeeze(1)
+        weight[itself, place[itself]] = 0.0
+        same = labels[here].unsqueeze(1) == of_label
         total = weight.sum(1).clamp(min=torch.finfo(torch.float32).tiny)
-        support[top : top + rows] = (weight * same).sum(1) / total
-    return pd.DataFrame({"leverage": leverage.cpu().double().numpy(), "support": support.cpu().double().numpy()})
+        support[here] = (weight * same).sum(1) / total
+    found = {"leverage": torch.cat(leverage), "support": support}
+    return {name: values.cpu().double().numpy() for name, values in found.items()}
+
+
+def _chosen(count: int, references: int) -> Tensor:
+    """Places of at most so many of `count` examples, in order."""
+    if count <= references:
+        return torch.arange(count)
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:references].sort().values

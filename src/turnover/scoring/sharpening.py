@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from turnover.reading.outputs import NETWORKS
-from turnover.scoring.memorization import measures, probabilities
+from turnover.scoring.measures import measures, probabilities
 
 
 def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
@@ -69,17 +69,22 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: of `average_over_training`, or of `turnover.memorization` where only the last checkpoint is at hand: the
             training examples only.
-        near: of the same examples in the same order, from `turnover.neighbourhood`.
+        near: of the same examples, in any order, from `turnover.neighbourhood`: joined by the column ``id``, or where
+            it has none (inputs without ids) by the index, which frames keep when they are sorted or filtered.
 
     Returns:
         A copy of the frame with the further columns ``leverage``, ``support`` and ``sharpened``, the larger the more
         memorized.
 
     Raises:
-        ValueError: lengths differ, or columns are missing.
+        ValueError: an example of `frame` is not in `near`, or is there twice; the two are of different examples; or
+            columns are missing.
     """
-    if len(near) != len(frame):
-        raise ValueError(f"{len(frame)} examples but {len(near)} of the neighbourhood: pass the same ones")
+    return sharpened(frame, _of_the_same(frame, near))
+
+
+def sharpened(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
+    """`sharpen` of frames that are known to have the same examples in the same rows."""
     missing = [column for column in (f"loss_{of}" for of in NETWORKS) if column not in frame]
     missing += [column for column in ("leverage", "support") if column not in near]
     if missing:
@@ -96,6 +101,32 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     # Contrast holds two of the three; the support does not change over training.
     learned = (2.0 * contrast + exposed * (1.0 - support)) / 3.0
     return frame.assign(leverage=lever, support=support, sharpened=lever * learned)
+
+
+def _of_the_same(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `near`, each for the example of `frame` in the same row."""
+    if "id" in near and "id" in frame:
+        near, wanted, by = near.set_index("id"), pd.Index(frame["id"]), "id"
+    else:
+        wanted, by = frame.index, "index"
+    if not near.index.is_unique:
+        raise ValueError(f"the frame of the neighbourhood holds {by} {near.index[near.index.duplicated()][0]} twice")
+    missing = wanted[~wanted.isin(near.index)]
+    if len(missing) or len(wanted) > len(near):
+        first = f"{by} {missing[0]}" if len(missing) else "some"
+        raise ValueError(
+            f"{len(frame)} examples but {len(near)} of the neighbourhood, which lacks {first}: pass frames of the same "
+            "examples, with the same ids"
+        )
+    found: pd.DataFrame = near.loc[wanted]
+    if "loss_full" in near and "loss_full" in frame and "contrast" not in frame:
+        apart = ~np.isclose(found["loss_full"].to_numpy(), frame["loss_full"].to_numpy(), rtol=1e-3, atol=1e-3)
+        if apart.any():
+            raise ValueError(
+                f"{int(apart.sum())} of {len(frame)} rows are of other examples, or of another network, than those of "
+                f"the neighbourhood with the same {by}: pass ids to both, and do not reset the index of one of them"
+            )
+    return found
 
 
 def _contrast(exposed: Any, flipped: Any, full: Any) -> Any:

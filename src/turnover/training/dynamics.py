@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from turnover.reading.examples import Examples
-from turnover.reading.outputs import NETWORKS, evaluate
+from turnover.reading.one_pass import evaluate
+from turnover.reading.outputs import NETWORKS
 from turnover.training.parallel import gathered, spread
 from turnover.training.recorders import EpochRecorder
 

@@ -16,7 +16,7 @@ from turnover.errors import UserError
 from turnover.interruption import Interrupted
 from turnover.masking.layer import subnetwork
 from turnover.progress import progress_bar
-from turnover.reading.checks import check_example_ids, check_inputs, check_labels
+from turnover.reading.checks import check_example_ids, check_inputs, check_labels, check_tensor
 from turnover.reading.examples import Examples, step_seed
 from turnover.reading.outputs import refuse_unreached
 from turnover.reading.passes import evaluating
@@ -182,8 +182,10 @@ def _step(
 def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     """The examples, their labels as int64, unless something is wrong with them (see `train`)."""
     check_inputs(examples.images, "images")
+    for name in ("labels", "ids"):
+        check_tensor(getattr(examples, name), name)
     labels = check_labels(examples.labels)
-    check_example_ids(examples.ids, warn_of_repeats=turn_over)
+    check_example_ids(examples.ids, warn=turn_over)
     if examples.images.is_floating_point() and not bool(torch.isfinite(examples.images).all()):
         raise UserError("an image holds NaN or infinite values: clean the data before training")
     masked = subnetwork(model, examples.ids[:1]) if turn_over else nullcontext()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from turnover import (
-    ensemble_memorization,
     influence,
     insert,
     localize,
@@ -21,7 +20,7 @@ from turnover import (
     summarize,
 )
 from turnover.reading.features import head_features
-from turnover.reading.outputs import evaluate
+from turnover.reading.one_pass import evaluate
 from turnover.reading.passes import evaluating
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -40,7 +39,7 @@ READERS: dict[str, Callable[[Any, Any, Tensor, Tensor], Any]] = {
     "evaluate": evaluate,
     "memorization": memorization,
     "over training": lambda m, x, y, ids: memorization_over_training(m, [m.state_dict()], x, y, ids),
-    "ensemble": lambda m, x, y, ids: ensemble_memorization([m, m], x, y, ids),
+    "ensemble": lambda m, x, y, ids: memorization([m, m], x, y, ids),
     "neighbourhood": lambda m, x, y, ids: neighbourhood(m, x, y),
     "influence": lambda m, x, y, ids: influence(m, ids, x, y),
     "influence, localized": lambda m, x, y, ids: influence(m, ids, x, y, localized=x),

@@ -1,0 +1,70 @@
+"""Readings that are added to those in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from turnover.errors import UserError
+from turnover.reading.readings import MANIFEST, Readings, writing
+from turnover.reading.rows import Rows, Stored
+
+
+class Appended:
+    """A folder that readings are appended to while they are read.
+
+    Args:
+        folder: of earlier readings, or not there yet.
+        model: fingerprint of the network.
+        precision: of the features.
+
+    Raises:
+        UserError: the folder holds readings of another network, or in another precision; or cannot be written.
+    """
+
+    def __init__(self, folder: Path, model: str, precision: Stored) -> None:
+        self.folder = folder
+        self.before = Readings.load(folder) if (folder / MANIFEST).exists() else None
+        width = count = checksum = 0
+        if self.before is not None:
+            if self.before.model != model:
+                raise UserError(
+                    f"{folder} holds readings of another network ({self.before.model[:12]}, this one is {model[:12]}): "
+                    "choose another folder"
+                )
+            held = self.before.features
+            if held is None or held.dtype != precision:
+                raise UserError(
+                    f"{folder} holds features in {held and held.dtype}, and they are to be appended in {precision}: "
+                    "pass the same precision"
+                )
+            width, count, checksum = held.width, held.count, held.checksum
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.features = Rows(precision, folder / "features.bin", width=width, count=count)
+        self.features.checksum = checksum
+
+    def finish(self, new: Readings) -> Readings:
+        """Put what was read behind what was there, and write it down."""
+        if (old := self.before) is not None:
+            if isinstance(old.names, np.ndarray) is not isinstance(new.names, np.ndarray):
+                raise UserError(f"ids in {self.folder} are of another kind: pass numbers to numbers, names to names")
+            both = set(old.ids.tolist()) & set(new.ids.tolist())
+            if both:
+                raise UserError(
+                    f"{len(both)} ids are in {self.folder} already, such as {min(both)}: pass ids of their own for "
+                    "what is appended"
+                )
+            new.ids, new.labels = torch.cat([old.ids, new.ids]), torch.cat([old.labels, new.labels])
+            new.values = {name: torch.cat([old.values[name], value]) for name, value in new.values.items()}
+            new.names = (
+                np.concatenate([old.names, new.names])
+                if isinstance(new.names, np.ndarray)
+                else [*old.names, *new.names]
+            )
+            new.ignored += old.ignored
+            new.batches = [slice(0, len(new.ids))]
+        new.write(self.folder)
+        return new

@@ -1,0 +1,223 @@
+"""Anybody's data as one stream of batches: inputs, labels and ids, each example once.
+
+A data loader is read with the machinery of its own (workers, collate, pinned memory), but every example once and in the
+order of the data set, however it shuffles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from turnover.calling import rows_of, take
+from turnover.errors import UserError
+from turnover.reading.checks import IGNORED, check_inputs, check_labels, check_names
+from turnover.reading.loaders import once_each, quietly, rebuilt, refuse_repeats
+
+_LABELS, _IDS = ("labels", "label"), ("ids", "id")
+_CONVENTION = (
+    "batches are (x, y), (x, y, id) or a dict with the labels under 'labels'; several inputs are ((x1, x2), y)"
+)
+
+
+class Batch(NamedTuple):
+    """Some examples, as they come."""
+
+    inputs: Any  # what the network takes (see `turnover.calling.call`); the whole batch where there is a `forward`
+    labels: Tensor  # int64 [batch]
+    names: Any  # ids as they were given: integers [batch] or a list of strings
+    ignored: int  # examples that were left out, because their label is -100
+
+
+class Source:
+    """Batches of `data`, gone through once.
+
+    Args:
+        data: a data set, a data loader or any iterable of batches; or, with `y`, inputs: a tensor, what gives one when
+            sliced, or a dict or tuple of tensors.
+        y: labels of inputs, one a row.
+        ids: of all examples, in the order of the data set. None: those in the batches, else places in the data set.
+        batch_size: examples a batch, where `data` is no loader with one of its own.
+        classes: names of the classes, where labels are strings.
+        whole: give the whole batch as inputs, for a ``forward`` of the user's.
+
+    Raises:
+        TypeError, UserError: `data` holds nothing that can be read (here, or while it is read).
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        y: Any = None,
+        ids: Any = None,
+        *,
+        batch_size: int = 256,
+        classes: Sequence[str] | None = None,
+        whole: bool = False,
+    ) -> None:
+        self._classes, self._whole = classes, whole
+        self._ids = None if ids is None else check_names(ids)
+        if y is None and isinstance(data, tuple) and len(data) in (2, 3) and _is_column(data[1]):
+            if len(data) == 3:
+                if ids is not None:
+                    raise UserError("ids are given twice: as the third of (x, y, ids) and as an argument")
+                self._ids = check_names(data[2])
+            data, y = data[:2]
+        self.length: int | None = None  # examples, if that is known
+        self.float_labels = False  # 0.0 and 1.0, which only a head with one logit takes
+        self._batches: Callable[[], Iterator[tuple[Any, Any]]]
+        if y is not None:
+            self._batches = self._slices(data, y, batch_size)
+        elif isinstance(data, DataLoader) or hasattr(data, "__getitem__"):
+            loader = data if isinstance(data, DataLoader) else _loader_of(data, batch_size)
+            self._batches = self._from_loader(loader)
+        elif isinstance(data, (Iterable, IterableDataset)):
+            self._batches = lambda: ((None, batch) for batch in data)
+        else:
+            raise TypeError(f"data is a {type(data).__name__}: pass a Dataset, a DataLoader, or tensors x, y")
+        if self._ids is not None and self.length is not None and len(self._ids) < self.length:
+            raise UserError(f"{self.length} examples but {len(self._ids)} ids: pass one for each")
+
+    def __iter__(self) -> Iterator[Batch]:
+        seen = 0  # examples, for data without places
+        for places, batch in self._batches():
+            inputs, labels, names = _parts(batch)
+            labels = self._labels(labels, "labels")
+            count = len(labels)
+            if not self._whole and rows_of(inputs) != count:
+                raise UserError(f"a batch holds {rows_of(inputs)} inputs but {count} labels: {_CONVENTION}")
+            places = np.arange(seen, seen + count) if places is None else np.asarray(places)
+            seen += count
+            if self._ids is not None:
+                if int(places.max(initial=0)) >= len(self._ids):
+                    raise UserError(f"more than {len(self._ids)} examples, the number of ids: pass one id for each")
+                names = self._ids[places] if isinstance(self._ids, np.ndarray) else [self._ids[i] for i in places]
+            names = places if names is None else check_names(names)
+            if len(names) != count:
+                raise UserError(f"a batch holds {count} examples but {len(names)} ids: {_CONVENTION}")
+            keep = labels != IGNORED
+            if bool(keep.all()):
+                yield Batch(batch if self._whole else inputs, labels, names, 0)
+                continue
+            rows = keep.nonzero().squeeze(1)
+            kept = names[rows.numpy()] if isinstance(names, np.ndarray) else [names[i] for i in rows.tolist()]
+            yield Batch(take(batch if self._whole else inputs, rows), labels[rows], kept, count - len(rows))
+
+    def _labels(self, labels: Any, name: str) -> Tensor:
+        if isinstance(labels, Tensor) and labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all()):
+            self.float_labels = True
+            labels = labels.long()
+        return check_labels(labels, name=name, class_names=self._classes)
+
+    def _slices(self, x: Any, y: Any, batch_size: int) -> Callable[[], Iterator[tuple[Any, Any]]]:
+        """Batches of inputs that lie in memory (or are made when sliced)."""
+        if isinstance(x, (DataLoader, IterableDataset)):
+            raise TypeError("y is given beside a data loader: its labels come with the batches; leave y out")
+        tree = isinstance(x, (Mapping, tuple))
+        if not tree:
+            check_inputs(x)
+        labels = self._labels(y, "y")
+        self.length = rows_of(x) if tree else len(x)
+        ids = f", {len(self._ids)} ids" if self._ids is not None else ""
+        if self.length != len(labels) or (self._ids is not None and len(self._ids) != self.length):
+            raise UserError(
+                f"x, y and ids must have one row an example, got {self.length} inputs, {len(labels)} labels{ids}"
+            )
+        if not self.length:
+            raise UserError("x, y and ids are empty: pass at least one example")
+
+        def batches() -> Iterator[tuple[Any, Any]]:
+            for start in range(0, len(labels), batch_size):
+                rows = slice(start, min(start + batch_size, len(labels)))
+                inputs = take(x, rows) if tree else x[rows]
+                yield range(rows.start, rows.stop), (inputs, labels[rows].cpu())
+
+        return batches
+
+    def _from_loader(self, loader: DataLoader[Any]) -> Callable[[], Iterator[tuple[Any, Any]]]:
+        if isinstance(loader.dataset, IterableDataset):
+            if loader.num_workers > 1 and self._ids is None:
+                return lambda: _with_ids_of_their_own(loader)
+            return lambda: ((None, batch) for batch in loader)
+        if loader.batch_sampler is None:  # the data set itself gives batches, which are read in its order
+            places = once_each(loader.sampler, loader)
+            return lambda: ((None, batch) for batch in rebuilt(loader, [int(i) for i in places], positions=False))
+        if type(loader.batch_sampler) is BatchSampler:
+            order, size = once_each(loader.sampler, loader), loader.batch_sampler.batch_size
+            batches = [order[start : start + size].tolist() for start in range(0, len(order), size)]
+        else:  # somebody made these batches with care, say of like lengths
+            batches = [list(batch) for batch in quietly(loader.batch_sampler, loader)]
+            refuse_repeats(np.asarray([place for batch in batches for place in batch]), loader)
+        if not batches:
+            raise UserError("the data set is empty: it must hold at least one example")
+        self.length = sum(map(len, batches))
+        if self._ids is not None and len(self._ids) < len(loader.dataset):  # type: ignore[arg-type]
+            raise UserError(f"the data set has {len(loader.dataset)} examples but there are {len(self._ids)} ids")  # type: ignore[arg-type]
+        return lambda: iter(rebuilt(loader, batches))
+
+
+def _loader_of(data: Any, batch_size: int) -> DataLoader[Any]:
+    if isinstance(data, (Tensor, np.ndarray, str, Mapping)):
+        raise TypeError(f"data is a {type(data).__name__} without labels: pass y, or a Dataset or DataLoader of both")
+    if not hasattr(data, "__len__"):
+        raise TypeError(f"{type(data).__name__} has no length: pass a DataLoader, or an iterable of batches")
+    if isinstance(data, (list, tuple)) and data and _is_batch(data[0]):
+        return DataLoader(cast(Any, data), batch_size=None)
+    return DataLoader(data, batch_size=batch_size)
+
+
+def _is_batch(value: Any) -> bool:
+    """Whether an element of a list is a whole batch: its labels are a column."""
+    try:
+        return _is_column(_parts(value)[1])
+    except UserError:
+        return False
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, (Tensor, np.ndarray, list)) and np.ndim(value) >= 1 and not isinstance(value, str)
+
+
+def _with_ids_of_their_own(loader: DataLoader[Any]) -> Iterator[tuple[Any, Any]]:
+    for batch in loader:
+        if _parts(batch)[2] is None:
+            raise UserError(
+                f"an IterableDataset with {loader.num_workers} workers has no order that ids could be places in: yield "
+                "(x, y, id), or use one worker"
+            )
+        yield None, batch
+
+
+def _parts(batch: Any) -> tuple[Any, Any, Any]:
+    """Inputs, labels and ids (or None) of a batch.
+
+    Raises:
+        UserError: it is laid out otherwise.
+    """
+    if isinstance(batch, Mapping):
+        given = {of: next((key for key in keys if key in batch), None) for of, keys in (("y", _LABELS), ("id", _IDS))}
+        if given["y"] is None:
+            raise UserError(f"a batch has no labels among its keys {', '.join(map(str, batch))}: {_CONVENTION}")
+        rest = {key: value for key, value in batch.items() if key not in (*_LABELS, *_IDS)}
+        tensors = {key: value for key, value in rest.items() if not _is_text(value)}
+        return tensors, batch[given["y"]], batch[given["id"]] if given["id"] is not None else None
+    if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
+        inputs, labels, *ids = batch
+        if isinstance(inputs, list):
+            inputs = tuple(inputs)  # default_collate turns tuples of inputs into lists
+        if ids and isinstance(labels, Tensor) and labels.dim() > 1 and labels.is_floating_point():
+            raise UserError(f"the second of three parts of a batch has shape {tuple(labels.shape)}: {_CONVENTION}")
+        if ids and not _is_column(ids[0]) and not isinstance(ids[0], tuple):
+            raise UserError(f"the third part of a batch is a {type(ids[0]).__name__}, not ids: {_CONVENTION}")
+        return inputs, list(labels) if isinstance(labels, tuple) else labels, ids[0] if ids else None
+    size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+    raise UserError(f"a batch is a {type(batch).__name__}{size}: {_CONVENTION}")
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a column of a batch is text, which no network takes."""
+    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], str)

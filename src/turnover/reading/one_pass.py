@@ -1,0 +1,152 @@
+"""One pass over anybody's data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from turnover.calling import Forward
+from turnover.errors import UserError
+from turnover.masking.masks import example_ids
+from turnover.progress import progress_bar
+from turnover.reading.appending import Appended
+from turnover.reading.batches import Source
+from turnover.reading.checks import check_labels
+from turnover.reading.features import Features
+from turnover.reading.identity import model_fingerprint
+from turnover.reading.outputs import NETWORKS, Reader, class_logits, loss_and_margin
+from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved
+from turnover.reading.readings import Readings
+from turnover.reading.rows import Rows, Stored
+
+
+class _Columns(NamedTuple):
+    """What is held of every example while it is read."""
+
+    ids: list[Tensor]
+    labels: list[Tensor]
+    names: list[Any]
+    values: dict[str, list[Tensor]]
+
+
+def read(
+    model: nn.Module,
+    x: Any,
+    y: Any = None,
+    ids: Any = None,
+    *,
+    features: Features | Literal[False] = None,
+    batch_size: int = 256,
+    classes: Sequence[str] | None = None,
+    forward: Forward | None = None,
+    masked: bool = True,
+    logits: bool = False,
+    inputs: bool = False,
+    precision: Stored = "float32",
+    folder: Path | str | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: bool | None = None,
+) -> Readings:
+    """Read examples once: ids, labels, losses and margins of the three networks, and features.
+
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)))
+    >>> data = torch.utils.data.TensorDataset(torch.randn(10, 4), torch.arange(10) % 3)
+    >>> train = read(model, torch.utils.data.DataLoader(data, batch_size=4, shuffle=True))
+    >>> len(train), train.names[:3].tolist(), train.classes
+    (10, [0, 1, 2], 3)
+
+    Args:
+        model: a classifier, usually with turn-over dropout. Read in evaluation mode, and left in the mode it was in.
+        x: a data set or data loader (with its workers, collate and pinned memory; every example is read once, in the
+            order of the data set, however it shuffles), or any iterable of batches. Batches are ``(x, y)``,
+            ``(x, y, ids)`` or a dict with ``labels`` (and maybe ``ids``), whose other tensors are the network's keyword
+            arguments; several inputs are ``((x1, x2), y)``. Or, with `y`, the inputs of all examples: a tensor, what
+            gives one when sliced, or a dict or tuple of tensors. Or a tuple of tensors ``(x, y)``, ``(x, y, ids)``.
+        y: labels of the inputs [n], integers of any type (or strings, see `classes`). Examples with the label -100 are
+            left out, and counted.
+        ids: of all examples in the order of the data set, integers or names. None: those in the batches, else places
+            in the data set.
+        features: see `turnover.reading.features.Tap`; False: keep none.
+        batch_size: examples a forward pass, where `x` is no loader with one of its own. Results do not depend on it
+            (beyond rounding).
+        classes: the classes' names, in the order of the network's outputs, where labels are strings.
+        forward: ``forward(model, batch)`` gives the logits [batch, classes] of a whole batch as it comes (on the device
+            of the model), for networks that `turnover.calling` does not cover. It finds logits in a tensor, in
+            ``output.logits``, ``output["logits"]`` and in the first element of a tuple.
+        masked: False: read the full network only.
+        logits, inputs: keep the logits of the full network; keep the inputs, in memory.
+        precision: in which features are kept.
+        folder: keep features and all else there, on the disk, for `Readings.load`. If it holds readings of this
+            network, the new ones are appended.
+        memory: bytes of features that are kept in memory; beyond them, a temporary file is used.
+        progress: show a progress bar. None: on a terminal.
+
+    Raises:
+        TypeError, UserError: the data, labels or ids are not such as described; nothing was read; an id or label is
+            outside of its range; the network gives no logits, or its forward pass reaches no mask.
+    """
+    source = Source(x, y, ids, batch_size=batch_size, classes=classes, whole=forward is not None)
+    made_by = model_fingerprint(model)
+    kept = Appended(Path(folder), made_by, precision) if folder is not None else None
+    rows = None if features is False else Rows(precision, memory=memory) if kept is None else kept.features
+    found = Readings(made_by, rows, Rows(memory=memory) if logits else None, inputs)
+    columns = _Columns([], [], [], {})
+    reader = Reader(model, None if features is False else features, forward, masked=masked)
+    device = device_of(model)
+    bar = progress_bar(total=source.length, unit="example", description="reading", show=progress)
+    with evaluating(model), bar:
+        for batch in source:
+            found.ignored += batch.ignored
+            if not len(batch.labels):
+                continue
+            keys = example_ids(batch.names)
+            outputs, features_of_batch = reader(moved(batch.inputs, device), keys if reader.masked else None)
+            if not found.classes:
+                found.classes = class_logits(outputs.full).shape[1]
+                if source.float_labels and not reader.one_logit:
+                    raise TypeError("labels must be integers, classes counted from 0, got floats: pass labels.long()")
+            labels = check_labels(batch.labels, found.classes).to(device)
+            for of in NETWORKS:
+                if (scored := getattr(outputs, of)) is not None:
+                    for kind, value in zip(("loss", "margin"), loss_and_margin(scored, labels), strict=True):
+                        columns.values.setdefault(f"{kind}_{of}", []).append(value.cpu())
+            if found.features is not None and features_of_batch is None:
+                found.features = None
+            if found.features is not None and features_of_batch is not None:
+                found.features.append(features_of_batch.float())
+            if found.logits is not None:
+                found.logits.append(outputs.full.float())
+            if found._inputs is not None:
+                found._inputs.append(moved(batch.inputs, torch.device("cpu")))
+            first = found.batches[-1].stop if found.batches else 0
+            found.batches.append(slice(first, first + len(labels)))
+            columns.ids.append(keys)
+            columns.labels.append(labels.cpu())
+            columns.names.append(batch.names)
+            bar.update(len(labels))
+    found.short = reader.short is not None
+    _finish(found, columns)
+    return found if kept is None else kept.finish(found)
+
+
+def evaluate(model: nn.Module, x: Any, y: Any, ids: Any, *, batch_size: int = 256) -> dict[str, Tensor]:
+    """Losses and margins of the three networks, see `Readings.values`; arguments and errors as for `read`."""
+    return read(model, x, y, ids, features=False, batch_size=batch_size, progress=False).values
+
+
+def _finish(found: Readings, columns: _Columns) -> None:
+    if not columns.ids:
+        left = f": all {found.ignored} were left out, their label being -100" if found.ignored else ""
+        raise UserError(f"there are no examples in the data{left}")
+    found.ids, found.labels = torch.cat(columns.ids), torch.cat(columns.labels)
+    found.values = {name: torch.cat(parts) for name, parts in columns.values.items()}
+    text = not isinstance(columns.names[0], np.ndarray)
+    found.names = [name for part in columns.names for name in part] if text else np.concatenate(columns.names)
+    if found.ignored:
+        warnings.warn(f"{found.ignored} examples with the label -100 were left out", stacklevel=3)

@@ -1,0 +1,208 @@
+"""What the networks say of examples, in memory or in a folder.
+
+`memorization`, `neighbourhood`, `influence` and `summarize` all work on readings, so a training set is decoded and goes
+through the network once, whatever is asked about it.
+
+In a folder, ``features.bin`` are the rows of features, in plain bytes; ``columns-....safetensors`` ids, labels, losses
+and margins; ``names-....json`` ids that are strings; ``readings.json`` what they are and of which network, with
+checksums. It is written last: until then the folder holds what it held before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from turnover.calling import take
+from turnover.errors import UserError
+from turnover.reading.identity import add_tensor, model_fingerprint
+from turnover.reading.rows import Rows
+
+MANIFEST = "readings.json"
+_VERSION = 1
+
+
+class Readings:
+    """What a network says of examples: one row an example, in the order of the data set.
+
+    Made by `read` or `Readings.load`. Data that has no order of its own (an iterable, batches composed by the user)
+    stays in the order in which it came.
+
+    Attributes:
+        ids: int64 [n], what masks are drawn from (hashes, where ids are names).
+        names: the ids as they were given: int64 array [n], or a list of strings.
+        labels: int64 [n], on the CPU.
+        values: ``loss_exposed``, ``margin_exposed``, ... ``margin_full``: float32 [n] on the CPU. An example is
+            classified correctly where the margin is positive; the probability of its label is ``exp(-loss)``. Of a
+            network without masks, or where only the full one was asked for, ``loss_full`` and ``margin_full``.
+        classes: how many the network has; 2 for a single logit z, which stands for the logits [0, z].
+        ignored: examples that were left out because their label is -100.
+        features: rows [n, width] (`Rows`), or None.
+        logits: rows [n, classes] of the full network, or None where they were not asked for.
+        batches: rows of each batch that was read.
+        short: masks and head are such that exposed and flipped outputs follow from the features.
+        model: fingerprint of the network.
+    """
+
+    def __init__(self, model: str, features: Rows | None, logits: Rows | None, keep_inputs: bool) -> None:
+        self.model, self.features, self.logits = model, features, logits
+        self.classes, self.ignored, self.short = 0, 0, False
+        self.batches: list[slice] = []
+        self.values: dict[str, Tensor] = {}
+        self.ids = self.labels = torch.empty(0, dtype=torch.int64)
+        self.names: Any = np.empty(0, dtype=np.int64)
+        self._inputs: list[Any] | None = [] if keep_inputs else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def inputs(self, rows: slice) -> Any:
+        """Inputs of some rows of one batch, as the network takes them; only where they were kept."""
+        assert self._inputs is not None
+        for batch, inputs in zip(self.batches, self._inputs, strict=True):
+            if batch.start <= rows.start and rows.stop <= batch.stop:
+                return take(inputs, slice(rows.start - batch.start, rows.stop - batch.start))
+        raise IndexError(f"rows {rows.start} to {rows.stop} do not lie in one batch")
+
+    def of(self, model: nn.Module) -> Readings:
+        """These readings, unless another network made them.
+
+        Raises:
+            UserError: other weights, masks or structure.
+        """
+        if (found := model_fingerprint(model)) != self.model:
+            raise UserError(
+                f"these readings ({self.model[:12]}) are of another network, or it was trained since ({found[:12]}): "
+                "call read(model, data) again"
+            )
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash (hex) of the network and of the data as the network sees it: ids, labels and outputs."""
+        digest = hashlib.sha256(self.model.encode())
+        for value in (self.ids, self.labels, *(self.values[name] for name in sorted(self.values))):
+            add_tensor(digest, value)
+        return digest.hexdigest()
+
+    def save(self, folder: Path | str) -> None:
+        """Write the readings to a new folder, for `load`. Inputs are not kept.
+
+        Raises:
+            UserError: the folder exists, or cannot be written.
+        """
+        folder = Path(folder)
+        if (folder / MANIFEST).exists():
+            raise UserError(f"{folder} holds readings already: remove it, or save to another folder")
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if self.features is not None:
+                (folder / "features.bin").unlink(missing_ok=True)
+                self.features.write_to(folder / "features.bin")
+        self.write(folder)
+
+    @staticmethod
+    def load(folder: Path | str) -> Readings:
+        """Readings of a folder; their features stay on the disk.
+
+        Raises:
+            UserError: there are none, or a file is damaged.
+        """
+        folder = Path(folder)
+        try:
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+            content = (folder / manifest["columns"]).read_bytes()
+            names = (folder / manifest["names"]).read_bytes() if manifest["names"] else b""
+        except FileNotFoundError as error:
+            raise UserError(f"{folder} holds no readings: {error.filename} is missing") from error
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(f"{folder / MANIFEST} is damaged ({error}): read the data again") from error
+        if manifest.get("version") != _VERSION:
+            raise UserError(f"{folder} was written by another version of the library: read the data again")
+        if hashlib.sha256(content + names).hexdigest() != manifest["checksum"]:
+            raise UserError(f"{folder / manifest['columns']} is damaged: read the data again")
+        try:
+            columns = load_tensors(content)
+        except SafetensorError as error:
+            raise UserError(f"{folder / manifest['columns']} is damaged ({error}): read the data again") from error
+        features = None
+        if (of := manifest["features"]) is not None:
+            path = folder / "features.bin"
+            if not path.exists():
+                raise UserError(f"{path} is gone: read the data again")
+            features = Rows(of["dtype"], path, width=of["width"], count=of["count"], append=False)
+            if not features.verify(of["checksum"]):
+                raise UserError(f"{path} is damaged: read the data again")
+        found = Readings(manifest["model"], features, None, False)
+        found.ids, found.labels = columns.pop("ids"), columns.pop("labels")
+        found.names = json.loads(names) if names else columns.pop("given").numpy()
+        found.values = dict(sorted(columns.items()))
+        found.classes, found.ignored, found.short = manifest["classes"], manifest["ignored"], manifest["short"]
+        found.batches = [slice(0, len(found.ids))]
+        if found.fingerprint != manifest["fingerprint"]:
+            raise UserError(f"{folder} does not hold what it says: read the data again")
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Columns under a name of their own, then the manifest, which names them."""
+        text = not isinstance(self.names, np.ndarray)
+        columns = {"ids": self.ids, "labels": self.labels, **self.values}
+        if not text:
+            columns["given"] = torch.from_numpy(self.names)
+        content = save_tensors({name: value.contiguous().clone() for name, value in columns.items()})
+        names = json.dumps(self.names).encode() if text else b""
+        checksum = hashlib.sha256(content + names).hexdigest()
+        features = self.features
+        manifest: dict[str, Any] = {
+            "version": _VERSION,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "classes": self.classes,
+            "ignored": self.ignored,
+            "short": self.short,
+            "columns": f"columns-{checksum[:12]}.safetensors",
+            "names": f"names-{checksum[:12]}.json" if text else None,
+            "checksum": checksum,
+            "features": features
+            and {
+                "dtype": features.dtype,
+                "width": features.width,
+                "count": features.count,
+                "checksum": features.checksum,
+            },
+        }
+        parts = {manifest["columns"]: content, **({manifest["names"]: names} if text else {})}
+        with writing(folder):
+            for name, part in {**parts, MANIFEST: json.dumps(manifest, indent=1).encode()}.items():
+                beside = folder / f".{name}.part"
+                with beside.open("wb") as file:
+                    file.write(part)
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside.rename(folder / name)
+            for path in [*folder.glob("columns-*.safetensors"), *folder.glob("names-*.json")]:
+                if path.name not in parts:
+                    path.unlink()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Within: what the machine has against writing to `folder` becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} could not be written ({error.strerror or error}): free space, or make it writable"
+        ) from error
