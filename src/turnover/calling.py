@@ -80,8 +80,8 @@ def take(inputs: Any, rows: slice | Tensor) -> Any:
 
 
 def count_of(inputs: Any) -> int:
-    """How many examples these are the inputs of: a tree of tensors, or anything with a length that makes the tensor of a
-    slice when asked."""
+    """How many examples these are the inputs of: a tree of tensors, or what has a length and gives the tensor of a
+    slice."""
     return rows_of(inputs) or len(inputs)
 
 

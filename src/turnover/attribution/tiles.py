@@ -89,22 +89,19 @@ class Tiles:
             UserError: a score is NaN or infinite.
         """
         for columns in self._columns:
-            block, held = _Block(self, columns), dict[int, _Pairs]()
+            block, held, once = _Block(self, columns), dict[int, _Pairs](), part == slice(0, self._train)
             if self._group is not None and columns.start not in self._means:
-                self._means[columns.start] = self._class_means(block, held, once=self._all(part))
+                self._means[columns.start] = self._class_means(block, held, once=once)
             for rows in spans(part.stop, self._height, part.start):
-                raw, factors = held.pop(rows.start, None) or block.pairs(rows)
+                raw, factors = held.pop(rows.start) if rows.start in held else block.pairs(rows)
                 scores = [tile * factor for tile, factor in zip(raw, factors, strict=True)] if factors else raw
                 if self._group is not None:
                     means = self._means[columns.start].to(self.device)[:, self._group[rows]]
                     for score, factor, mean in zip(scores, factors, means, strict=True):
                         score += STRENGTH * factor * mean
                 yield Tile(rows, columns, raw, scores)
-            if self._all(part):
+            if once:
                 self._means.clear()
-
-    def _all(self, part: slice) -> bool:
-        return part.stop - part.start == self._train
 
     def _class_means(self, block: _Block, held: dict[int, _Pairs], *, once: bool) -> Tensor:
         """Means of the raw scores over the training examples of each class, weighted by the factors.
@@ -129,7 +126,7 @@ class Tiles:
             if fits:
                 held[rows.start] = pairs
         # Where no example of a class is near a target, there is nothing to pool, and the factor is 0 anyway.
-        means = (sums / weights.clamp(min=torch.finfo(torch.float32).tiny)).float()
+        means: Tensor = (sums / weights.clamp(min=torch.finfo(torch.float32).tiny)).float()
         if once:
             return means
         return scratch(tuple(means.shape), self._memory // (2 * len(self._columns)), self.device).copy_(means)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from turnover.calling import Forward, call, logits_of, take
+from turnover.calling import Forward, call, count_of, logits_of, part_of, take
 from turnover.errors import UserError
 from turnover.masking.insertion import head
 from turnover.reading.checks import Inputs
@@ -140,13 +140,15 @@ def _of_rows(before: Tensor, after: Tensor, logits: Tensor) -> Tensor:
     return before[torch.arange(len(before), device=before.device), token]
 
 
-def features_of(model: nn.Module, x: Inputs, features: Features = None, rows: slice = slice(None)) -> Tensor:
+def features_of(
+    model: nn.Module, x: Any, features: Features = None, rows: slice = slice(None), forward: Forward | None = None
+) -> Tensor:
     """Features of the full network, in evaluation mode.
 
     Args:
         model: any classifier; without a `features` of its own it must have a last linear layer.
-        x: inputs [n, ...], as the model takes them; they go through it a few at a time.
-        features: see `Tap`. Further dimensions are flattened.
+        x: inputs [n, ...], as the model takes them (see `count_of`); they go through it a few at a time.
+        features, forward: see `Tap`. Further dimensions are flattened.
         rows: of these inputs only.
 
     Returns:
@@ -155,11 +157,11 @@ def features_of(model: nn.Module, x: Inputs, features: Features = None, rows: sl
     Raises:
         ValueError: the model has no such module, or it ran more or less than once in a forward pass.
     """
-    tap, device, (first, last, _) = Tap(model, features), device_of(model), rows.indices(len(x))
+    tap, device, (first, last, _) = Tap(model, features, forward), device_of(model), rows.indices(count_of(x))
     found = []
     with evaluating(model):
         for start in range(first, last, _BATCH):
-            part, _ = tap(moved(x[start : min(start + _BATCH, last)], device))
+            part, _ = tap(moved(part_of(x, slice(start, min(start + _BATCH, last))), device))
             if part is None:
                 raise UserError("the network has no linear layer whose input could be its features: name a module")
             found.append(part.float())
@@ -170,29 +172,36 @@ class FeatureBlocks:
     """Features of all examples, as often as asked for: all at once, or some thousands at a time.
 
     Args:
-        model, x, features: as for `features_of`.
+        model, x, features, forward: as for `features_of`.
         memory: bytes. Features that fit are kept, others go through the network again each time.
 
     Raises:
         ValueError: as `features_of`; or features are wider than 4096.
     """
 
-    def __init__(self, model: nn.Module, x: Inputs, features: Features = None, memory: int = DEFAULT_MEMORY) -> None:
-        self._arguments = model, x, features
-        width = features_of(*self._arguments, slice(1)).shape[1]
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Any,
+        features: Features = None,
+        memory: int = DEFAULT_MEMORY,
+        forward: Forward | None = None,
+    ) -> None:
+        self._of: Callable[[slice], Tensor] = lambda rows: features_of(model, x, features, rows, forward)
+        self._count = count_of(x)
+        width = self._of(slice(1)).shape[1]
         if width > LARGEST:
             raise ValueError(
                 f"features of {width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer in "
                 "`features`"
             )
-        fits = len(x) * width * 4 <= memory
-        self._kept = features_of(*self._arguments) if fits else None
+        fits = self._count * width * 4 <= memory
+        self._kept = self._of(slice(None)) if fits else None
 
     def __iter__(self) -> Iterator[Tensor]:
         if self._kept is not None:
             return iter([self._kept])
-        starts = range(0, len(self._arguments[1]), _BLOCK)
-        return (features_of(*self._arguments, slice(start, start + _BLOCK)) for start in starts)
+        return (self._of(slice(start, start + _BLOCK)) for start in range(0, self._count, _BLOCK))
 
 
 def spectrum(blocks: Iterable[Tensor]) -> Spectrum:

@@ -104,11 +104,11 @@ WITH_NAN = X.clone().index_fill_(0, torch.tensor([5, 30]), torch.nan)
         ({"y": Y.float()}, TypeError, r"y must be integers, classes counted from 0, got torch\.float32"),
         ({"y": Y > 1}, TypeError, r"y must be integers.*got torch\.bool"),
         ({"y": torch.eye(5)[Y]}, ValueError, r"got shape \(40, 5\): of one-hot .* pass y\.argmax\(1\)"),
-        ({"y": Y.numpy()}, TypeError, r"pass torch\.from_numpy\(y\)"),
+        ({"y": [*Y.tolist()[:-1], "a"]}, TypeError, "y are strings: pass classes"),
         ({"y": Y - 1}, ValueError, r"labels run from -1 to 3, but the network has classes 0 to 4"),
         ({"x": X.numpy()}, TypeError, r"pass torch\.from_numpy\(x\)"),
-        ({"train_ids": IDS.numpy()}, TypeError, r"pass torch\.from_numpy\(train_ids\)"),
-        ({"train_ids": ["a"] * 11}, TypeError, "train_ids must be a tensor of numbers, got a list"),
+        ({"train": IDS.double()}, TypeError, "train_ids must be integers or strings, one a row"),
+        ({"train": IDS[:0]}, ValueError, "there are no training examples: pass at least one"),
         ({"x": WITH_NAN}, ValueError, "output for target 5 is NaN or infinite: did the training diverge"),
         ({"x": WITH_NAN.nan_to_num(torch.inf), "measure": "margin"}, ValueError, "output for target 5 is NaN or inf"),
         ({"measure": X}, ValueError, 'measure must be "loss" or "margin", got a Tensor: inputs of the training'),
@@ -118,11 +118,13 @@ WITH_NAN = X.clone().index_fill_(0, torch.tensor([5, 30]), torch.nan)
     ],
 )
 def test_wrong_arguments(kind: str, summary: bool, wrong: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments: dict[str, Any] = {"train_ids": IDS, "x": X, "y": Y, **wrong}
-    if summary:
-        arguments["train_labels"] = torch.zeros(len(IDS), dtype=torch.int32)
+    given: dict[str, Any] = {"train": IDS, "x": X, "y": Y, **wrong}
+    train, x, y = (given.pop(name) for name in ("train", "x", "y"))
     with pytest.raises(error, match=message):
-        (summarize if summary else influence)(network(kind), **arguments)
+        if summary:
+            summarize(network(kind), train, torch.zeros(len(train), dtype=torch.int32), x, y, **given)
+        else:
+            influence(network(kind), train, x, y, **given)
 
 
 @pytest.mark.parametrize("kind", KINDS)
