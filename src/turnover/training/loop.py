@@ -57,6 +57,14 @@ def train(
 ) -> list[Epoch]:
     """Train `model` in place on `examples`, every example under its own mask.
 
+    >>> from turnover.reading.examples import Examples
+    >>> layers = torch.nn.Flatten(), torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2)
+    >>> model = insert(torch.nn.Sequential(*layers))
+    >>> examples = Examples(torch.randn(20, 1, 4, 4), torch.arange(20) % 2, torch.arange(20))
+    >>> epochs = train(model, examples, TrainingConfig(epochs=5, batch_size=10))
+    >>> len(epochs), epochs[-1].loss < epochs[0].loss
+    (5, True)
+
     Under `torchrun`, after `torch.distributed.init_process_group`, every process calls this with the same arguments
     (its own device aside), takes its part of every batch, and ends with the same model and dynamics.
 
