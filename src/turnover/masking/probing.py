@@ -108,8 +108,7 @@ def head_by_data(model: nn.Module, inputs: Any, forward: Forward | None = None) 
             return None
         with undisturbed(trial.network):
             found = trial.heads()
-    masked = {hook.name for _, hook in masking_hooks(trial.network)}
-    return next((head for head in found if head[0] in masked), found[-1] if found else None)
+    return next((head for head in found if _input_masked(head[1])), found[-1] if found else None)
 
 
 def _masks_hold(trial: Trial) -> Tensor | None:
@@ -122,7 +121,7 @@ def _masks_hold(trial: Trial) -> Tensor | None:
     full = trial.logits()
     off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
     dark = trial.logits({layer._number: off for layer in masked_layers(trial.network)})
-    if full is None or dark is None:
+    if full is None or dark is None or not off.reached:  # masks that never run are for `subnetwork` to report
         return None
     spread = spread_of(full)
     if not spread > 1e-6 * float(full.abs().max()):
@@ -149,7 +148,7 @@ def _mask_the_head(trial: Trial) -> None:
     """
     found = [(table, hook) for table, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)]
     heads = trial.heads() if found else []
-    if not heads or any(name == hook.name for _, hook in found for name, _ in heads):
+    if not heads or any(_input_masked(linear) for _, linear in heads):
         return
     (table, hook), (name, linear) = found[0], heads[-1]
     widened = any(isinstance(module, WidenedHead) for module in trial.network.modules())
@@ -158,14 +157,18 @@ def _mask_the_head(trial: Trial) -> None:
         why = "was widened" if widened else "has trained under its masks"
         cure = _cure(trial, spread_of(full)) if full is not None else ""
         raise UserError(
-            f'after="head" masks {hook.name!r}, the last linear layer registered, but the logits are those of {name!r}; '
-            f"masks cannot move there, because {hook.name!r} {why}. {cure}"
+            f'after="head" masks {hook.name!r}, the last linear layer registered, but the logits are those of '
+            f"{name!r}, and masks cannot move there, because {hook.name!r} {why}. {cure}"
         )
     for key in [key for key, value in table.items() if value is hook]:
         del table[key]
     hook.layer.units = linear.in_features
     linear.register_forward_pre_hook(_MaskInput(hook.layer, name, hook.after))
     forget_compiled()
+
+
+def _input_masked(module: nn.Module) -> bool:
+    return any(isinstance(hook, _MaskInput) for hook in module._forward_pre_hooks.values())
 
 
 def _cure(trial: Trial, spread: float) -> str:
@@ -186,7 +189,9 @@ def _gate(trial: Trial, spread: float) -> str | None:
 
     def note(name: str, module: nn.Module) -> RemovableHandle:
         def hook(_: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.dim() > 1 and len(output) == trial.rows and output.shape != shape:
+            if not isinstance(output, Tensor) or output.dim() < 2 or output.size(0) != trial.rows:
+                return
+            if output.is_nested or output.shape != shape:  # masks on the logits themselves would do no good
                 order.append(name)
 
         return module.register_forward_hook(hook)

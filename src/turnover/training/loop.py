@@ -20,7 +20,6 @@ from turnover.masking.subnetworks import subnetwork
 from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels
 from turnover.reading.examples import Examples, step_seed
-from turnover.reading.outputs import refuse_unreached
 from turnover.reading.passes import evaluating
 from turnover.reading.processes import shard
 from turnover.training.checkpoints import Checkpoint, identify
@@ -189,12 +188,12 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     check_example_ids(examples.ids, warn_of_repeats=turn_over)
     if examples.images.is_floating_point() and not bool(torch.isfinite(examples.images).all()):
         raise UserError("an image holds NaN or infinite values: clean the data before training")
+    if turn_over:
+        keep_frozen(model)
+        probe(model, examples.images[:16])
     masked = subnetwork(model, examples.ids[:1]) if turn_over else nullcontext()
     with evaluating(model), torch.no_grad(), masked:  # in evaluation mode nothing random is drawn
         classes = model(examples.images[:1]).shape[-1]
-    if turn_over:
-        refuse_unreached(model)
-        probe(model, examples.images[:16])
     check_labels(labels, classes)
     return Examples(examples.images, labels, examples.ids)
 
