@@ -23,7 +23,7 @@ from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, m
 from turnover.masking.norms import refuse_thawed
 from turnover.masking.reruns import Selection, in_backward
 from turnover.masking.selections import current
-from turnover.masking.trial import Trial, removed, spread_of
+from turnover.masking.trial import FirstBatch, Trial, removed, spread_of
 from turnover.masking.undisturbed import sharded, undisturbed
 
 _TRIES = 3  # a network that is not understood may be large, and every try takes time
@@ -38,20 +38,11 @@ def probing(model: nn.Module, layers: Sequence[TurnOverDropout]) -> Iterator[Non
         yield
         return
     # First of all hooks: those of a sharded network gather its parameters, which a probe then does for itself.
-    handle = model.register_forward_pre_hook(probe_called, with_kwargs=True, prepend=True)
+    handle = model.register_forward_pre_hook(FirstBatch(_probe_called), with_kwargs=True, prepend=True)
     try:
         yield
     finally:
         handle.remove()
-
-
-def probe_called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Forward pre-hook: `probe` what `module` is called with under a `subnetwork`."""
-    if torch.compiler.is_compiling() or getattr(module, "_is_replica", False):
-        return
-    chosen = [current(layer._number) for layer in masked_layers(module)]
-    if any(selection is not None and not selection.off for selection in chosen):
-        probe(module, (args, kwargs), lambda network, batch: logits_of(network(*batch[0], **batch[1])))
 
 
 def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None:
@@ -109,6 +100,15 @@ def head_by_data(model: nn.Module, inputs: Any, forward: Forward | None = None) 
         with undisturbed(trial.network):
             found = trial.heads()
     return next((head for head in found if _input_masked(head[1])), found[-1] if found else None)
+
+
+def _probe_called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """`probe` what `module` is called with under a `subnetwork`."""
+    if getattr(module, "_is_replica", False):
+        return
+    chosen = [current(layer._number) for layer in masked_layers(module)]
+    if any(selection is not None and not selection.off for selection in chosen):
+        probe(module, (args, kwargs), lambda network, batch: logits_of(network(*batch[0], **batch[1])))
 
 
 def _masks_hold(trial: Trial) -> Tensor | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,18 @@ from turnover.masking.selections import selecting
 from turnover.masking.undisturbed import unnoticed
 
 _ROWS = 16
+
+
+@dataclass(frozen=True)
+class FirstBatch:
+    """Forward pre-hook: hand what a module is called with to `ask`. A copy made meanwhile keeps it until `remove`."""
+
+    ask: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # Compiled code must not trace into it: what holds in a network is found uncompiled.
+        if not torch.compiler.is_compiling():
+            self.ask(module, args, kwargs)
 
 
 class Trial(NamedTuple):
