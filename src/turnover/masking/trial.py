@@ -50,9 +50,10 @@ class Trial(NamedTuple):
             on_devices = on_devices or isinstance(network, parallel)
             network = inner
         parameters = list(network.parameters())
+        if any(value.is_nested for value in tensors_in(inputs)) or any(map(nn.parameter.is_lazy, parameters)):
+            return None
         rows = min(_ROWS, rows_of(inputs))
-        nested = any(value.is_nested for value in tensors_in(inputs))
-        if nested or rows < 2 or any(nn.parameter.is_lazy(parameter) for parameter in parameters):
+        if rows < 2:
             return None
         inputs = take(inputs, slice(rows))
         if on_devices and parameters:  # these wrappers bring inputs to their devices
