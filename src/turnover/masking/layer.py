@@ -64,7 +64,7 @@ class TurnOverDropout(nn.Module):
         self._masks: dict[int, InstanceMasks] = {}
         self.used = False  # whether a sub-network may have trained through this layer, or through one it is a copy of
         self.probed = False  # whether `turnover.masking.probing` found its network in order
-        self.probes = 0  # how often it tried to find out
+        self.probes = 0  # in how many `subnetwork` blocks it tried to find out
         # BatchNorm that `insert` found in evaluation mode, by name. In a list, so that it is no submodule of this.
         self.frozen: list[tuple[str, nn.Module]] = []
         self._register()

@@ -6,10 +6,11 @@ may change what the network says about another. What code may do to break that h
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -32,15 +33,21 @@ _lock = threading.Lock()  # a probe changes modes for a moment
 
 @contextmanager
 def probing(model: nn.Module, layers: Sequence[TurnOverDropout]) -> Iterator[None]:
-    """Within: the first batch that `model` is called with is probed, unless its `layers` were before."""
+    """Within: the first batch that `model` is called with is probed, unless its `layers` were before.
+
+    Code that torch.compile made of it runs uncompiled meanwhile: there the batch would not be seen.
+    """
     known = all(layer.probed or layer.probes >= _TRIES for layer in layers)
     if known or getattr(model, "_is_replica", False):
         yield
         return
+    for layer in layers:
+        layer.probes += 1
     # First of all hooks: those of a sharded network gather its parameters, which a probe then does for itself.
     handle = model.register_forward_pre_hook(FirstBatch(_probe_called), with_kwargs=True, prepend=True)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+            yield
     finally:
         handle.remove()
 
@@ -71,8 +78,6 @@ def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None
             return
         # Processes that share a sharded network must probe alike, whatever their batches tell.
         together = sharded(trial.network)
-        for layer in layers:
-            layer.probes += 1
         if trial.network.training:
             refuse_thawed(layers[0].frozen)
         with undisturbed(trial.network):

@@ -99,14 +99,18 @@ class TestWaysRound:
             (wide_and_deep, "head", "Give the network one module that all ways to the logits go through"),
         ],
     )
-    @pytest.mark.parametrize("compiled", [False, True])
+    @pytest.mark.parametrize("compiled", ["no", "wrapper", "in place", "beside"])
     def test_logits_past_the_mask_are_an_error_with_the_cure(
-        self, make: Callable[[], Net], after: Any, cure: str, compiled: bool
+        self, make: Callable[[], Net], after: Any, cure: str, compiled: str
     ) -> None:
         model = insert(make(), after)
-        network: Any = torch.compile(model, backend="eager") if compiled else model
-        with pytest.raises(ValueError, match=f"logits also come past the masks .*{re.escape(cure)}"):
-            run(network, X, IDS)
+        network: Any = torch.compile(model, backend="eager") if compiled in ("wrapper", "beside") else model
+        if compiled == "in place":
+            model.compile(backend="eager")
+        network(X)
+        chosen = subnetwork(model if compiled == "beside" else network, IDS)
+        with pytest.raises(ValueError, match=f"logits also come past the masks .*{re.escape(cure)}"), chosen:
+            network(X)
         if "body" in cure:
             run(insert(remove(model), after=["body"]), X, IDS)
             assert all(layer.probed for layer in masked_layers(model))
