@@ -49,7 +49,7 @@ def network(kind: str, keep: float = 0.5, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if kind == "residual":
-            return insert(Residual(), after=["act"], keep=keep, seed=seed)
+            return insert(Residual(), after="all", keep=keep, seed=seed)
         if kind == "mlp":
             model: nn.Module = nn.Sequential(
                 nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 40), nn.ReLU(), nn.Linear(40, 48),

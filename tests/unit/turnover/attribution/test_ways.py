@@ -77,7 +77,7 @@ class Around(nn.Module):
         (sequential(nn.Conv2d(6, 4, 3), nn.GroupNorm(2, 4), nn.ReLU()), "all"),
         (sequential(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.ReLU()), "all"),
         (sequential(TurnOverDropout(), nn.Conv2d(6, 4, 3)), None),  # written by hand
-        (Around("joined"), ["act"]),
+        (Around("joined"), "all"),
         (Around("averaged"), ["act"]),
     ],
 )
