@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -208,6 +207,6 @@ def summarize(
         found[f"{name}_ids"] = torch.where(places < 0, -1, ids[places])
     helped_targets, helped_most = sharding.best(*helped.result()[:2])
     found |= {f"{prefix}{name}": of for prefix, sums in totals.items() for name, of in sums.found.items()}
-    if not isinstance(pairs.train.names, np.ndarray):
-        found["train_names"] = pairs.train.names
+    if pairs.train.names.dtype.kind not in "iu":
+        found["train_names"] = pairs.train.names.tolist()
     return InfluenceSummary(train_ids=ids, helped_targets=helped_targets.cpu(), helped=helped_most.cpu(), **found)
