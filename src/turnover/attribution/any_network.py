@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from turnover.attribution.scorer import DTYPES, Measure, Precision, out_of_memory, spans
 from turnover.attribution.targets import Targets
 from turnover.calling import repeat, rows_of, take
-from turnover.masking.layer import TurnOverDropout, masked_layers, subnetwork
+from turnover.masking.layer import TurnOverDropout, masked_layers
 from turnover.masking.masks import scales
-from turnover.reading.outputs import loss_and_margin, refuse_unreached
+from turnover.masking.subnetworks import subnetwork
+from turnover.reading.outputs import loss_and_margin
 
 _PAIRS = 512  # that go through the network at once, exposed and again flipped; fewer where memory is short
 
@@ -56,7 +57,6 @@ class GeneralScorer:
         _, x = next(targets.pieces(slice(0, min(2, len(targets.labels)))))
         with subnetwork(model, train_ids[:1].expand(rows_of(x))):
             targets.run(x)
-        refuse_unreached(model)
         self._shared = self._can_share(x if rows_of(x) > 1 else repeat(x, 2))
 
     def prepare(self, columns: slice) -> _Block:

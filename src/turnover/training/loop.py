@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
-from turnover.masking.layer import subnetwork
+from turnover.masking.insertion import keep_frozen
+from turnover.masking.probing import probe
+from turnover.masking.subnetworks import subnetwork
 from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels, check_tensor
 from turnover.reading.examples import Examples, step_seed
-from turnover.reading.outputs import refuse_unreached
 from turnover.reading.passes import evaluating
 from turnover.reading.processes import shard
 from turnover.training.checkpoints import Checkpoint, identify
@@ -142,6 +143,7 @@ def train(
 
         for number in range(len(history) + 1, config.epochs + 1):
             model.train()
+            keep_frozen(model)
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 for step, batch in enumerate(examples.shuffled(config.batch_size, config.seed, number, skip), skip):
                     # Ordinary dropout: the same for a step however it was reached, another one in every process.
@@ -200,7 +202,7 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     with evaluating(model), torch.no_grad(), masked:  # in evaluation mode nothing random is drawn
         classes = model(examples.images[:1]).shape[-1]
     if turn_over:
-        refuse_unreached(model)
+        probe(model, examples.images[:16])
     check_labels(labels, classes)
     return Examples(examples.images, labels, examples.ids)
 

@@ -15,7 +15,7 @@ from tests.support import ROOT
 from turnover.attribution.pairs import Asked, pairs_of
 from turnover.attribution.scorer import Scorer
 from turnover.masking.insertion import insert
-from turnover.masking.layer import subnetwork
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.outputs import loss_and_margin
 
 CLASSES = 5
