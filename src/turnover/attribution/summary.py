@@ -18,6 +18,7 @@ from turnover.attribution.store import ScoreStore, fingerprint
 from turnover.attribution.tiles import Tiles, grid_of
 from turnover.calling import Forward
 from turnover.errors import UserError
+from turnover.masking.undisturbed import sharded
 from turnover.progress import progress_bar
 from turnover.reading import processes as sharding
 from turnover.reading.checks import Inputs
@@ -138,7 +139,7 @@ def summarize(
             "summarize takes (models, train, targets) with data, (models, train, x, y), or (models, train_ids, "
             f"train_labels, x, y); got {len(targets)} arguments after the training examples"
         )
-    if shard.processes > 1 and any(hasattr(p, "to_local") for network in networks for p in network.parameters()):
+    if shard.processes > 1 and any(map(sharded, networks)):
         raise UserError(
             f"the weights are spread over {shard.processes} processes (fully_shard), which would have to run the "
             "network at the same moments, but summarize gives each of them targets of its own: load the whole weights "

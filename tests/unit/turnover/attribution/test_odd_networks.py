@@ -17,7 +17,6 @@ from turnover import influence, insert, localize, pool_within_classes, read, sub
 from turnover.attribution.any_network import GeneralScorer
 from turnover.attribution.head import HeadScorer
 from turnover.masking.layer import masked_layers
-from turnover.reading.outputs import loss_and_margin
 
 IDS = torch.arange(9)
 X = torch.randn(24, 12, generator=torch.Generator().manual_seed(0))
@@ -129,31 +128,6 @@ def test_one_logit_is_two_classes(after: str | list[str], tail: tuple[nn.Module,
     if after == "head":
         torch.testing.assert_close(influence(model, IDS, read(model, X, y)), expected, rtol=1e-4, atol=1e-5)
     assert summarize(model, (X, y), (X, y)).total_by_class.shape == (24, 2)
-
-
-class Two(nn.Module):
-    """Logits that come past the mask beside those that do not, and an output of Hugging Face's kind."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.wide, self.head = nn.Linear(12, 64), nn.Linear(12, 4), nn.Linear(64, 4)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"logits": self.head(self.body(x).relu()) + self.wide(x)}
-
-
-def test_a_sum_of_two_heads() -> None:
-    torch.manual_seed(0)
-    model = insert(Two(), after=["body"])
-    rows = []
-    for i in IDS.tolist():
-        with torch.no_grad():
-            losses = []
-            for flipped in (True, False):
-                with subnetwork(model, torch.full((24,), i), flipped=flipped):
-                    losses.append(loss_and_margin(model(X)["logits"], Y)[0])
-        rows.append(losses[0] - losses[1])
-    torch.testing.assert_close(influence(model, IDS, X, Y), torch.stack(rows), rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
