@@ -85,7 +85,7 @@ def main() -> None:
     for seed in range(options.runs):
         model = insert(make(seed), after="head", seed=seed)
         train(model, data, TrainingConfig(epochs=options.epochs, batch_size=64, learning_rate=2e-3, seed=seed))
-        runs.append(memorization(model, data.images, data.labels, data.ids))
+        runs.append(memorization(model, data.images, data.labels, data.ids, neighbours=False))
     seconds = (time.perf_counter() - started) / options.runs
 
     rows_out = []

@@ -60,7 +60,7 @@ def scores(setting: Setting, trained: Examples, judged: Examples, width: int, se
     model = Normalized(network.to(memory_format=torch.channels_last), *image_statistics(setting.data.images))
     config = TrainingConfig(epochs=setting.epochs, batch_size=64, learning_rate=2e-3, seed=seed)
     train(model, trained, config, progress=False)
-    found = memorization(model, judged.images, judged.labels, judged.ids)
+    found = memorization(model, judged.images, judged.labels, judged.ids, neighbours=False)
     return found.assign(exposed=np.exp(-found["loss_exposed"]), flipped=np.exp(-found["loss_flipped"]))
 
 

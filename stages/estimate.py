@@ -89,7 +89,7 @@ def estimate_run(stage: Stage, run: Run, device: torch.device, folder: Path, rep
 def score_examples(network: nn.Module, scenario: Scenario, device: torch.device) -> pd.DataFrame:
     """Memorization of every training example and placebo, beside what is known about its label."""
     watched = examples_of(scenario, "train", "placebo").to(device)
-    frame = memorization(network, watched.images, watched.labels, watched.ids)
+    frame = memorization(network, watched.images, watched.labels, watched.ids, neighbours=False)
     rows = scenario.of("train", "placebo")
     return rows[["id", "split", "given", "original", "is_random"]].merge(frame, on="id", validate="1:1")
 

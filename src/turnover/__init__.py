@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from turnover.attribution.summary import InfluenceSummary, summarize
     from turnover.errors import UserError
     from turnover.masking.insertion import insert, remove
-    from turnover.masking.layer import TurnOverDropout, subnetwork
+    from turnover.masking.layer import TurnOverDropout
     from turnover.masking.masks import InstanceMasks
     from turnover.masking.norms import replace_batch_norm
+    from turnover.masking.subnetworks import subnetwork
     from turnover.reading.loaders import with_ids
     from turnover.reading.one_pass import read
     from turnover.reading.readings import Readings
@@ -48,7 +49,7 @@ _HOMES = {
     "remove": "masking.insertion",
     "replace_batch_norm": "masking.norms",
     "sharpen": "scoring.sharpening",
-    "subnetwork": "masking.layer",
+    "subnetwork": "masking.subnetworks",
     "summarize": "attribution.summary",
     "train": "training.loop",
     "with_ids": "reading.loaders",

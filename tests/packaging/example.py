@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 EXAMPLES, TESTED, CLASSES = 60, 8, 3
@@ -43,30 +44,28 @@ def run(readme: str) -> None:
     """Run the example on 60 random rows whose labels say nothing, so that every one of them is memorized."""
     import torch
     from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
 
     torch.manual_seed(0)
-    model = nn.Sequential()
-    model.add_module("body", nn.Linear(20, 256))
-    model.add_module("relu", nn.ReLU())
-    model.add_module("head", nn.Linear(256, CLASSES))
-    x_train, y_train = torch.randn(EXAMPLES, 20), torch.randint(CLASSES, (EXAMPLES,))
+
+    def resnet18(num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, num_classes))
+
+    models = ModuleType("torchvision.models")  # which is not installed here
+    models.resnet18 = resnet18  # type: ignore[attr-defined]
+    sys.modules |= {"torchvision": ModuleType("torchvision"), "torchvision.models": models}
+    test = TensorDataset(torch.randn(TESTED, 20), torch.randint(CLASSES, (TESTED,)))
     names = {
-        "model": model,
-        "dataset": torch.utils.data.TensorDataset(x_train, y_train),
-        "x_train": x_train,
-        "y_train": y_train,
-        "train_ids": torch.arange(EXAMPLES),
-        "x_test": torch.randn(TESTED, 20),
-        "y_test": torch.randint(CLASSES, (TESTED,)),
+        "dataset": TensorDataset(torch.randn(EXAMPLES, 20), torch.randint(CLASSES, (EXAMPLES,))),
+        "test_loader": DataLoader(test, batch_size=3),
     }
     exec(compile(library_example(readme), "README.md", "exec"), names)
     assert len(names["wrong"]) == 50
     assert names["scores"]["probability"].mean() > 0.2
-    assert len(names["ranked"]) == EXAMPLES
+    assert len(names["memorized"]) == 50
     assert names["effect"].shape == (EXAMPLES, TESTED)
     assert torch.isfinite(names["effect"]).all() and names["effect"].any()
     assert len(names["helpful"]) == 5
-    assert names["logits"].shape == (TESTED, CLASSES)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The first epoch was in the store while the others were still to come; the second seed reports its last epoch only,
     as one that goes on where it was stopped.
     """
-    root = make_project(tmp_path_factory.mktemp("tracked") / "my Jörg#1")
+    root = make_project(tmp_path_factory.mktemp("tracked") / "my Jörg#1 50%41")
     with pytest.MonkeyPatch.context() as patch, track(stage_of(root, FIRST)) as tracker:
         patch.setenv("MLFLOW_RUN_ID", "0" * 32)
         tracker.resolved(device="cpu", precision="float32")

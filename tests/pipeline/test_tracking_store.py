@@ -78,6 +78,17 @@ def test_runs_of_killed_processes_are_ended(store: Store, made: Path) -> None:
     assert _statuses(store, "elsewhere") == ["RUNNING"]
 
 
+def test_runs_of_experiments_whose_folder_is_gone_are_ended(store: Store) -> None:
+    going = store.place.home / ".dvc/tmp/exps/going"
+    going.mkdir(parents=True)
+    for name, folder in (("going", going), ("gone", going.with_name("gone")), ("stranger", Path("/gone"))):
+        store.tag(store.start(name, {}, {}), {OWNER: f"{socket.gethostname()}:{folder}"})
+    store.tag(store.start("elsewhere", {}, {}), {OWNER: f"another:{going.with_name('gone')}"})
+    store.end_orphans()
+    statuses = {name: _statuses(store, name) for name in ("going", "gone", "stranger", "elsewhere")}
+    assert statuses == {"going": ["RUNNING"], "gone": ["KILLED"], "stranger": ["RUNNING"], "elsewhere": ["RUNNING"]}
+
+
 def test_a_database_of_another_folder_is_refused(made: Path, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes((made / "mlflow.db").read_bytes())
     with pytest.raises(TrackingError, match="made elsewhere"):

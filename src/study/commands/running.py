@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from study.tracking.place import default_uri
 from turnover.errors import UserError
 
 
@@ -38,7 +39,7 @@ def run_in(where: Path, *command: str, capture: bool = False) -> str:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": f"sqlite:///{where / 'mlflow.db'}"}
+    env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": default_uri(where)}
     env.pop("DVC_ROOT", None)  # where tracking would look for the repository
     pipe = subprocess.PIPE if capture else None
     with subprocess.Popen(command, cwd=where, env=env, text=True, stdout=pipe) as process:

@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from study.context.fingerprint import hash_of
 
@@ -39,13 +40,13 @@ class Place:
     @property
     def default(self) -> bool:
         """Whether it is the repository's own `mlflow.db`."""
-        return self.uri == _default(self.home)
+        return self.uri == default_uri(self.home)
 
     @property
     def database(self) -> Path | None:
         """The file of an SQLite store; None for any other store."""
-        path = self.uri.removeprefix(_SQLITE)
-        return None if path == self.uri or not path else Path(path)
+        path = unquote(self.uri.removeprefix(_SQLITE).partition("?")[0])
+        return Path(path) if path and self.uri.startswith(_SQLITE) else None
 
     @property
     def artifacts(self) -> str | None:
@@ -54,25 +55,30 @@ class Place:
         return (self.home / "mlruns").as_uri() if local else None
 
 
+def default_uri(home: Path) -> str:
+    """The address of the database that belongs to the repository at `home`."""
+    return f"{_SQLITE}{_encoded(home / 'mlflow.db')}"
+
+
 def place_of(root: Path) -> Place:
     """The store of the repository at `root`.
 
     A stage of `dvc exp run --temp` runs in a folder that DVC deletes afterwards, and finds the user's own repository
-    in DVC_ROOT.
+    in DVC_ROOT. For the same reason relative paths in MLFLOW_TRACKING_URI begin at the user's repository.
 
     Raises:
         TrackingError: MLflow cannot keep anything there.
     """
     home = Path(os.environ.get("DVC_ROOT") or root).absolute()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or _default(home)
+    uri = _anchored(os.environ.get("MLFLOW_TRACKING_URI") or default_uri(home), home)
     place = Place(home, uri, os.environ.get("MLFLOW_EXPERIMENT_NAME") or "turnover")
     installed = importlib.util.find_spec("mlflow")
-    for path in (place.database, installed and installed.origin):
-        if place.database is not None and "%" in str(path):
-            raise TrackingError(
-                f"MLflow cannot make a database with a folder whose name holds a %, {Path(str(path)).parent}: "
-                "rename the folder, or let MLFLOW_TRACKING_URI name a store elsewhere"
-            )
+    origin = str(installed and installed.origin)
+    if place.database is not None and "%" in origin:
+        raise TrackingError(
+            f"MLflow cannot make a database where it is installed below a folder whose name holds a %, {origin}: "
+            "rename the folder, or let MLFLOW_TRACKING_URI name a server"
+        )
     return place
 
 
@@ -101,5 +107,21 @@ def _state(database: Path, place: Place, root: Path) -> str:
     return hash_of([place.experiment, *files, sorted(path.name for path in (place.home / "mlruns").glob("*"))])
 
 
-def _default(home: Path) -> str:
-    return f"{_SQLITE}{home / 'mlflow.db'}"
+def _anchored(uri: str, home: Path) -> str:
+    """`uri`, its path beginning at `home` where it is a relative one."""
+    if uri.startswith(_SQLITE):
+        path = uri.removeprefix(_SQLITE)
+        return (
+            uri
+            if path.startswith((":memory:", "file:")) or not path
+            else f"{_SQLITE}{path if path.startswith('/') else f'{_encoded(home)}/{path}'}"
+        )
+    if uri.startswith("file:"):
+        path = uri.removeprefix("file:")
+        return uri if path.startswith("/") else f"{home.as_uri()}/{path}"
+    return uri if ":" in uri or uri.startswith("databricks") else str(home / uri)
+
+
+def _encoded(path: Path) -> str:
+    """`path` as SQLAlchemy takes it in the address of a database: but for these two characters as it is."""
+    return str(path).replace("%", "%25").replace("?", "%3F")

@@ -102,9 +102,15 @@ class Store:
         return found
 
     def end_orphans(self) -> None:
-        """End as KILLED what this repository left RUNNING on this machine: nothing trains while this is called."""
+        """End as KILLED what this repository left RUNNING on this machine: nothing trains while this is called.
+
+        But for experiments of DVC in folders of their own, which are ended once their folder is gone.
+        """
+        temporary = f"{socket.gethostname()}:{self.place.home}/.dvc/tmp/"
         for run in self._search("attributes.status = 'RUNNING'"):
-            if run.data.tags.get(OWNER) == self._owner:
+            owner = run.data.tags.get(OWNER, "")
+            gone = owner.startswith(temporary) and not Path(owner.partition(":")[2]).exists()
+            if owner == self._owner or gone:
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str], parent: str | None = None) -> str:

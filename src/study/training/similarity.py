@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover.masking.layer import subnetwork
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.examples import Examples
 from turnover.reading.passes import evaluating
 from turnover.training.recorders import EpochRecorder

@@ -15,10 +15,11 @@ from turnover.attribution.nearness import Localized, Similarity, similarities
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer, spans
 from turnover.attribution.store import ScoreStore
 from turnover.errors import UserError
-from turnover.masking.layer import masked_layers, subnetwork
+from turnover.masking.layer import masked_layers
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.checks import Inputs, check_example_ids, check_inputs, check_labels
 from turnover.reading.features import features_and_logits
-from turnover.reading.outputs import masked_head, refuse_unreached
+from turnover.reading.outputs import masked_head
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, original
 
 
@@ -159,7 +160,6 @@ def make_scorer(
         if features is None:
             with subnetwork(model, train_ids[:1]):
                 logits = model(x[:1].to(device))
-            refuse_unreached(model)
     classes = logits.shape[-1]
     check_labels(y, classes, "y")
     if masked is None or features is None:

@@ -8,13 +8,20 @@ The network itself stays unmodified: masks are applied by hooks (`turnover.maski
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from turnover.masking.layer import TurnOverDropout, _MaskInput, _MaskOutput, masked_layers, masking_hooks
+from turnover.masking.layer import (
+    TurnOverDropout,
+    _MaskInput,
+    _MaskOutput,
+    masked_layers,
+    masking_hooks,
+)
 from turnover.masking.masks import kept_units
 from turnover.masking.norms import Model, refuse_batch_norm, replace_module
 
@@ -64,18 +71,25 @@ def insert(
         width: replace the last linear layer by a `WidenedHead` with this many masked units. Only with
             ``after="head"``. This does change the state dict: the head gets other parameters.
 
+    BatchNorm in evaluation mode, with statistics of its own, mixes nothing and may stay. It must be kept there: after
+    ``model.train()`` call ``.eval()`` on it (`turnover.train` does so).
+
+    Whether masks hold in this network shows with the first batch under `subnetwork`: logits that come past them are an
+    error, and where another linear layer than the last one registered gives the logits, the masks of
+    ``after="head"`` move there.
+
     Returns:
         `model` itself. `remove` takes everything out again.
 
     Raises:
         ValueError: there is no such module, nothing to mask, turn-over dropout is there already, `keep` or `width` is
-            out of range, BatchNorm (which mixes the examples of a batch) was found, or a module cannot be masked
+            out of range, BatchNorm that mixes the examples of a batch was found, or a module cannot be masked
             (batch not in dimension 0, not called as a module, output not a tensor).
     """
     kept_units(1 << 20, keep)
     if masked_layers(model):
         raise ValueError("the model has turn-over dropout already: call remove(model) first")
-    refuse_batch_norm(model)
+    frozen = refuse_batch_norm(model)
     found = places(model, after)
     if width is not None:
         if after != "head":
@@ -85,10 +99,12 @@ def insert(
         found = places(model, after)
     for number, place in enumerate(found):
         layer = TurnOverDropout(keep, seed, number, place.dim, place.units)
+        layer.frozen = frozen
         if place.before:
-            place.module.register_forward_pre_hook(_MaskInput(layer, place.name))
+            place.module.register_forward_pre_hook(_MaskInput(layer, place.name, "head"))
         else:
-            place.module.register_forward_hook(_MaskOutput(layer, place.name))
+            place.module.register_forward_hook(_MaskOutput(layer, place.name, "all" if after == "all" else "names"))
+    forget_compiled()
     return model
 
 
@@ -101,7 +117,25 @@ def remove(model: Model) -> Model:
         if isinstance(module, WidenedHead):
             # It was out of reach of `model.to(...)`.
             replace_module(model, name, module.__dict__["replaced"].to(module.expand.weight))
+    forget_compiled()
     return model
+
+
+def keep_frozen(model: nn.Module) -> None:
+    """After `model.train()`: BatchNorm that was frozen at `insert` back into evaluation mode."""
+    for layer in masked_layers(model):
+        for _, norm in layer.frozen:
+            norm.eval()
+
+
+def forget_compiled() -> None:
+    """To be called after every change of hooks: code that torch.compile made before does not notice them.
+
+    (The guards of compiled code leave hooks out, and nothing tells which compiled code, of which wrapper, holds
+    this network.)
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def _widen(model: nn.Module, width: int, seed: int) -> None:

@@ -1,15 +1,13 @@
-"""The masked layer itself, and `subnetwork`, which says whose masks apply.
+"""The masked layer itself, and the hooks that put it into a network.
 
-Which masks apply is a context variable: local to a thread (and to an asyncio task), gone with the ``with`` block.
+Which masks apply is a context variable: local to a thread (and to an asyncio task), see
+`turnover.masking.subnetworks`.
 """
 
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,7 +15,9 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from turnover.masking.masks import InstanceMasks, check_ids, kept_units, scales
+from turnover.errors import UserError
+from turnover.masking.masks import InstanceMasks, kept_units, scales
+from turnover.masking.norms import refuse_thawed
 from turnover.masking.reruns import (
     RERUN,
     Selection,
@@ -26,17 +26,14 @@ from turnover.masking.reruns import (
     same_selection,
     saved_tensors_hooks,
 )
+from turnover.masking.selections import current
 
 # Masks that a layer remembers between batches: half a million ids at 2,048 units.
 _CACHE_BYTES = 1 << 27
 
 
-# Layer number -> selection. A fresh mapping for every `with`, so nesting restores the outer one.
-_selections: ContextVar[Mapping[int, Selection]] = ContextVar("turnover_selections")
 _numbers = itertools.count()
 _layers: WeakValueDictionary[int, TurnOverDropout] = WeakValueDictionary()
-_lock = threading.Lock()
-_TLS_KEY = "turnover_selections"
 
 
 class TurnOverDropout(nn.Module):
@@ -65,6 +62,11 @@ class TurnOverDropout(nn.Module):
         kept_units(1 << 20, keep)  # refuse an impossible fraction before the first batch
         self.keep, self.seed, self.layer, self.dim, self.units = keep, seed, layer, dim, units
         self._masks: dict[int, InstanceMasks] = {}
+        self.used = False  # whether any sub-network ever passed through this layer, or through one it is a copy of
+        self.probed = False  # whether `turnover.masking.probing` found its network in order
+        self.probes = 0  # how often it tried to find out
+        # BatchNorm that `insert` found in evaluation mode, by name. In a list, so that it is no submodule of this.
+        self.frozen: list[tuple[str, nn.Module]] = []
         self._register()
 
     def _register(self) -> None:
@@ -110,92 +112,139 @@ class TurnOverDropout(nn.Module):
         return dim
 
     def factors(self, selection: Selection, x: Tensor, dim: int) -> Tensor:
-        """Factor of every unit (dimension `dim` of `x`) for every row: [batch, units] like `x`, 0 where masked."""
-        if len(selection.ids) != x.shape[0]:
+        """Factor of every unit (dimension `dim` of `x`) for every row: [batch, units] like `x`, 0 where masked.
+
+        A row that is mixed from several examples passes through the units that all of them keep, or that none of them
+        keeps. Its scale is that of one example to the power of how many different ones there are.
+        """
+        rows, units = x.size(0), x.size(dim)
+        if selection.off:
+            return torch.zeros(rows, units, dtype=x.dtype, device=x.device)
+        if len(selection.ids) != rows:
             raise ValueError(
                 f"subnetwork was given {len(selection.ids)} ids, but the batch that reached a masked layer has "
-                f"{x.shape[0]} rows: pass one id for each row, and mask only where dimension 0 is the batch"
+                f"{rows} rows: pass one id for each row, and mask only where dimension 0 is the batch"
             )
         # Made on the GPU if that is where they go; other devices take them from the CPU, which remembers them.
         ids = selection.ids.to(x.device if x.is_cuda else "cpu")
-        mask = self.masks(x.shape[dim])(ids, flipped=selection.flipped)
-        return mask.to(x.device, x.dtype) * scales(self.keep)[selection.flipped]
+        scale = scales(self.keep)[selection.flipped]
+        if ids.dim() == 1:
+            return self.masks(units)(ids, flipped=selection.flipped).to(x.device, x.dtype) * scale
+        mask = self.masks(units)(ids.flatten(), flipped=selection.flipped).view(*ids.shape, units).all(1)
+        different = (ids.sort(1).values.diff(dim=1) != 0).sum(1, keepdim=True) + 1
+        factors: Tensor = mask * scale ** different.double()
+        return factors.to(x.device, x.dtype)
+
+    def select(self) -> Selection | None:
+        """The sub-network that this forward pass goes through, which is noted; None: the full network.
+
+        Raises:
+            UserError: BatchNorm that was frozen mixes examples again.
+        """
+        selection = current(self._number)
+        if selection is not None:
+            selection.reached = True
+            if not selection.off:
+                self.used = self._ever_selected = True
+                refuse_thawed(self.frozen)
+        return selection
 
     def forward(self, x: Tensor) -> Tensor:
         """Mask `x` [batch, ...] row by row.
 
         Raises:
-            ValueError: the batch has another number of rows than the `subnetwork` has ids.
+            ValueError: the batch has another number of rows than the `subnetwork` has ids, BatchNorm that was frozen is
+                in training mode, or the network is being exported or traced within a `subnetwork`.
             RuntimeError: activation checkpointing re-runs the forward pass, and not (or maybe not) under the same
                 `subnetwork`.
         """
-        dim = self.unit_dim(x)
+        if not isinstance(x, Tensor) and isinstance(x, torch.fx.Proxy):
+            raise UserError("torch.fx.symbolic_trace cannot trace turn-over dropout: call remove(model) first")
+        if torch.compiler.is_exporting() or torch._C._is_tracing():
+            # A program that leaves this library is the full network, and holds no operator of ours.
+            if current(self._number) is not None:
+                raise UserError(
+                    "the network is exported inside of `with subnetwork(...)`, whose masks would be burnt in: leave "
+                    "the block first, which exports the full network, or call remove(model)"
+                )
+            return x
         if torch.compiler.is_compiling():
             # Opaque to the compiler, which therefore neither burns in the ids of the first batch nor breaks the
             # graph; outside of a `subnetwork` the factors are ones.
+            dim = self.unit_dim(x) if x.dim() > 1 else 0
             return _along(dim, x, _compiled_factors(x.detach(), self._number, dim))
-        selection = _current(self._number)
+        selection = self.select()
         if self._ever_selected:
             refuse_blind_rerun()
         checkpointed = torch.is_grad_enabled() and saved_tensors_hooks()
+        if x.is_nested or (selection is None and not (checkpointed and x.dim() > 1)):
+            return x if selection is None else _along_nested(x, self.factors(selection, x, -1))
+        dim = self.unit_dim(x)
         if selection is not None:
-            self._ever_selected = True
             x = _along(dim, x, self.factors(selection, x, dim))
-        elif checkpointed:
+        else:
             # As many saved tensors, of the same shapes, as a mask has: so our own error comes before torch's.
             x = _along(dim, x, x.new_ones(x.shape[0], x.shape[dim]))
         return same_selection(x, selection) if checkpointed else x
 
 
 def _along(dim: int, x: Tensor, factors: Tensor) -> Tensor:
-    """`x` times `factors` [batch, units], the units in dimension `dim`."""
+    """`x` times `factors` [batch, units], the units in dimension `dim`; unbatched `x` times factors like it."""
     shape = [1] * x.dim()
     shape[0], shape[dim] = x.shape[0], x.shape[dim]
     return x * factors.view(shape)
 
 
-def _current(number: int) -> Selection | None:
-    """The selection for a layer in this context.
-
-    Autograd runs the backward pass of a GPU in threads of its own. They do not inherit context variables, only
-    what is stashed in torch's thread-local state; a checkpoint that re-runs there finds its selection that way.
-    """
-    found = _selections.get(None)
-    if found is None and in_backward() and torch._C._is_key_in_tls(_TLS_KEY):
-        found = torch._C._get_obj_in_tls(_TLS_KEY)
-    return found.get(number) if found else None
+def _along_nested(x: Tensor, factors: Tensor) -> Tensor:
+    """A nested tensor times `factors` [batch, units], the units in its last dimension."""
+    rows = [row * factor for row, factor in zip(x.unbind(), factors, strict=True)]
+    return torch.nested.as_nested_tensor(rows, layout=x.layout)
 
 
 @torch.library.custom_op("turnover::factors", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
 def _compiled_factors(x: Tensor, number: int, dim: int) -> Tensor:
-    layer, selection = _layers[number], _current(number)
+    layer = _layers[number]
+    selection = layer.select()
     if selection is None:
         if layer._ever_selected and in_backward():
             raise RuntimeError(RERUN)
-        return torch.ones(x.shape[0], x.shape[dim], dtype=x.dtype, device=x.device)
-    layer._ever_selected = True
-    return layer.factors(selection, x, dim)
+        return torch.ones(_factor_shape(x, dim), dtype=x.dtype, device=x.device)
+    return layer.factors(selection, x, dim if x.dim() > 1 else layer.unit_dim(x))
 
 
 @_compiled_factors.register_fake
 def _(x: Tensor, number: int, dim: int) -> Tensor:
-    return x.new_empty(x.shape[0], x.shape[dim])
+    return x.new_empty(_factor_shape(x, dim))
+
+
+@_compiled_factors.register_vmap
+def _(info: Any, in_dims: tuple[int, None, None], x: Tensor, number: int, dim: int) -> tuple[Tensor, int]:
+    # Mapped rows stand side by side: where they are the rows of the batch, they get its masks.
+    x = x.movedim(in_dims[0], 0)
+    if x.dim() == 2:
+        return _compiled_factors(x, number, 1), 0
+    return _compiled_factors(x.flatten(0, 1), number, dim).unflatten(0, x.shape[:2]), 0
+
+
+def _factor_shape(x: Tensor, dim: int) -> list[int]:
+    return [x.shape[0], x.shape[dim]] if x.dim() > 1 else list(x.shape)
 
 
 @dataclass
 class _Hook:
-    """What `insert` puts on the module called `name`."""
+    """What `insert` puts on the module called `name`, where `after` asked for it: "head", "all" or "names"."""
 
     layer: TurnOverDropout
     name: str
+    after: str
 
     def mask(self, module: nn.Module, x: Any, what: str) -> Tensor:
-        if not isinstance(x, Tensor):
+        if not isinstance(x, (Tensor, torch.fx.Proxy)):
             raise TypeError(
                 f"the {what} of module {self.name!r} is of type {type(x).__name__}, not one tensor that could be "
                 "masked: name another module in `after`"
             )
-        if getattr(module, "_is_replica", False) and self.layer._open and _current(self.layer._number) is None:
+        if getattr(module, "_is_replica", False) and self.layer._open and current(self.layer._number) is None:
             raise RuntimeError(
                 "torch.nn.DataParallel runs its replicas in other threads, where this `subnetwork` does not reach: "
                 "use DistributedDataParallel, or enter `subnetwork` inside of the forward of the module it wraps"
@@ -244,43 +293,3 @@ def masks_identity(model: nn.Module) -> str:
         for side, table in (("before", module._forward_pre_hooks), ("after", module._forward_hooks)):
             found += [(place, side, hook.layer) for hook in table.values() if isinstance(hook, _Hook)]
     return repr([(*at, m.layer, m.keep, m.seed, m.dim, m.units) for *at, m in found])
-
-
-@contextmanager
-def subnetwork(model: nn.Module, ids: Tensor | Sequence[int], *, flipped: bool = False) -> Iterator[None]:
-    """Within this context, row r of any batch that `model` sees passes through the sub-network of ``ids[r]``.
-
-    Contexts nest (the inner one counts) and are local to the thread; `model` may be wrapped (torch.compile,
-    DistributedDataParallel, a Lightning module). With activation checkpointing (``use_reentrant=False``) call
-    ``backward()`` inside the context: it runs the forward pass again. Enter it outside of compiled code.
-
-    Args:
-        model: a network with turn-over dropout.
-        ids: integer ids [batch] of the training examples, on any device.
-        flipped: pass through the complements, which never trained on these examples.
-
-    Raises:
-        ValueError: the model has no turn-over dropout; within the context, a batch with another number of rows.
-        TypeError: ids are not integers.
-    """
-    ids = torch.as_tensor(ids)
-    check_ids(ids)
-    layers = masked_layers(model)
-    if not layers:
-        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
-    selection = Selection(ids, flipped)
-    outer = _selections.get({})
-    inner = {**outer, **{layer._number: selection for layer in layers}}
-    with _lock:
-        for layer in layers:
-            layer._open += 1
-    token = _selections.set(inner)
-    torch._C._stash_obj_in_tls(_TLS_KEY, inner)
-    try:
-        yield
-    finally:
-        _selections.reset(token)
-        torch._C._stash_obj_in_tls(_TLS_KEY, outer)
-        with _lock:
-            for layer in layers:
-                layer._open -= 1

@@ -18,12 +18,21 @@ RERUN = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Selection:
-    """Which sub-network each row of a batch passes through: ids [batch], and whether flipped."""
+    """Which sub-network each row of a batch passes through.
+
+    Args:
+        ids: int64 [batch], or [batch, k] for rows that are mixed from k examples.
+        flipped: whether through the complements.
+        off: through none: every masked unit is 0, whatever the ids (`turnover.masking.probing`).
+        reached: whether a masked layer has run under it.
+    """
 
     ids: Tensor
     flipped: bool
+    off: bool = False
+    reached: bool = False
 
 
 def in_backward() -> bool:
@@ -75,4 +84,7 @@ def _identity(selection: Selection | None, rows: int) -> tuple[Tensor, Tensor]:
     """A selection as tensors of one shape whatever it is: ids [rows]; 0 (none), 1 (exposed) or 2 (flipped)."""
     if selection is None:
         return torch.zeros(rows, dtype=torch.int64), torch.tensor(0)
-    return selection.ids.to("cpu", torch.int64), torch.tensor(2 if selection.flipped else 1)
+    ids = selection.ids.to("cpu", torch.int64)
+    if ids.dim() == 2:  # a row's ids as one number; the multiplier is odd, so each of them counts in full
+        ids = (ids * (2 * torch.arange(ids.shape[1]) + 3) ** 13).sum(1)
+    return ids, torch.tensor(2 if selection.flipped else 1)

@@ -49,7 +49,7 @@ class Appended:
     def finish(self, new: Readings) -> Readings:
         """Put what was read behind what was there, and write it down."""
         if (old := self.before) is not None:
-            if isinstance(old.names, np.ndarray) is not isinstance(new.names, np.ndarray):
+            if old.names.dtype != new.names.dtype:
                 raise UserError(f"ids in {self.folder} are of another kind: pass numbers to numbers, names to names")
             both = set(old.ids.tolist()) & set(new.ids.tolist())
             if both:
@@ -59,11 +59,7 @@ class Appended:
                 )
             new.ids, new.labels = torch.cat([old.ids, new.ids]), torch.cat([old.labels, new.labels])
             new.values = {name: torch.cat([old.values[name], value]) for name, value in new.values.items()}
-            new.names = (
-                np.concatenate([old.names, new.names])
-                if isinstance(new.names, np.ndarray)
-                else [*old.names, *new.names]
-            )
+            new.names = np.concatenate([old.names, new.names])
             new.ignored += old.ignored
             new.batches = [slice(0, len(new.ids))]
         new.write(self.folder)

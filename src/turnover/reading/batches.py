@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from turnover.calling import rows_of, take
 from turnover.errors import UserError
-from turnover.reading.checks import IGNORED, check_inputs, check_labels, check_names
+from turnover.reading.checks import IGNORED, Names, check_inputs, check_labels, check_names
 from turnover.reading.loaders import once_each, quietly, rebuilt, refuse_repeats
 
 _LABELS, _IDS = ("labels", "label"), ("ids", "id")
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
     inputs: Any  # what the network takes (see `turnover.calling.call`); the whole batch where there is a `forward`
     labels: Tensor  # int64 [batch]
-    names: Any  # ids as they were given: integers [batch] or a list of strings
+    names: Names  # ids as they were given
     ignored: int  # examples that were left out, because their label is -100
 
 
@@ -95,7 +95,7 @@ class Source:
             if self._ids is not None:
                 if int(places.max(initial=0)) >= len(self._ids):
                     raise UserError(f"more than {len(self._ids)} examples, the number of ids: pass one id for each")
-                names = self._ids[places] if isinstance(self._ids, np.ndarray) else [self._ids[i] for i in places]
+                names = self._ids[places]
             names = places if names is None else check_names(names)
             if len(names) != count:
                 raise UserError(f"a batch holds {count} examples but {len(names)} ids: {_CONVENTION}")
@@ -104,8 +104,8 @@ class Source:
                 yield Batch(batch if self._whole else inputs, labels, names, 0)
                 continue
             rows = keep.nonzero().squeeze(1)
-            kept = names[rows.numpy()] if isinstance(names, np.ndarray) else [names[i] for i in rows.tolist()]
-            yield Batch(take(batch if self._whole else inputs, rows), labels[rows], kept, count - len(rows))
+            inputs = take(batch if self._whole else inputs, rows)
+            yield Batch(inputs, labels[rows], names[rows.numpy()], count - len(rows))
 
     def _labels(self, labels: Any, name: str) -> Tensor:
         if isinstance(labels, Tensor) and labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all()):

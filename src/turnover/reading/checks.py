@@ -15,7 +15,7 @@ from turnover.errors import UserError
 INTEGERS = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
 )  # fmt: skip
-IntArray = np.ndarray[Any, np.dtype[np.int64]]
+Names = np.ndarray[Any, np.dtype[Any]]  # ids as users give them: int64, or strings as objects
 IGNORED = -100  # the label that torch's losses leave out
 
 
@@ -127,7 +127,7 @@ def _cure_of_shape(labels: Tensor, name: str) -> str:
     )
 
 
-def check_names(ids: Any, name: str = "ids") -> IntArray | list[str]:
+def check_names(ids: Any, name: str = "ids") -> Names:
     """Ids as they are given back in results.
 
     Args:
@@ -135,7 +135,7 @@ def check_names(ids: Any, name: str = "ids") -> IntArray | list[str]:
         name: what the caller's argument is called.
 
     Returns:
-        int64 [n], or a list of strings.
+        An array [n]: int64, or strings as objects.
 
     Raises:
         TypeError: they are neither.
@@ -147,7 +147,7 @@ def check_names(ids: Any, name: str = "ids") -> IntArray | list[str]:
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     if values.dtype.kind in "USO" and all(isinstance(value, str) for value in values):
-        return [str(value) for value in values]
+        return values.astype(object)
     raise TypeError(f"{name} must be integers or strings, one a row, got {type(ids).__name__} of {values.dtype}")
 
 
@@ -168,9 +168,9 @@ def check_example_ids(ids: Any, name: str = "ids", *, warn: bool = True) -> None
         warn_of_repeats(names, name)
 
 
-def warn_of_repeats(names: IntArray | list[str], name: str = "ids") -> None:
+def warn_of_repeats(names: Names, name: str = "ids") -> None:
     """Warn where ids are there more than once: right for views or copies of one example, a mistake for all else."""
-    values, counts = np.unique(np.asarray(names), return_counts=True)
+    values, counts = np.unique(names, return_counts=True)
     if len(values) < len(names):
         first = int(np.argmax(counts > 1))
         warnings.warn(

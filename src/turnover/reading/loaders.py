@@ -35,10 +35,9 @@ class WithIds:
         for places, batch in self._loader:
             if self._ids is None:
                 yield batch, torch.tensor(places)
-            elif isinstance(self._ids, np.ndarray):
-                yield batch, torch.from_numpy(self._ids[places])
             else:
-                yield batch, [self._ids[place] for place in places]
+                ids = self._ids[places]
+                yield batch, ids.tolist() if ids.dtype == object else torch.from_numpy(ids)
 
 
 def with_ids(loader: DataLoader[Any], ids: Any = None) -> WithIds:

@@ -17,7 +17,7 @@ from turnover.masking.masks import example_ids
 from turnover.progress import progress_bar
 from turnover.reading.appending import Appended
 from turnover.reading.batches import Source
-from turnover.reading.checks import check_labels
+from turnover.reading.checks import Names, check_labels
 from turnover.reading.features import Features
 from turnover.reading.identity import model_fingerprint
 from turnover.reading.outputs import NETWORKS, Reader, class_logits, loss_and_margin
@@ -31,7 +31,7 @@ class _Columns(NamedTuple):
 
     ids: list[Tensor]
     labels: list[Tensor]
-    names: list[Any]
+    names: list[Names]
     values: dict[str, list[Tensor]]
 
 
@@ -146,7 +146,6 @@ def _finish(found: Readings, columns: _Columns) -> None:
         raise UserError(f"there are no examples in the data{left}")
     found.ids, found.labels = torch.cat(columns.ids), torch.cat(columns.labels)
     found.values = {name: torch.cat(parts) for name, parts in columns.values.items()}
-    text = not isinstance(columns.names[0], np.ndarray)
-    found.names = [name for part in columns.names for name in part] if text else np.concatenate(columns.names)
+    found.names = np.concatenate(columns.names)
     if found.ignored:
         warnings.warn(f"{found.ignored} examples with the label -100 were left out", stacklevel=3)

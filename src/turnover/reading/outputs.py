@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from turnover.calling import Forward, rows_of, take
 from turnover.errors import UserError
 from turnover.masking.insertion import head
-from turnover.masking.layer import TurnOverDropout, _Hook, _MaskInput, masked_layers, masking_hooks, subnetwork
+from turnover.masking.layer import TurnOverDropout, _Hook, _MaskInput, masked_layers
+from turnover.masking.probing import probe
 from turnover.masking.reruns import Selection
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.features import Features, Tap
 
 NETWORKS = ("exposed", "flipped", "full")
@@ -105,10 +107,10 @@ class Reader:
         if not self.masked:
             return
         assert ids is not None
-        short = short_way(self.model, self.tap.head)
         some, few = take(inputs, slice(_TRIED)), ids[:_TRIED]
+        probe(self.model, some, self.tap.forward)  # which may move the mask
+        short = short_way(self.model, self.tap.head)
         expected = self._through(some, few, flipped=False)
-        refuse_unreached(self.model)
         if short is None or self.tap.function is not None:
             return
         features, _ = self.tap(some)
@@ -172,25 +174,6 @@ def check_logits(logits: Tensor, rows: int, *, of_a_layer: bool) -> None:
                 "the network gives probabilities, not logits: they would go through a second softmax. Leave its last "
                 "softmax or sigmoid out, or pass forward=lambda model, batch: call of the network without it"
             )
-
-
-def refuse_unreached(model: nn.Module) -> None:
-    """Raise if no forward pass has reached turn-over dropout yet. Call it after one under `subnetwork`.
-
-    One masked layer is enough: another one may belong to an auxiliary head that only runs in training.
-
-    Raises:
-        UserError: the masks never counted.
-    """
-    # The layers keep this flag anyway, compiled or not: hooks of our own would make the compiler start again.
-    if any(layer._ever_selected for layer in masked_layers(model)):
-        return
-    names = ", ".join(repr(hook.name) for _, hook in masking_hooks(model))
-    raise UserError(
-        f"the forward pass never reaches the turn-over dropout{f' inserted at {names}' if names else ''}, so no mask "
-        'has any effect (after="head" takes the torch.nn.Linear that was registered last): call remove(model), then '
-        "insert(model, after=[...]) with names of modules that the forward pass calls"
-    )
 
 
 def loss_and_margin(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from turnover.calling import take
 from turnover.errors import UserError
+from turnover.reading.checks import Names
 from turnover.reading.identity import add_tensor, model_fingerprint
 from turnover.reading.rows import Rows
 
@@ -37,12 +38,19 @@ _VERSION = 1
 class Readings:
     """What a network says of examples: one row an example, in the order of the data set.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)))
+    >>> train = read(model, torch.randn(6, 4), torch.arange(6) % 2, ["a", "b", "c", "d", "e", "f"])
+    >>> train.save("readings")
+    >>> again = Readings.load("readings")
+    >>> again.names.tolist(), again.features[:2].shape
+    (['a', 'b', 'c', 'd', 'e', 'f'], torch.Size([2, 16]))
+
     Made by `read` or `Readings.load`. Data that has no order of its own (an iterable, batches composed by the user)
     stays in the order in which it came.
 
     Attributes:
         ids: int64 [n], what masks are drawn from (hashes, where ids are names).
-        names: the ids as they were given: int64 array [n], or a list of strings.
+        names: the ids as they were given: an array [n] of int64, or of strings.
         labels: int64 [n], on the CPU.
         values: ``loss_exposed``, ``margin_exposed``, ... ``margin_full``: float32 [n] on the CPU. An example is
             classified correctly where the margin is positive; the probability of its label is ``exp(-loss)``. Of a
@@ -62,7 +70,7 @@ class Readings:
         self.batches: list[slice] = []
         self.values: dict[str, Tensor] = {}
         self.ids = self.labels = torch.empty(0, dtype=torch.int64)
-        self.names: Any = np.empty(0, dtype=np.int64)
+        self.names: Names = np.empty(0, dtype=np.int64)
         self._inputs: list[Any] | None = [] if keep_inputs else None
 
     def __len__(self) -> int:
@@ -147,7 +155,7 @@ class Readings:
                 raise UserError(f"{path} is damaged: read the data again")
         found = Readings(manifest["model"], features, None, False)
         found.ids, found.labels = columns.pop("ids"), columns.pop("labels")
-        found.names = json.loads(names) if names else columns.pop("given").numpy()
+        found.names = np.array(json.loads(names), dtype=object) if names else columns.pop("given").numpy()
         found.values = dict(sorted(columns.items()))
         found.classes, found.ignored, found.short = manifest["classes"], manifest["ignored"], manifest["short"]
         found.batches = [slice(0, len(found.ids))]
@@ -157,12 +165,12 @@ class Readings:
 
     def write(self, folder: Path) -> None:
         """Columns under a name of their own, then the manifest, which names them."""
-        text = not isinstance(self.names, np.ndarray)
+        text = self.names.dtype == object
         columns = {"ids": self.ids, "labels": self.labels, **self.values}
         if not text:
             columns["given"] = torch.from_numpy(self.names)
         content = save_tensors({name: value.contiguous().clone() for name, value in columns.items()})
-        names = json.dumps(self.names).encode() if text else b""
+        names = json.dumps(self.names.tolist()).encode() if text else b""
         checksum = hashlib.sha256(content + names).hexdigest()
         features = self.features
         manifest: dict[str, Any] = {

@@ -43,6 +43,11 @@ def calibrate(
 ) -> pd.DataFrame:
     """Memorization in units of the placebo's spread, and who is memorized at a false-discovery rate.
 
+    >>> placebo = pd.DataFrame({"id": range(100, 140), "loss": [0.1 * (n % 7) - 0.3 for n in range(40)]})
+    >>> scores = pd.DataFrame({"id": [1, 2], "loss": [2.0, 0.0]})
+    >>> calibrate(scores, placebo)[["id", "memorized"]].to_dict("list")
+    {'id': [1, 2], 'memorized': [True, False]}
+
     The placebos must be like the training examples, apart from not being trained on: drawn from the same
     data at random, labelled by the same rule. Few of them cost power, never validity: to call k of n examples
     memorized takes at least ``n / (k * false_discovery_rate)`` placebos.

@@ -144,6 +144,12 @@ def memorization_over_training(
 ) -> pd.DataFrame:
     """`memorization` at each of several checkpoints of one training.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)))
+    >>> x, y = torch.randn(6, 4), torch.arange(6) % 2
+    >>> frame = memorization_over_training(model, [model.state_dict()] * 3, x, y, torch.arange(6))
+    >>> frame.groupby("checkpoint").size().tolist()
+    [6, 6, 6]
+
     Args:
         model: the network, with turn-over dropout inserted as in training. Its own weights are put back at the end.
         checkpoints: state dicts, or files of them as `torch.save` writes them; read one at a time.

@@ -18,6 +18,12 @@ from turnover.scoring.measures import measures, probabilities
 def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
     """Every example's scores averaged over the checkpoints of one training, each with the same weight.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)))
+    >>> x, y, checkpoints = torch.randn(6, 4), torch.arange(6) % 2, [model.state_dict()] * 3
+    >>> mean = average_over_training(memorization_over_training(model, checkpoints, x, y, torch.arange(6)))
+    >>> mean["id"].tolist(), bool(mean["contrast"].between(0, 1).all())
+    ([0, 1, 2, 3, 4, 5], True)
+
     Args:
         frame: of `memorization_over_training`, or of `turnover.training.dynamics.Dynamics.frame()`; there epoch 0, the
             untrained network, does not count.
@@ -59,6 +65,13 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
 
 def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     """Memorization times leverage: nearer to subset retraining than the three measures, see docs/method.md.
+
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)))
+    >>> data = torch.utils.data.TensorDataset(torch.randn(30, 4), torch.arange(30) % 2)
+    >>> scores, near = memorization(model, data, neighbours=False), neighbourhood(model, data)
+    >>> ranked = sharpen(scores.sort_values("loss"), near)  # joined by id
+    >>> [name for name in ranked if name not in scores]
+    ['leverage', 'support', 'sharpened']
 
     In ridge regression, taking an example into training moves the fit at it by its leverage times what there was to
     learn. What there was to learn is told by three others than the own sub-network, with equal weights: the full and

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
-from turnover.masking.layer import subnetwork
+from turnover.masking.insertion import keep_frozen
+from turnover.masking.probing import probe
+from turnover.masking.subnetworks import subnetwork
 from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels, check_tensor
 from turnover.reading.examples import Examples, step_seed
-from turnover.reading.outputs import refuse_unreached
 from turnover.reading.passes import evaluating
 from turnover.reading.processes import shard
 from turnover.training.checkpoints import Checkpoint, identify
@@ -56,6 +57,14 @@ def train(
     stop: Callable[[], int] | None = None,
 ) -> list[Epoch]:
     """Train `model` in place on `examples`, every example under its own mask.
+
+    >>> from turnover.reading.examples import Examples
+    >>> layers = torch.nn.Flatten(), torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2)
+    >>> model = insert(torch.nn.Sequential(*layers))
+    >>> examples = Examples(torch.randn(20, 1, 4, 4), torch.arange(20) % 2, torch.arange(20))
+    >>> epochs = train(model, examples, TrainingConfig(epochs=5, batch_size=10))
+    >>> len(epochs), epochs[-1].loss < epochs[0].loss
+    (5, True)
 
     Under `torchrun`, after `torch.distributed.init_process_group`, every process calls this with the same arguments
     (its own device aside), takes its part of every batch, and ends with the same model and dynamics.
@@ -134,6 +143,7 @@ def train(
 
         for number in range(len(history) + 1, config.epochs + 1):
             model.train()
+            keep_frozen(model)
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 for step, batch in enumerate(examples.shuffled(config.batch_size, config.seed, number, skip), skip):
                     # Ordinary dropout: the same for a step however it was reached, another one in every process.
@@ -192,7 +202,7 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     with evaluating(model), torch.no_grad(), masked:  # in evaluation mode nothing random is drawn
         classes = model(examples.images[:1]).shape[-1]
     if turn_over:
-        refuse_unreached(model)
+        probe(model, examples.images[:16])
     check_labels(labels, classes)
     return Examples(examples.images, labels, examples.ids)
 

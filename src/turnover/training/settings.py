@@ -17,6 +17,13 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class TrainingConfig:
     """How to train.
 
+    >>> TrainingConfig(epochs=3).schedule
+    'one-cycle'
+    >>> TrainingConfig(epochs=0)
+    Traceback (most recent call last):
+        ...
+    turnover.errors.UserError: ...
+
     Args:
         epochs: passes over the examples.
         batch_size: examples a step, over all processes together; the last batch of an epoch may be smaller.

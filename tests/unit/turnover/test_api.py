@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.utils.data import TensorDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import turnover
 from tests.support import ROOT
@@ -63,20 +63,40 @@ def test_arrows_between_rooms_run_one_way() -> None:
             assert known <= allowed.get(room, {"masking", "reading", room}), path
 
 
+class Counted(Dataset[tuple[Tensor, int]]):
+    """Images, and how often each was decoded, in whatever process."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y, self.decoded = x, y, torch.zeros(len(x), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        self.decoded[i] += 1
+        return self.x[i], int(self.y[i])
+
+
 def test_the_example_in_the_readme() -> None:
     """As it is written, on a problem of seconds."""
-    code = next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "WithIds" in c)
+    code = next(c for c in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "resnet" in c)
+    assert len(code.splitlines()) <= 25 and "class " not in code
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(200, 20, generator=generator), torch.randint(0, 3, (200,), generator=generator)
-    names: dict[str, Any] = {
-        "dataset": TensorDataset(x[:150], y[:150]),
-        "model": nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 3)),
-        "x_train": x[:150], "y_train": y[:150], "train_ids": torch.arange(150), "x_test": x[150:], "y_test": y[150:],
-    }  # fmt: skip
-    exec(compile(code, "README.md", "exec"), names)
-    assert len(names["wrong"]) == 50 and len(names["helpful"]) == 5 and len(names["ranked"]) == 150
-    assert names["scores"]["loss"].mean() > 0.3  # random labels are memorized
-    assert names["effect"].shape == (150, 50) and names["logits"].shape == (50, 3)
+    images = Counted(torch.rand(60, 3, 32, 32, generator=generator), torch.arange(60) % 7)
+    test = TensorDataset(images.x[:4], images.y[:4])
+    names: dict[str, Any] = {"dataset": images, "test_loader": DataLoader(test, batch_size=2)}
+    training, scoring = code.split("train = read")
+    exec(compile(training, "README.md", "exec"), names)
+    images.decoded.zero_()
+    exec(compile("train = read" + scoring, "README.md", "exec"), names)
+    assert images.decoded.tolist() == [1] * 60  # one pass for memorization, support and influence
+    assert (
+        len(names["wrong"]) == 50 and len(names["helpful"]) == 5 and names["scores"]["id"].tolist() == list(range(60))
+    )
+    assert names["scores"]["loss"].mean() > 0.3  # noise is memorized
+    assert names["effect"].shape == (60, 4)
+    own = [int(names["effect"][:, n].argmax()) for n in range(4)]
+    assert own == [0, 1, 2, 3]  # these test examples are training examples: each helped itself most
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

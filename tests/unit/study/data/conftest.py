@@ -1,4 +1,4 @@
-"""A small Fashion-MNIST, and a world in which every source is down unless a test says otherwise."""
+"""A small Fashion-MNIST, pictures of a user, and a world in which every source is down unless a test says otherwise."""
 
 import gzip
 import hashlib
@@ -13,6 +13,7 @@ import pytest
 
 from study.data.sources import debian, fashion
 from study.data.sources.dataset import UnavailableError
+from tests.unit.study.data.pictures import save
 
 MIRROR = "http://mirror.invalid/"
 
@@ -84,3 +85,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
     monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
     return world
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two classes of 30 grey images, 4 wide and 3 high; image i is painted with i (cat) or 100 + i (dog)."""
+    for i in range(30):
+        save(tmp_path / f"pictures/cat/{i}.png", i)
+        save(tmp_path / f"pictures/dog/{i}.png", 100 + i)
+    return tmp_path / "pictures"

@@ -1,51 +1,13 @@
-import csv
 import os
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from study.data.sources.dataset import ARRAYS, NAMES_FILE, DataError, load
 from study.data.sources.fetching import fetch
-
-
-def save(path: Path, value: int = 0, mode: str = "L", size: tuple[int, int] = (4, 3)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixel = value if mode in ("L", "I;16", "1") else (value, 0, 255 - value, 128)[: len(mode)]
-    Image.new(mode, size, pixel).save(path)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Two classes of 30 grey images, 4 wide and 3 high; image i is painted with i (cat) or 100 + i (dog)."""
-    for i in range(30):
-        save(tmp_path / f"pictures/cat/{i}.png", i)
-        save(tmp_path / f"pictures/dog/{i}.png", 100 + i)
-    return tmp_path / "pictures"
-
-
-def table(path: Path, rows: list[dict[str, object]]) -> str:
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    else:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    return f"table:{path}"
-
-
-def refusal(name: str, tmp_path: Path) -> str:
-    """The one-sentence error that `name` gives; nothing may be left behind."""
-    out = tmp_path / "out"
-    out.mkdir(exist_ok=True)
-    with pytest.raises(DataError) as caught:
-        fetch(name, out / "set")
-    assert list(out.iterdir()) == []
-    return str(caught.value)
+from tests.unit.study.data.pictures import refusal, save, table
 
 
 def test_a_folder_of_class_folders(pictures: Path, tmp_path: Path) -> None:
@@ -172,11 +134,6 @@ def test_sizes_that_differ_name_the_first_two_and_the_cure(pictures: Path, tmp_p
     assert "resize" in message
 
 
-def test_deep_images_are_refused_rather_than_clipped(pictures: Path, tmp_path: Path) -> None:
-    save(pictures / "dog/3.png", 3000, mode="I;16")
-    assert "more than 8 bits" in refusal(f"folder:{pictures}", tmp_path)
-
-
 def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:
     for name in ("train/a/1", "train/b/1", "test/a/2", "test/c/2"):
         save(tmp_path / f"split/{name}.png")
@@ -257,55 +214,6 @@ def test_damaged_or_missing_names_are_refused(pictures: Path, tmp_path: Path, ha
         load(folder)
     load(fetch(f"folder:{pictures}", folder))
     assert path.read_bytes() == whole
-
-
-GOOD = {"path": "cat/1.png", "label": "cat", "split": "train"}
-
-
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([{"file": "cat/1.png", "label": "cat"}], ("no column 'path'", "file, label")),
-        ([{"path": "cat/1.png", "class": "cat"}], ("no column 'label'", "path, class")),
-        ([{**GOOD, "spilt": "x"}], ("unknown column 'spilt'",)),
-        ([{**GOOD, "split": "valid"}], ("example 1", "'valid'", "train or test")),
-        ([GOOD, {**GOOD, "label": ""}], ("example 2", "column 'label'")),
-        ([GOOD, {**GOOD, "label": "dog"}], ("example 2", "cat/1.png", "second time")),
-        ([GOOD, {**GOOD, "path": "dog/1.png"}], ("one class only, 'cat'",)),
-        ([GOOD, {**GOOD, "path": "dog/1.png", "label": "dog"}], ("no image is in the test split",)),
-        (
-            [
-                {"path": "cat/1.png", "label": "cat"},
-                *({"path": f"dog/{i}.png", "label": "dog"} for i in range(99)),
-            ],
-            ("dog/30.png", "No such file"),
-        ),
-    ],
-)
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_table_errors_name_the_column_or_file(pictures: Path, tmp_path: Path, rows, words, suffix: str) -> None:
-    message = refusal(table(pictures / f"all{suffix}", rows), tmp_path)
-    assert all(word in message for word in words), message
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "words"),
-    [
-        ("all.csv", b"", "no column 'path', only none"),
-        ("all.csv", b"path,label\n", "holds no image"),
-        ("all.csv", b"path,label\na.png,b,c\n", "more values"),
-        ("all.csv", b"path,label\na.png\n", "nothing in column 'label'"),
-        ("all.csv", b"path,label\n\xff\xfe,b\n", "cannot be read"),
-        ("all.parquet", b"no parquet at all", "cannot be read"),
-        ("all.xlsx", b"x", "must end with .csv or .parquet"),
-    ],
-)
-def test_broken_tables(tmp_path: Path, file: str, content: bytes, words: str) -> None:
-    (tmp_path / file).write_bytes(content)
-    message = refusal(f"table:{tmp_path / file}", tmp_path)
-    assert words in message
-    assert file in message
-    assert "there is no table" in refusal(f"table:{tmp_path / 'gone.csv'}", tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

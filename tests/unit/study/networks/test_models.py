@@ -10,7 +10,8 @@ from study.networks.named import build
 from study.networks.zoo.small import CNN, MLP, Normalized, image_statistics
 from turnover.errors import UserError
 from turnover.masking.insertion import insert
-from turnover.masking.layer import masked_layers, subnetwork
+from turnover.masking.layer import masked_layers
+from turnover.masking.subnetworks import subnetwork
 
 
 def test_sizes_of_the_zoo() -> None:

@@ -11,7 +11,8 @@ from study.context.params import ModelParams
 from study.context.runs import CONTROL, Run
 from study.networks.masked import Architecture, load_network, load_snapshots, make_network, save_network
 from turnover.errors import UserError
-from turnover.masking.layer import masked_layers, subnetwork
+from turnover.masking.layer import masked_layers
+from turnover.masking.subnetworks import subnetwork
 
 MODEL = ModelParams(name="cnn", options={"channels": [4, 8], "hidden": 32}, keep=0.5)
 

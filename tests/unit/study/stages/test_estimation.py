@@ -18,7 +18,7 @@ from study.data.scenarios.scenario import Scenario
 from study.networks.masked import Architecture, make_network
 from turnover import influence, localize, neighbourhood
 from turnover.attribution.nearness import Localized
-from turnover.masking.layer import subnetwork
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.examples import Examples
 from turnover.training.dynamics import Dynamics
 

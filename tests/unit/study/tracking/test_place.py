@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sqlite3
 from contextlib import closing
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("name", ["plain", "with space", "Jörg", "50%done", "a#b"])
+NAMES = ["plain", "with space", "Jörg", "50%done", "50%41done", "a#b", "what?now"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_artifact_uris_lead_back_to_their_paths(name: str) -> None:
     path = Path("/somewhere") / name / "mlruns"
     assert local_path(path.as_uri()) == local_path(str(path)) == path
@@ -26,9 +31,57 @@ def test_artifact_uris_lead_back_to_their_paths(name: str) -> None:
     assert local_path("s3://bucket/mlruns") is None
 
 
-def test_a_folder_that_mlflow_cannot_use_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError, match=r"a folder whose name holds a %, .*50%done: rename the folder"):
-        place_of(tmp_path / "50%done")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_database_lies_where_it_is_said_to_lie(name: str, tmp_path: Path) -> None:
+    from sqlalchemy.engine import make_url
+
+    place = place_of(tmp_path / name)
+    assert place.default
+    assert place.database == tmp_path / name / "mlflow.db"
+    assert make_url(place.uri).database == str(place.database)
+
+
+def test_an_mlflow_that_cannot_make_a_database_names_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = ModuleSpec("mlflow", None, origin="/somewhere/50%done/.venv/mlflow/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: installed)
+    with pytest.raises(
+        TrackingError, match=r"below a folder whose name holds a %, /somewhere/50%done/.*: rename the fold"
+    ):
+        place_of(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    assert place_of(tmp_path).database is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [
+        ("sqlite:///other.db", "sqlite:///{sql}/other.db"),
+        ("sqlite:///sub/other.db?timeout=9", "sqlite:///{sql}/sub/other.db?timeout=9"),
+        ("file:./mlruns", "{uri}/./mlruns"),
+        ("./mlruns", "{path}/mlruns"),
+        ("mlruns", "{path}/mlruns"),
+        *(
+            (uri, uri)
+            for uri in ("sqlite:////there/other.db", "sqlite://", "sqlite:///:memory:", "file:///there/mlruns")
+        ),
+        *((uri, uri) for uri in ("/there/mlruns", "https://host", "postgresql://me@host/runs", "databricks://me")),
+        ("databricks", "databricks"),
+    ],
+)
+def test_relative_addresses_begin_at_the_user_s_repository(
+    uri: str, meant: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / name
+    monkeypatch.setenv("DVC_ROOT", str(home))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    place = place_of(tmp_path / "temporary")
+    sql = str(home).replace("%", "%25").replace("?", "%3F")
+    assert place.uri == meant.format(sql=sql, uri=home.as_uri(), path=home)
+    if "other.db" in uri and "there" not in uri:
+        assert place.database is not None and place.database.is_relative_to(home)
 
 
 def test_an_experiment_of_dvc_in_a_temporary_folder_uses_the_user_s_store(

@@ -19,7 +19,7 @@ from study.training.similarity import (
     linear_gradient_products,
 )
 from turnover.masking.insertion import insert
-from turnover.masking.layer import subnetwork
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.examples import Examples
 from turnover.training.attachments import Attachments
 from turnover.training.dynamics import Dynamics

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tests.support import ROOT
 from turnover.masking.insertion import insert
-from turnover.masking.layer import subnetwork
+from turnover.masking.subnetworks import subnetwork
 from turnover.reading.outputs import loss_and_margin
 
 CLASSES = 5

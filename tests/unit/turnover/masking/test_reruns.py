@@ -137,7 +137,7 @@ class TestCheckpointing:
         script = textwrap.dedent("""
             import os, threading, torch
             from turnover import TurnOverDropout, subnetwork
-            from turnover.masking.layer import _current
+            from turnover.masking.selections import current
             layer, main, seen = TurnOverDropout(), threading.get_ident(), []
             class Nested(torch.autograd.Function):
                 @staticmethod
@@ -147,7 +147,7 @@ class TestCheckpointing:
                 @staticmethod
                 def backward(ctx, grad):
                     if threading.get_ident() != main:
-                        seen.append(_current(layer._number))
+                        seen.append(current(layer._number))
                     if ctx.depth:
                         with torch.enable_grad():
                             Nested.apply(torch.ones((), requires_grad=True), ctx.depth - 1).backward()

@@ -183,9 +183,14 @@ class TestMemorization:
         model = network(after)
         pd.testing.assert_frame_equal(memorization(model, X, Y.to(dtype), ALL), memorization(model, X, Y, ALL))
 
-    @pytest.mark.parametrize("after", ["head", ["unused"]])
-    def test_masks_that_the_forward_pass_never_reaches_are_an_error(self, after: str | list[str]) -> None:
-        model = insert(WithUnusedHead(), after)
+    def test_the_head_is_the_layer_that_gives_the_logits(self) -> None:
+        model, right = insert(WithUnusedHead()), WithUnusedHead()
+        right.load_state_dict(model.state_dict())
+        del right.unused
+        pd.testing.assert_frame_equal(memorization(model, X, Y, ALL), memorization(insert(right), X, Y, ALL))
+
+    def test_masks_that_the_forward_pass_never_reaches_are_an_error(self) -> None:
+        model = insert(WithUnusedHead(), ["unused"])
         with pytest.raises(
             ValueError, match=r"never reaches the turn-over dropout inserted at 'unused', .* call remove"
         ):

@@ -1,0 +1,247 @@
+"""Whether masks hold in a network, seen from one batch.
+
+Masks say what an example taught only if nothing else carries it: no logits may come past them, and no row of a batch
+may change what the network says about another. What code may do to break that has no end, so the network is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from turnover.calling import Forward, logits_of
+from turnover.errors import UserError
+from turnover.masking.insertion import WidenedHead, forget_compiled, places
+from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks
+from turnover.masking.norms import refuse_thawed
+from turnover.masking.reruns import Selection, in_backward
+from turnover.masking.selections import current
+from turnover.masking.trial import Trial, removed, spread_of
+from turnover.masking.undisturbed import sharded, undisturbed
+
+_TRIES = 3  # a network that is not understood may be large, and every try takes time
+_lock = threading.Lock()  # a probe changes modes for a moment
+
+
+@contextmanager
+def probing(model: nn.Module, layers: Sequence[TurnOverDropout]) -> Iterator[None]:
+    """Within: the first batch that `model` is called with is probed, unless its `layers` were before."""
+    known = all(layer.probed or layer.probes >= _TRIES for layer in layers)
+    if known or getattr(model, "_is_replica", False):
+        yield
+        return
+    # First of all hooks: those of a sharded network gather its parameters, which a probe then does for itself.
+    handle = model.register_forward_pre_hook(probe_called, with_kwargs=True, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def probe_called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Forward pre-hook: `probe` what `module` is called with under a `subnetwork`."""
+    if torch.compiler.is_compiling() or getattr(module, "_is_replica", False):
+        return
+    chosen = [current(layer._number) for layer in masked_layers(module)]
+    if any(selection is not None and not selection.off for selection in chosen):
+        probe(module, (args, kwargs), lambda network, batch: logits_of(network(*batch[0], **batch[1])))
+
+
+def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None:
+    """See from one batch whether masks hold in `model`; once, and again only where the batch could not tell.
+
+    The mask of ``after="head"`` moves to the linear layer that gives the logits, if it is another one. Everything else
+    stays as it was: modes, buffers, attributes, random numbers. Nothing happens where the network cannot be understood:
+    logits that are not [batch, classes], a batch of one row, tracing, a backward pass.
+
+    Args:
+        model: a network with turn-over dropout; it may be wrapped.
+        inputs: inputs of a batch, see `turnover.calling.call`. A few rows are used.
+        forward: gives the logits, if not by `call` and `logits_of`.
+
+    Raises:
+        UserError: logits come past the masks, the head that is masked is not the one that gives the logits, or rows of
+            a batch change what the network says about each other. With ``after="all"``, where masks in the branches of
+            a residual network are meant to be passed by, the first is a warning.
+    """
+    layers = [layer for layer in masked_layers(model) if not layer.probed]
+    if not layers or _elsewhere():
+        return
+    with _lock:
+        trial = Trial.over(model, inputs, forward)
+        if trial is None:
+            return
+        # Processes that share a sharded network must probe alike, whatever their batches tell.
+        together = sharded(trial.network)
+        for layer in layers:
+            layer.probes += 1
+        if trial.network.training:
+            refuse_thawed(layers[0].frozen)
+        with undisturbed(trial.network):
+            full = _masks_hold(trial)
+        if full is not None or together:
+            with undisturbed(trial.network, training=True, frozen=layers[0].frozen):
+                _rows_stand_alone(trial, torch.zeros(trial.rows, 1) if full is None else full)
+    for layer in layers:
+        layer.probed = full is not None or together
+
+
+def head_by_data(model: nn.Module, inputs: Any, forward: Forward | None = None) -> tuple[str, nn.Linear] | None:
+    """Name and module of the linear layer whose output the logits are, for one batch.
+
+    Args:
+        model, inputs, forward: as for `probe`; masks need not be inserted.
+
+    Returns:
+        The masked one if several are; None if none is, or the logits are not [batch, classes].
+    """
+    with _lock:
+        trial = Trial.over(model, inputs, forward)
+        if trial is None:
+            return None
+        with undisturbed(trial.network):
+            found = trial.heads()
+    masked = {hook.name for _, hook in masking_hooks(trial.network)}
+    return next((head for head in found if head[0] in masked), found[-1] if found else None)
+
+
+def _masks_hold(trial: Trial) -> Tensor | None:
+    """Logits of the full network, unless this batch cannot tell whether logits come past the masks (which may move).
+
+    Raises:
+        UserError: they do.
+    """
+    _mask_the_head(trial)
+    full = trial.logits()
+    off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
+    dark = trial.logits({layer._number: off for layer in masked_layers(trial.network)})
+    if full is None or dark is None or not off.reached:  # masks that no forward pass reaches: `subnetwork` says so
+        return None
+    spread = spread_of(full)
+    if not spread > 1e-6 * float(full.abs().max()):
+        return None
+    if trial.alike(dark, dark[:1], spread):
+        return full
+    hooks = [hook for _, hook in masking_hooks(trial.network)]
+    at = ", ".join(repr(hook.name) for hook in hooks[:5]) + (" and more" if len(hooks) > 5 else "")
+    message = (
+        f"logits also come past the masks{f' inserted at {at}' if at else ''}: with all masked units off they still "
+        f"depend on the input, so an example also trains what its flipped sub-network uses. {_cure(trial, spread)}"
+    )
+    if hooks and all(hook.after != "all" for hook in hooks):
+        raise UserError(message)
+    warnings.warn(f"scores are damped, because {message}", stacklevel=2)
+    return full
+
+
+def _mask_the_head(trial: Trial) -> None:
+    """Move the mask of ``after="head"`` to the linear layer that gives the logits.
+
+    Raises:
+        UserError: it is too late for that, or the layer was widened.
+    """
+    found = [(table, hook) for table, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)]
+    heads = trial.heads() if found else []
+    if not heads or any(name == hook.name for _, hook in found for name, _ in heads):
+        return
+    (table, hook), (name, linear) = found[0], heads[-1]
+    widened = any(isinstance(module, WidenedHead) for module in trial.network.modules())
+    if widened or hook.layer.used:
+        full = trial.logits()
+        why = "was widened" if widened else "has trained under its masks"
+        cure = _cure(trial, spread_of(full)) if full is not None else ""
+        raise UserError(
+            f'after="head" masks {hook.name!r}, the last linear layer registered, but the logits are those of '
+            f"{name!r}; masks cannot move there, because {hook.name!r} {why}. {cure}"
+        )
+    for key in [key for key, value in table.items() if value is hook]:
+        del table[key]
+    hook.layer.units = linear.in_features
+    linear.register_forward_pre_hook(_MaskInput(hook.layer, name, hook.after))
+    forget_compiled()
+
+
+def _cure(trial: Trial, spread: float) -> str:
+    """A sentence that names a module whose masks nothing would pass."""
+    name = None if sharded(trial.network) else _gate(trial, spread)
+    if name is None:
+        return (
+            "Give the network one module that all ways to the logits go through (a torch.nn.Identity around their "
+            "common features will do), and name it: insert(remove(model), after=[...])"
+        )
+    return f"Cure, before training: insert(remove(model), after=[{name!r}])"
+
+
+def _gate(trial: Trial, spread: float) -> str | None:
+    """The last module without whose output the logits do not depend on the input."""
+    order: list[str] = []
+    shape = getattr(trial.logits(), "shape", None)
+
+    def note(name: str, module: nn.Module) -> RemovableHandle:
+        def hook(_: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.dim() > 1 and len(output) == trial.rows and output.shape != shape:
+                order.append(name)
+
+        return module.register_forward_hook(hook)
+
+    modules = {name: module for name, module in trial.network.named_modules() if name}
+    with removed([note(name, module) for name, module in modules.items()]):
+        trial.logits()
+    for name in dict.fromkeys(reversed(order)):
+        try:
+            places(trial.network, [name])
+        except ValueError:  # cannot be masked
+            continue
+        with removed([modules[name].register_forward_hook(lambda _, args, output: torch.zeros_like(output))]):
+            dark = trial.logits()
+        if dark is not None and trial.alike(dark, dark[:1], spread):
+            return name
+    return None
+
+
+def _rows_stand_alone(trial: Trial, full: Tensor) -> None:
+    """Raise UserError if what the network says about a row depends on other rows of the batch, in training mode.
+
+    `full` are its logits in evaluation mode.
+    """
+    # The first half stays, of the second each row becomes the first one; the row most unlike it stands at the end.
+    last = int((full - full[0]).abs().amax(1).argmax())
+    order = torch.tensor([row for row in range(trial.rows) if row != last] + [last])
+    half = trial.rows // 2
+    other = torch.where(torch.arange(trial.rows) < half, order, order[0])
+    with trial.leaf_outputs(half) as one:
+        first = trial.logits(order=order)
+    with trial.leaf_outputs(half) as two:
+        second = trial.logits(order=other)
+    if first is None or second is None or trial.alike(first[:half], second[:half], spread_of(first)):
+        return
+    again = trial.logits(order=order)
+    if again is None or not trial.alike(first, again, spread_of(first)):
+        return  # random numbers of its own: nothing can be compared
+    changed = (name for (name, a), (_, b) in zip(one, two, strict=False) if not torch.equal(a, b))
+    name = next(changed, None)
+    kind = type(trial.network.get_submodule(name)).__name__ if name else ""
+    where = f" (it shows first in the output of module {name!r}, a {kind})" if name else ""
+    raise UserError(
+        "examples are mixed inside of the batch: in training mode, what the network says about a row changes with the "
+        f"other rows{where}, so every example would leak into the sub-networks of the others. Normalize within an "
+        "example (GroupNorm, LayerNorm), or put what mixes into evaluation mode with .eval()"
+    )
+
+
+def _elsewhere() -> bool:
+    """Whether this is no place for further forward passes: tracing, capture, transforms, a backward pass."""
+    return (
+        torch._C._is_tracing()
+        or torch.compiler.is_exporting()
+        or in_backward()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())  # type: ignore[no-untyped-call]
+    )

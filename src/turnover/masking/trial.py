@@ -1,0 +1,114 @@
+"""A small batch that goes through a network as often as a question takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from turnover.calling import Forward, call, logits_of, rows_of, take, to_device
+from turnover.masking.reruns import Selection
+from turnover.masking.selections import selecting
+from turnover.masking.undisturbed import unnoticed
+
+_ROWS = 16
+
+
+class Trial(NamedTuple):
+    """Forward passes of one small batch through a network, unwrapped."""
+
+    network: nn.Module
+    inputs: Any
+    forward: Forward
+    rows: int
+
+    @classmethod
+    def over(cls, model: nn.Module, inputs: Any, forward: Forward | None) -> Trial | None:
+        """None where the inputs have fewer than two rows, or the network does not know its shapes yet."""
+        network, on_devices = model, False
+        parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+        while isinstance(
+            inner := getattr(network, "module" if isinstance(network, parallel) else "_orig_mod", None), nn.Module
+        ):
+            on_devices = on_devices or isinstance(network, parallel)
+            network = inner
+        parameters = list(network.parameters())
+        rows = min(_ROWS, rows_of(inputs))
+        if rows < 2 or any(nn.parameter.is_lazy(parameter) for parameter in parameters):
+            return None
+        inputs = take(inputs, slice(rows))
+        if on_devices and parameters:  # these wrappers bring inputs to their devices
+            inputs = to_device(inputs, parameters[0].device)
+        return cls(network, inputs, forward or (lambda network, batch: logits_of(call(network, batch))), rows)
+
+    def logits(self, selections: dict[int, Selection] | None = None, order: Tensor | None = None) -> Tensor | None:
+        """Logits [rows, classes] under these selections (none: the full network), of the rows in this order.
+
+        None where there are none to judge. Whatever fails here fails again, with its own message, in the forward pass
+        that the user asked for.
+        """
+        inputs = self.inputs if order is None else take(self.inputs, order)
+        try:
+            with selecting(selections or {}), unnoticed(self.network):
+                found = self.forward(self.network, inputs)
+        except Exception:
+            return None
+        understood = isinstance(found, Tensor) and found.shape[:1] == (self.rows,) and found.dim() == 2
+        if not understood or not found.is_floating_point() or not bool(torch.isfinite(found).all()):
+            return None
+        return found.detach()
+
+    def heads(self) -> list[tuple[str, nn.Linear]]:
+        """The linear layers whose output the logits are, in the order in which they run."""
+        outputs: list[tuple[str, nn.Linear, Any]] = []
+
+        def catch(name: str, linear: nn.Linear) -> RemovableHandle:
+            return linear.register_forward_hook(lambda _, args, output: outputs.append((name, linear, output)))
+
+        linears = [(name, m) for name, m in self.network.named_modules() if isinstance(m, nn.Linear)]
+        with removed([catch(name, linear) for name, linear in linears]):
+            logits = self.logits()
+        if logits is None:
+            return []
+        tensors = [(name, linear, output) for name, linear, output in outputs if isinstance(output, Tensor)]
+        return [(name, linear) for name, linear, output in tensors if torch.equal(output.to(logits.dtype), logits)]
+
+    def alike(self, one: Tensor, other: Tensor, spread: float) -> bool:
+        """Whether two logits differ by rounding only, measured by the spread that logits have here."""
+        exact = one.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(one.device.type)
+        return float((one - other).abs().max()) <= (1e-3 if exact else 3e-2) * spread
+
+    @contextmanager
+    def leaf_outputs(self, rows: int) -> Iterator[list[tuple[str, Tensor]]]:
+        """Within: the first `rows` rows of what every module without submodules gives, in order."""
+        found: list[tuple[str, Tensor]] = []
+
+        def note(name: str, module: nn.Module) -> RemovableHandle:
+            def hook(_: nn.Module, args: Any, output: Any) -> None:
+                if isinstance(output, Tensor) and output.dim() and len(output) == self.rows:
+                    found.append((name, output[:rows].detach().clone()))
+
+            return module.register_forward_hook(hook)
+
+        leaves = [(name, m) for name, m in self.network.named_modules() if name and not any(m.children())]
+        with removed([note(name, module) for name, module in leaves]):
+            yield found
+
+
+@contextmanager
+def removed(handles: list[RemovableHandle]) -> Iterator[None]:
+    """Within: hooks that are removed afterwards."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def spread_of(logits: Tensor) -> float:
+    """Largest difference of a logit between rows."""
+    return float((logits.amax(0) - logits.amin(0)).float().max())

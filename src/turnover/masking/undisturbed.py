@@ -1,0 +1,102 @@
+"""Forward passes that leave no trace in a network."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+_OPENING = 0.1  # size of the numbers in place of zeros
+
+
+@contextmanager
+def undisturbed(
+    network: nn.Module, *, training: bool = False, frozen: Sequence[tuple[str, nn.Module]] = ()
+) -> Iterator[None]:
+    """Within: forward passes through `network`, uncompiled and without gradients, that leave no trace in it.
+
+    Parameters that are all zero hold small random numbers within, because a way that they close opens with the first
+    step: LoRA, the last layer of a residual branch, a head.
+
+    Args:
+        network: not a wrapper around one.
+        training: in training mode (as it is, if it is there already), else in evaluation mode.
+        frozen: modules that stay in evaluation mode.
+    """
+    parameters = _opened(network)
+    tables = [(table, dict(table)) for module in network.modules() for table in (module.__dict__, module._buffers)]
+    # What may be changed in place: buffers, and tensors that are plain attributes.
+    held = [value for table, _ in tables for value in table.values() if isinstance(value, Tensor)]
+    values = [(value, value.clone()) for value in held if not value.requires_grad]
+    cache = torch.is_autocast_cache_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        if "torch._dynamo" in sys.modules:  # parts of the network may be compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        # Casts made here have no gradients, and must not be found by the forward pass that follows.
+        torch.set_autocast_cache_enabled(False)
+        try:
+            for module, name, _, opened in parameters:
+                module._parameters[name] = opened
+            if not training:
+                network.eval()
+            elif not network.training:
+                network.train()
+                for _, module in frozen:
+                    module.eval()
+            yield
+        finally:
+            torch.set_autocast_cache_enabled(cache)
+            for module, name, parameter, _ in parameters:
+                module._parameters[name] = parameter
+            for table, before in tables:
+                for name in table.keys() - before.keys():
+                    del table[name]
+                for name, attribute in before.items():
+                    if table.get(name) is not attribute:
+                        table[name] = attribute
+            for tensor, value in values:
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+
+
+@contextmanager
+def unnoticed(network: nn.Module) -> Iterator[None]:
+    """Within: one pass, without warnings; all generators of random numbers are afterwards where they were."""
+    devices = {parameter.device for parameter in network.parameters() if parameter.device.type == "cuda"}
+    here, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=list(devices)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            random.setstate(here)
+            np.random.set_state(numpys)
+
+
+def sharded(network: nn.Module) -> bool:
+    """Whether parameters lie in pieces in several processes, so that a forward pass waits for the others."""
+    return any(type(parameter).__name__ == "DTensor" for parameter in network.parameters())
+
+
+def _opened(network: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]]:
+    """Module, name, parameter and replacement, of all parameters that can learn and are zero so far."""
+    numbers = torch.Generator().manual_seed(0)
+    new: dict[nn.Parameter, nn.Parameter] = {}
+    found = []
+    for module in network.modules():
+        for name, parameter in module._parameters.items():
+            if type(parameter) is not nn.Parameter or not parameter.requires_grad or not parameter.is_floating_point():
+                continue
+            if parameter not in new and not bool(parameter.any()):
+                noise = torch.randn(parameter.shape, generator=numbers) * _OPENING
+                new[parameter] = nn.Parameter(noise.to(parameter))
+            if parameter in new:
+                found.append((module, name, parameter, new[parameter]))
+    return found
