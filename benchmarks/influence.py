@@ -32,7 +32,8 @@ from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, MLP
 from turnover import insert, subnetwork, summarize
-from turnover.attribution.influence import influence, make_scorer
+from turnover.attribution.influence import influence
+from turnover.attribution.pairs import Asked, pairs_of
 from turnover.reading.outputs import loss_and_margin
 
 THREADS = 2
@@ -91,12 +92,12 @@ def images(count: int, folder: Path | None) -> tuple[Tensor, Tensor]:
 
 def run_tiles(model: nn.Module, ids: Tensor, x: Tensor, y: Tensor, precision: str) -> Callable[[], None]:
     """All tiles, forgotten at once; masks are drawn and code is compiled before the clock runs."""
-    scorer = make_scorer(model, ids, x, y, "loss", precision, True)  # type: ignore[arg-type]
+    scorer = pairs_of([model], ids, x, y, Asked(precision=precision, fused=True)).scorers[0]  # type: ignore[arg-type]
     height, width = scorer.block(len(y), 1 << 30)
 
     def work() -> None:
         for left in range(0, len(y), width):
-            prepared = scorer.prepare(x[left : left + width], y[left : left + width])
+            prepared = scorer.prepare(slice(left, min(left + width, len(y))))
             for top in range(0, len(ids), height):
                 scorer.tile(slice(top, min(top + height, len(ids))), prepared)
 

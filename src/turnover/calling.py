@@ -79,6 +79,17 @@ def take(inputs: Any, rows: slice | Tensor) -> Any:
     return map_tensors(lambda value: value[rows] if value.dim() and len(value) == count else value, inputs)
 
 
+def count_of(inputs: Any) -> int:
+    """How many examples these are the inputs of: a tree of tensors, or what has a length and gives the tensor of a
+    slice."""
+    return rows_of(inputs) or len(inputs)
+
+
+def part_of(inputs: Any, rows: slice) -> Any:
+    """Some rows of inputs as `count_of` takes them."""
+    return take(inputs, rows) if rows_of(inputs) else inputs[rows]
+
+
 def repeat(inputs: Any, times: int) -> Any:
     """A batch of inputs, `times` after one another; tensors without a row for each example stay as they are."""
     count = rows_of(inputs)

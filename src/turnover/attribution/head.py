@@ -13,38 +13,53 @@ to compute, and taking the mean off the masks leaves the product small: rounding
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnover.attribution.fused import Base, Difference, base_of
-from turnover.attribution.scorer import DTYPES, Measure, Precision
+from turnover.attribution.scorer import DTYPES, Measure, Precision, spans
+from turnover.attribution.targets import Targets
 from turnover.masking.masks import scales
-from turnover.reading.features import head_features
 from turnover.reading.outputs import MaskedHead
+from turnover.reading.passes import DEFAULT_MEMORY
+
+_CHUNK = 1 << 20  # float32 numbers that making factors takes at once
+
+
+class _Block(NamedTuple):
+    """What tiles of a block of targets share."""
+
+    features: Tensor  # float32 [target, units]
+    labels: Tensor  # int64 [target]
+    others: Tensor  # int64 [classes - 1, target], the classes that are not the label
+    base: Base
+    factors: Tensor | None  # a_cu [(classes - 1) * target, units], class after class; None: too many to be held
 
 
 class HeadScorer:
-    """Influence where `masked` is the only masked layer of `model`.
+    """Influence where `masked` is the only masked layer of a network, and what it gives is the network's output.
 
     Args:
-        model: the network, in any mode.
-        masked: its masked head (`turnover.reading.outputs.masked_head`).
+        masked: the masked head, proved to give the network's own exposed outputs.
         train_ids, measure, precision: as for `influence`; the loss difference is computed in float32 either way.
+        targets: their features and logits are all that is taken of the network.
         fused: compile the loss difference.
     """
 
     def __init__(
         self,
-        model: nn.Module,
         masked: MaskedHead,
         train_ids: Tensor,
+        targets: Targets,
         measure: Measure,
         precision: Precision,
         fused: bool,
     ) -> None:
-        self.model, self.masked = model, masked
-        self.classes = masked.linear.out_features
+        self.masked, self.targets = masked, targets
+        self.classes = targets.classes
         self.device = masked.linear.weight.device
         self.dtype = DTYPES[precision]
         units, keep = masked.linear.in_features, masked.dropout.keep
@@ -54,56 +69,65 @@ class HeadScorer:
         bits = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1
         self.octets = (bits - self.centre).to(self.device, self.dtype)
         self._product = torch.empty(0, dtype=self.dtype, device=self.device)
+        self._kept = DEFAULT_MEMORY // 2  # bytes of factors held for a block; larger ones are made anew for every tile
         self.scales = scales(keep)
         self.difference = Difference(measure, *self.scales, fused)
 
-    def prepare(self, x: Tensor, y: Tensor) -> tuple[Tensor, Base]:
-        """Factors a_cu [units, (classes - 1) * target], class after class, and what their products are added to."""
-        linear, keep = self.masked.linear, self.masked.dropout.keep
-        features, full = head_features(self.model, x, _channels_last)
-        weight = linear.weight.detach().float()
+    def prepare(self, columns: slice) -> _Block:
+        """Features of the targets, factors a_cu where they may be held, and what their products are added to."""
+        keep, y = self.masked.dropout.keep, self.targets.labels[columns].to(self.device)
+        features, full = self.targets.head(columns)
         steps = torch.arange(1, self.classes, device=self.device).unsqueeze(1)
-        others = (y.long() + steps) % self.classes  # [classes - 1, target]
-        logits = full.T.gather(0, others) - full.gather(1, y.long().unsqueeze(1)).T
-        factors = torch.empty(*others.shape, features.shape[1], dtype=self.dtype, device=self.device)
-        residue = torch.empty_like(logits)  # what centring the masks elsewhere than at `keep` leaves out
-        for number, other in enumerate(others):  # class by class: float32 scratch of one class only
-            product = (weight[other] - weight[y]) * features
-            factors[number] = product
-            residue[number] = product.sum(1)
+        others = (y + steps) % self.classes  # [classes - 1, target]
+        logits = full.T.gather(0, others) - full.gather(1, y.unsqueeze(1)).T
+        residue = torch.zeros_like(logits)  # what centring the masks elsewhere than at `keep` leaves out
+        size = others.numel() * features.shape[1] * self.dtype.itemsize
+        factors = None
+        if size <= self._kept:
+            factors = torch.empty(*others.shape, features.shape[1], dtype=self.dtype, device=self.device)
+        if factors is not None or self.centre != keep:
+            for part in spans(len(others), max(1, _CHUNK // features.numel())):
+                product = self._factors(features, y, others[part])
+                residue[part] = product.sum(2)
+                if factors is not None:
+                    factors[part] = product
         residue *= self.centre - keep
         plus, minus = self.scales
-        return factors.flatten(0, 1).T, base_of(logits + residue * plus, logits - residue * minus)
+        base = base_of(logits + residue * plus, logits - residue * minus)
+        return _Block(features, y, others, base, None if factors is None else factors.flatten(0, 1))
 
-    def tile(self, rows: slice, prepared: tuple[Tensor, Base]) -> Tensor:
-        factors, base = prepared
-        packed = self.packed[rows]
-        masks = F.embedding(packed.int(), self.octets).flatten(1)[:, : factors.shape[0]]
-        shape = len(packed), factors.shape[1]
+    def tile(self, rows: slice, prepared: _Block) -> Tensor:
+        packed, others = self.packed[rows], prepared.others
+        masks = F.embedding(packed.int(), self.octets).flatten(1)[:, : self.masked.linear.in_features]
+        shape = len(packed), others.numel()
         size = shape[0] * shape[1]
         # Fresh memory for every tile would cost a fifth of the product itself, spent in page faults.
         if self._product.numel() < size:
             self._product = torch.empty(size, dtype=self.dtype, device=self.device)
-        product = torch.mm(masks, factors, out=self._product[:size].view(shape))
-        return self.difference(product.view(len(packed), *base.exposed.shape), base)
+        product = self._product[:size].view(shape)
+        if prepared.factors is not None:
+            torch.mm(masks, prepared.factors.T, out=product)
+        else:
+            width = others.shape[1]
+            for part in spans(len(others), max(1, _CHUNK // prepared.features.numel())):
+                factors = self._factors(prepared.features, prepared.labels, others[part]).flatten(0, 1).to(self.dtype)
+                product[:, part.start * width : part.stop * width] = masks @ factors.T
+        return self.difference(product.view(len(packed), *others.shape), prepared.base)
 
     def block(self, targets: int, memory: int) -> tuple[int, int]:
         size, units = self.dtype.itemsize, self.masked.linear.in_features
-        others = max(1, self.classes - 1)
-        # factors, their two float32 operands; the product and the scores of a row
-        column = others * (units * size + 8) + 2 * units * 4
-        columns = min(targets, max(16, 9216 // others), max(1, memory // (2 * column)))
+        others = self.classes - 1
+        # Of a target: factors, and of each class its number and logits, full, as sub-networks', and exponentials.
+        factors, rest = others * units * size, others * (8 + 9 * 4) + 2 * units * 4
+        columns = min(targets, max(16, 9216 // others), max(1, memory // (2 * (factors + rest))))
+        self._kept = memory // 2
+        held = columns * factors if columns * factors <= self._kept else 3 * _CHUNK * 4
         row = columns * (others * size + 4 * 4) + units * (size + 5)
-        return max(1, min(1024, (memory - columns * column) // row)), columns
+        return max(1, min(1024, (memory - held - columns * rest) // row)), columns
 
-
-def _channels_last(x: Tensor) -> Tensor:
-    """The same images, laid out as CPU convolutions and poolings like them best: they take half the time.
-
-    Strides are set outright because with a single channel PyTorch takes any layout for the default one.
-    """
-    if x.dim() != 4 or x.device.type != "cpu":
-        return x
-    _, channels, height, width = x.shape
-    x = x.permute(0, 2, 3, 1).contiguous()
-    return x.as_strided((len(x), channels, height, width), (channels * height * width, 1, channels * width, channels))
+    def _factors(self, features: Tensor, y: Tensor, others: Tensor) -> Tensor:
+        """The factors a_cu of some classes, float32 [some, target, units]."""
+        weight = self.masked.linear.weight.detach()
+        if len(weight) == 1:  # z stands for [0, z]
+            weight = F.pad(weight, (0, 0, 1, 0))
+        return (weight[others].float() - weight[y].float()) * features

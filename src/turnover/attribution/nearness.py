@@ -15,16 +15,20 @@ the posterior mean weighs a measurement and the mean of its group by the ratio o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from turnover.attribution.scorer import spans
+from turnover.attribution.scorer import scratch, spans
+from turnover.attribution.targets import check_tree
+from turnover.calling import Forward, count_of
+from turnover.errors import UserError
 from turnover.reading.checks import Inputs, check_inputs, check_labels
-from turnover.reading.features import RIDGE, FeatureBlocks, Features, features_of, spectrum
+from turnover.reading.features import LARGEST, RIDGE, FeatureBlocks, Features, features_of, spectrum
 from turnover.reading.passes import DEFAULT_MEMORY, device_of
+from turnover.reading.readings import Readings
 
 # Fixed, and not tuned to a data set: agreement with retraining is flat around them, see docs/method.md.
 SHARPNESS = 2.0
@@ -57,9 +61,9 @@ class Localized:
     reference: Inputs | None = None
 
     def __post_init__(self) -> None:
-        check_inputs(self.x_train, "x_train")
+        check_tree(self.x_train, "x_train")
         if self.reference is not None:
-            check_inputs(self.reference, "reference")
+            check_tree(self.reference, "reference")
         for name in ("ridge", "sharpness"):
             if not 0.0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)}: it must be a positive number")
@@ -69,52 +73,106 @@ class Similarity:
     """The factor of every pair for one network.
 
     Args:
-        model: the network, which ends in a linear layer (or see `Localized.features`).
-        settings: the training examples, and how sharp.
-        memory: bytes for the features, beside 256 numbers a training example.
+        features: of the training examples, blocks [some, width] that can be gone through twice, on any device.
+        train: how many training examples.
+        targets: gives the features of some targets, of the same kind.
+        device: where factors are wanted.
+        reference: features that mean and strength are taken from; None: `features`.
+        ridge, sharpness: see `Localized`.
+        memory: bytes for 256 numbers a training example; beyond them, a temporary file is used.
     """
 
-    def __init__(self, model: nn.Module, settings: Localized, memory: int = DEFAULT_MEMORY) -> None:
-        self.model, self.settings = model, settings
-        blocks, reference = FeatureBlocks(model, settings.x_train, settings.features, memory), settings.reference
-        self.spectrum = spectrum(
-            blocks if reference is None else FeatureBlocks(model, reference, settings.features, memory)
-        )
-        self.train = torch.cat([self._directions(block) for block in blocks])
+    def __init__(
+        self,
+        features: Iterable[Tensor],
+        train: int,
+        targets: Callable[[slice], Tensor],
+        device: torch.device,
+        reference: Iterable[Tensor] | None = None,
+        ridge: float = RIDGE,
+        sharpness: float = SHARPNESS,
+        memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        self.device, self.ridge, self.sharpness, self._targets = device, ridge, sharpness, targets
+        self.spectrum = spectrum(features if reference is None else reference)
+        self.train = scratch((train, min(_DIRECTIONS, len(self.spectrum.mean))), memory, device)
+        start = 0
+        for block in features:
+            self.train[start : start + len(block)] = self._directions(block)
+            start += len(block)
 
-    def targets(self, x: Tensor) -> Tensor:
-        """Directions [target, directions] of targets [target, ...]: what `factor` needs of them."""
-        return self._directions(features_of(self.model, x, self.settings.features))
+    def targets(self, columns: slice) -> Tensor:
+        """Directions [target, 256 at most] of some targets: what `factor` needs of them."""
+        return self._directions(self._targets(columns))
+
+    def _directions(self, features: Tensor) -> Tensor:
+        whitened = self.spectrum.whitened(features.to(self.spectrum.mean.device), self.ridge, _DIRECTIONS)
+        return torch.nn.functional.normalize(whitened, dim=1).to(self.device)
 
     def factor(self, rows: slice, targets: Tensor) -> Tensor:
         """Factors in [0, 1], float32 [train, target], of the training examples at `rows`."""
-        cosine = self.train[rows] @ targets.T
-        return cosine.clamp_(0.0, 1.0).pow_(self.settings.sharpness)
-
-    def _directions(self, features: Tensor) -> Tensor:
-        whitened = self.spectrum.whitened(features, self.settings.ridge, _DIRECTIONS)
-        return torch.nn.functional.normalize(whitened, dim=1)
+        cosine = self.train[rows].to(self.device) @ targets.T
+        return cosine.clamp_(0.0, 1.0).pow_(self.sharpness)
 
 
-def similarities(
-    models: Sequence[nn.Module], train: int, localized: Localized | Inputs | None, memory: int
-) -> list[Similarity]:
-    """The factors of each model that the argument `localized` of `influence` and `summarize` asks for; empty for None.
+def check_localized(localized: Localized | Inputs, train: int) -> Localized:
+    """The argument `localized` of `influence` and `summarize`, with settings.
 
     Raises:
-        TypeError: `localized` holds no inputs.
+        TypeError: it holds no inputs.
         ValueError: there are not as many inputs as training examples, `train`.
     """
-    if localized is None:
-        return []
     if isinstance(localized, bool):
         raise TypeError(f"localized={localized}: pass the inputs of the training examples, or None for raw scores")
     if not isinstance(localized, Localized):
-        check_inputs(localized, "localized")
+        check_tree(localized, "localized")
         localized = Localized(localized)
-    if (given := len(localized.x_train)) != train:
+    if (given := count_of(localized.x_train)) != train:
         raise ValueError(f"{train} training examples but {given} inputs to localize: pass one for each")
-    return [Similarity(model, localized, memory) for model in models]
+    return localized
+
+
+def similarity(
+    model: nn.Module,
+    asked: Localized,
+    targets: Callable[[slice], Tensor],
+    memory: int = DEFAULT_MEMORY,
+    forward: Forward | None = None,
+) -> Similarity:
+    """The factors of one network, from the inputs of the training examples."""
+    blocks = FeatureBlocks(model, asked.x_train, asked.features, memory, forward)
+    reference = asked.reference
+    return Similarity(
+        blocks,
+        count_of(asked.x_train),
+        targets,
+        device_of(model),
+        None if reference is None else FeatureBlocks(model, reference, asked.features, memory, forward),
+        asked.ridge,
+        asked.sharpness,
+        memory,
+    )
+
+
+def similarity_of(
+    model: nn.Module, readings: Readings, targets: Callable[[slice], Tensor], memory: int = DEFAULT_MEMORY
+) -> Similarity:
+    """The factors of one network, from what was read of the training examples.
+
+    Raises:
+        UserError: there are no features, or they are too wide.
+    """
+    if readings.features is None:
+        raise UserError(
+            "no features of the training examples were read: name a module with read(model, data, features=...), or "
+            'ask for estimate="raw"'
+        )
+    if (width := readings.features.width) > LARGEST:
+        raise UserError(
+            f"features of {width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer with "
+            'read(model, data, features=...), or ask for estimate="raw"'
+        )
+    return Similarity(readings.features, len(readings), targets, device_of(model), memory=memory)
 
 
 def localize(
@@ -152,10 +210,10 @@ def localize(
             f"influence has shape {tuple(influence.shape)}, but there are {len(x_train)} training examples and "
             f"{len(x_target)} targets"
         )
-    near = Similarity(model, settings)
+    near = similarity(model, settings, lambda columns: features_of(model, x_target, features, columns))
     out = torch.empty(influence.shape, device=influence.device)
     for columns in spans(len(x_target), _COLUMNS):
-        targets = near.targets(x_target[columns].to(device_of(model)))
+        targets = near.targets(columns)
         for rows in spans(len(x_train), _ROWS):
             torch.mul(influence[rows, columns], near.factor(rows, targets).to(out.device), out=out[rows, columns])
     return out

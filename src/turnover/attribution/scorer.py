@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,13 +16,13 @@ DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bf
 
 
 class Scorer(Protocol):
-    """Scores of one network for one list of training examples."""
+    """Scores of one network for one list of training examples and one of targets."""
 
     classes: int
     device: torch.device
 
-    def prepare(self, x: Tensor, y: Tensor) -> Any:
-        """What depends on the targets (inputs x [target, ...], labels y [target]) alone, computed once."""
+    def prepare(self, columns: slice) -> Any:
+        """What depends on these targets alone, computed once."""
 
     def tile(self, rows: slice, prepared: Any) -> Tensor:
         """Influence, float32 [train, target], of the training examples at `rows` on the prepared targets."""
@@ -37,3 +39,11 @@ def spans(length: int, step: int, start: int = 0) -> list[slice]:
 def out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that a device, or the CPU, has no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def scratch(shape: tuple[int, ...], memory: int, device: torch.device) -> Tensor:
+    """Room for float32 numbers: on `device` where they fit into `memory` bytes, else in a file that goes with it."""
+    if 4 * int(np.prod(shape)) <= memory:
+        return torch.empty(shape, device=device)
+    with tempfile.TemporaryFile(prefix="turnover-") as file:  # unlinked: the mapping alone keeps it
+        return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,9 +19,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from turnover.errors import UserError
-from turnover.masking.layer import masks_identity
-from turnover.reading.checks import Inputs
-from turnover.reading.passes import original
+from turnover.reading.identity import add_tensor, model_fingerprint
 
 StoredType = Literal["float32", "float16"]
 
@@ -146,22 +144,9 @@ class ScoreStore:
         beside.rename(self.partial / "manifest.json")  # last: a folder without a manifest is begun anew
 
 
-def fingerprint(models: Sequence[nn.Module], train_ids: Tensor, x: Inputs, y: Tensor, *settings: str) -> str:
+def fingerprint(models: Sequence[nn.Module], contents: Iterable[Tensor], *settings: str) -> str:
     """A hash (hex) of all that influence scores depend on: networks, masks, ids, targets and settings."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for model in map(original, models):
-        digest.update(f"{model!r} {masks_identity(model)}".encode())
-        for name, value in model.state_dict().items():
-            digest.update(name.encode())
-            _add(digest, value)
-    _add(digest, train_ids)
-    _add(digest, y)
-    for start in range(0, len(y), 1024):
-        _add(digest, x[start : start + 1024])
+    digest = hashlib.sha256(repr((settings, *map(model_fingerprint, models))).encode())
+    for value in contents:
+        add_tensor(digest, value)
     return digest.hexdigest()
-
-
-def _add(digest: hashlib._Hash, value: Tensor) -> None:
-    value = value.detach().cpu().contiguous()
-    digest.update(f"{tuple(value.shape)} {value.dtype}".encode())
-    digest.update(value.flatten().view(torch.uint8).numpy().tobytes() if value.numel() else b"")

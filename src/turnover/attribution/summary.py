@@ -10,25 +10,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover.attribution.influence import make_scorer, tiles
-from turnover.attribution.nearness import Localized, similarities
+from turnover.attribution.nearness import Localized
+from turnover.attribution.pairs import Asked, Estimate, pairs_of
 from turnover.attribution.reductions import TopK, Totals
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.store import ScoreStore, fingerprint
+from turnover.attribution.tiles import Tiles, grid_of
+from turnover.calling import Forward
+from turnover.errors import UserError
 from turnover.progress import progress_bar
 from turnover.reading import processes as sharding
-from turnover.reading.checks import Inputs, check_labels
+from turnover.reading.checks import Inputs
 from turnover.reading.passes import DEFAULT_MEMORY
 
-_LEAST = 64  # training examples whose sums by class are held, whatever the memory
+# Sums by class that are held whatever the memory: of so many training examples, or as many as take so many bytes.
+_LEAST, _LEAST_BYTES = 64, 1 << 20
 
 
 @dataclass(frozen=True)
 class InfluenceSummary:
     """What `summarize` keeps. Standard errors are over models, None for a single model.
 
-    Where scores were localized, everything is about the localized ones but the totals called raw, which are None where
-    they were not.
+    Where scores were localized (or pooled as well), everything is about these but the totals called raw, which are None
+    where they were not.
 
     Ids are those of `train_ids`, and -1 where there were fewer than k; targets are their positions in `x`.
     """
@@ -54,41 +58,62 @@ class InfluenceSummary:
     total_raw_error: Tensor | None = None
     total_raw_by_class_error: Tensor | None = None
     total_raw_same_class_error: Tensor | None = None
+    train_names: list[str] | None = None  # [train], where ids were given as names: `train_ids` are their hashes
+
+    def names_of(self, ids: Tensor) -> list[Any]:
+        """The names of training examples, in lists as `ids` (such as ``helpful_ids``) is shaped; None for -1.
+
+        Ids that were given as integers are their own names.
+        """
+        names = {} if self.train_names is None else dict(zip(self.train_ids.tolist(), self.train_names, strict=True))
+
+        def named(tree: Any) -> Any:
+            if isinstance(tree, list):
+                return [named(part) for part in tree]
+            return names.get(tree, None if tree == -1 or names else tree)
+
+        return named(ids.tolist())  # type: ignore[no-any-return]
 
 
 def summarize(
     models: nn.Module | Sequence[nn.Module],
-    train_ids: Tensor,
-    train_labels: Tensor,
-    x: Inputs,
-    y: Tensor,
-    *,
+    train: Any,
+    *targets: Any,
     measure: Measure = "loss",
+    estimate: Estimate | None = None,
     top: int = 100,
     top_targets: int = 10,
     store: ScoreStore | None = None,
     precision: Precision = "float32",
     memory: int = DEFAULT_MEMORY,
     fused: bool | None = None,
+    forward: Forward | None = None,
     localized: Localized | Inputs | None = None,
+    batch_size: int = 256,
     progress: bool | None = None,
 ) -> InfluenceSummary:
     """Influence of every training example on every target, averaged over models and reduced as it comes.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)))
+    >>> x, y = torch.randn(20, 4), torch.arange(20) % 3
+    >>> found = summarize(model, (x, y), (x[:5], y[:5]), top=2)
+    >>> found.helpful_ids.shape, found.total_by_class.shape
+    (torch.Size([5, 2]), torch.Size([20, 3]))
+
     Args:
         models: a network with turn-over dropout, or several (seeds, checkpoints): their scores are averaged
             pair by pair.
-        train_ids, x, y, measure, precision, fused: as for `influence`; results keep the order of the ids.
-        train_labels: labels [train] that the examples were trained with, integers of any type.
+        train, measure, estimate, precision, fused, forward, localized, batch_size: as for `influence`; results keep the
+            order of the data set, or of the ids.
+        targets: as for `influence`: data, or inputs and labels. Where `train` are ids: the labels that these examples
+            were trained with, then inputs and labels of the targets.
         top: helpful and harmful training examples to keep of each target; 0 for none.
         top_targets: helped targets to keep of each training example; 0 for none.
         store: keep every raw score there too, and take over those that are there already; see `ScoreStore`.
         memory: bytes of scratch, beside masks and results (which hold float32 [train, classes]). Up to half are for the
             sums by class of every model; with many classes the targets go through the networks several times, each
-            time for some of the training examples, 64 at least.
-        localized: inputs of the training examples [train, ...], row for row those of `train_ids`: reduce the scores
-            that `turnover.localize` gives, every model's in its own feature space. None: the raw scores.
-        progress: show a bar; by default on a terminal.
+            time for some of the training examples.
+        progress: show bars; by default on a terminal.
 
     Returns:
         The summary, on the CPU.
@@ -102,55 +127,61 @@ def summarize(
     each of them returns the whole summary.
     """
     networks = [models] if isinstance(models, nn.Module) else list(models)
-    if not networks:
-        raise ValueError("no model was given")
-    for name, count in (("top", top), ("top_targets", top_targets)):
-        if count < 0:
-            raise ValueError(f"{name}={count}: it must not be negative")
-    train_labels = check_labels(train_labels, name="train_labels")
-    if len(train_labels) != len(train_ids):
-        raise ValueError(f"{len(train_ids)} training ids but {len(train_labels)} training labels")
-    scorers = [make_scorer(m, train_ids, x, y, measure, precision, fused) for m in networks]
-    classes = scorers[0].classes
-    if any(s.classes != classes for s in scorers):
-        raise ValueError(f"the models have different numbers of classes: {[s.classes for s in scorers]}")
-    y, train_labels = y.long(), check_labels(train_labels, classes)
-    near = similarities(networks, len(train_ids), localized, memory)
-    device, shard, count = scorers[0].device, sharding.shard(), len(scorers)
-    train, targets = len(train_ids), len(y)
-    row = Totals.row_bytes(count, classes) * (2 if near else 1)
-    summed = min(train, max(_LEAST, memory // 2 // row))  # training examples whose sums by class fit
-    room = max(0, memory - summed * row) // count
-    blocks = [s.block(-(-targets // shard.processes), room) for s in scorers]
-    grid = min(b[0] for b in blocks), min(b[1] for b in blocks)
+    for name, kept in (("top", top), ("top_targets", top_targets)):
+        if kept < 0:
+            raise ValueError(f"{name}={kept}: it must not be negative")
+    shard, labels = sharding.shard(), None
+    if len(targets) == 3:
+        labels, *targets = targets  # type: ignore[assignment]
+    if len(targets) not in (1, 2):
+        raise TypeError(
+            "summarize takes (models, train, targets) with data, (models, train, x, y), or (models, train_ids, "
+            f"train_labels, x, y); got {len(targets)} arguments after the training examples"
+        )
+    if shard.processes > 1 and any(hasattr(p, "to_local") for network in networks for p in network.parameters()):
+        raise UserError(
+            f"the weights are spread over {shard.processes} processes (fully_shard), which would have to run the "
+            "network at the same moments, but summarize gives each of them targets of its own: load the whole weights "
+            "into a plain network in each process"
+        )
+    asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size, progress)
+    x, y = (*targets, None)[:2]
+    pairs = pairs_of(networks, train, x, y, asked, labels)
+    if (train_labels := pairs.train.labels) is None:
+        raise UserError("summarize sums by class: pass the labels of the training examples after their ids")
+    count, classes, device = len(networks), pairs.classes, pairs.scorers[0].device
+    size, width = len(pairs.train.ids), len(pairs.labels)
+    row = Totals.row_bytes(count, classes) * (2 if pairs.near else 1)
+    least = max(1, min(_LEAST, _LEAST_BYTES // row))
+    summed = min(size, max(least, memory // 2 // row))  # training examples whose sums by class fit
+    grid, held = grid_of(pairs, -(-width // shard.processes), max(0, memory - summed * row))
     if store is not None:
-        identity = fingerprint(networks, train_ids, x, y, measure, precision)
+        identity = fingerprint(networks, pairs.contents(), measure, precision)
         for create in (True, False):  # the first process makes what the others open
             if create == (shard.number == 0):
-                grid = store.open(train_ids, targets, count, grid, identity, create=create)
+                grid = store.open(pairs.train.ids, width, count, grid, identity, create=create)
             sharding.wait()
 
-    top, top_targets = min(top, train), min(top_targets, targets)
-    (height, width), slack, several = grid, max(top, 256), count > 1
+    top, top_targets = min(top, size), min(top_targets, width)
+    height, slack, several = grid[0], max(top, 256), count > 1
     extremes = {
-        name: TopK(targets, top, largest=name == "helpful", dim=1, slack=slack, carry=several, device=device)
+        name: TopK(width, top, largest=name == "helpful", dim=1, slack=slack, carry=several, device=device)
         for name in ("helpful", "harmful")
     }
-    helped = TopK(train, top_targets, largest=True, dim=0, slack=max(top_targets, 1), device=device)
-    summed = min(train, max(height, summed // height * height))  # whole tiles
-    names = ("total", "total_raw") if near else ("total",)
+    helped = TopK(size, top_targets, largest=True, dim=0, slack=max(top_targets, 1), device=device)
+    summed = min(size, max(height, summed // height * height))  # whole tiles
+    names = ("total", "total_raw") if pairs.near else ("total",)
     totals = {name: Totals(count, train_labels, classes, summed) for name in names}
-    mine = spans(targets, width)[shard.number :: shard.processes]
-    pairs = train * sum(part.stop - part.start for part in mine)
+    mine = spans(width, grid[1])[shard.number :: shard.processes]
+    tiles = Tiles(pairs, grid, mine, memory=held, store=store)
+    scores_to_come = size * sum(part.stop - part.start for part in mine)
     show = progress if shard.number == 0 else False
-    with progress_bar(total=pairs, unit="pair", description="influence", show=show) as bar:
-        for part in spans(train, summed):
+    with progress_bar(total=scores_to_come, unit="pair", description="influence", show=show) as bar:
+        for part in spans(size, summed):
             for sums in totals.values():
                 sums.begin(part)
-            for rows, columns, raw, scores in tiles(
-                scorers, near, spans(part.stop, height, part.start), mine, x, y, store
-            ):
-                one_hot = F.one_hot(y[columns].to(device), classes).float()
+            for rows, columns, raw, scores in tiles.of(part):
+                one_hot = F.one_hot(pairs.labels[columns].to(device), classes).float()
                 for name, sums in totals.items():
                     for number, tile in enumerate(raw if name == "total_raw" else scores):
                         sums.update(number, rows, tile, one_hot)
@@ -168,7 +199,7 @@ def summarize(
     if store is not None and shard.number == 0:
         store.finish()
     sharding.wait()
-    ids = train_ids.cpu()
+    ids = pairs.train.ids
     found: dict[str, Any] = {}
     for name, reduction in extremes.items():
         places, *values = (sharding.fill(mine, of).cpu() for of in reduction.result() if of is not None)
@@ -176,4 +207,6 @@ def summarize(
         found[f"{name}_ids"] = torch.where(places < 0, -1, ids[places])
     helped_targets, helped_most = sharding.best(*helped.result()[:2])
     found |= {f"{prefix}{name}": of for prefix, sums in totals.items() for name, of in sums.found.items()}
+    if pairs.train.names.dtype == object:
+        found["train_names"] = pairs.train.names.tolist()
     return InfluenceSummary(train_ids=ids, helped_targets=helped_targets.cpu(), helped=helped_most.cpu(), **found)

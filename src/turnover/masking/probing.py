@@ -135,7 +135,7 @@ def _masks_hold(trial: Trial) -> Tensor | None:
         f"logits also come past the masks{f' inserted at {at}' if at else ''}: with all masked units off they still "
         f"depend on the input, so an example also trains what its flipped sub-network uses. {_cure(trial, spread)}"
     )
-    if hooks and all(hook.after != "all" for hook in hooks):
+    if any(hook.after == "head" for hook in hooks):
         raise UserError(message)
     warnings.warn(f"scores are damped, because {message}", stacklevel=2)
     return full

@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from turnover.calling import Forward, call, logits_of, take
+from turnover.calling import Forward, call, count_of, logits_of, part_of, take
 from turnover.errors import UserError
-from turnover.masking.insertion import head
-from turnover.reading.checks import Inputs
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved, original, run_and_catch
 
 Features = str | Callable[[Any], Tensor] | None
@@ -140,13 +138,15 @@ def _of_rows(before: Tensor, after: Tensor, logits: Tensor) -> Tensor:
     return before[torch.arange(len(before), device=before.device), token]
 
 
-def features_of(model: nn.Module, x: Inputs, features: Features = None, rows: slice = slice(None)) -> Tensor:
+def features_of(
+    model: nn.Module, x: Any, features: Features = None, rows: slice = slice(None), forward: Forward | None = None
+) -> Tensor:
     """Features of the full network, in evaluation mode.
 
     Args:
         model: any classifier; without a `features` of its own it must have a last linear layer.
-        x: inputs [n, ...], as the model takes them; they go through it a few at a time.
-        features: see `Tap`. Further dimensions are flattened.
+        x: inputs [n, ...], as the model takes them (see `count_of`); they go through it a few at a time.
+        features, forward: see `Tap`. Further dimensions are flattened.
         rows: of these inputs only.
 
     Returns:
@@ -155,11 +155,11 @@ def features_of(model: nn.Module, x: Inputs, features: Features = None, rows: sl
     Raises:
         ValueError: the model has no such module, or it ran more or less than once in a forward pass.
     """
-    tap, device, (first, last, _) = Tap(model, features), device_of(model), rows.indices(len(x))
+    tap, device, (first, last, _) = Tap(model, features, forward), device_of(model), rows.indices(count_of(x))
     found = []
     with evaluating(model):
         for start in range(first, last, _BATCH):
-            part, _ = tap(moved(x[start : min(start + _BATCH, last)], device))
+            part, _ = tap(moved(part_of(x, slice(start, min(start + _BATCH, last))), device))
             if part is None:
                 raise UserError("the network has no linear layer whose input could be its features: name a module")
             found.append(part.float())
@@ -170,29 +170,36 @@ class FeatureBlocks:
     """Features of all examples, as often as asked for: all at once, or some thousands at a time.
 
     Args:
-        model, x, features: as for `features_of`.
+        model, x, features, forward: as for `features_of`.
         memory: bytes. Features that fit are kept, others go through the network again each time.
 
     Raises:
         ValueError: as `features_of`; or features are wider than 4096.
     """
 
-    def __init__(self, model: nn.Module, x: Inputs, features: Features = None, memory: int = DEFAULT_MEMORY) -> None:
-        self._arguments = model, x, features
-        width = features_of(*self._arguments, slice(1)).shape[1]
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Any,
+        features: Features = None,
+        memory: int = DEFAULT_MEMORY,
+        forward: Forward | None = None,
+    ) -> None:
+        self._of: Callable[[slice], Tensor] = lambda rows: features_of(model, x, features, rows, forward)
+        self._count = count_of(x)
+        width = self._of(slice(1)).shape[1]
         if width > LARGEST:
             raise ValueError(
                 f"features of {width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer in "
                 "`features`"
             )
-        fits = len(x) * width * 4 <= memory
-        self._kept = features_of(*self._arguments) if fits else None
+        fits = self._count * width * 4 <= memory
+        self._kept = self._of(slice(None)) if fits else None
 
     def __iter__(self) -> Iterator[Tensor]:
         if self._kept is not None:
             return iter([self._kept])
-        starts = range(0, len(self._arguments[1]), _BLOCK)
-        return (features_of(*self._arguments, slice(start, start + _BLOCK)) for start in starts)
+        return (self._of(slice(start, start + _BLOCK)) for start in range(0, self._count, _BLOCK))
 
 
 def spectrum(blocks: Iterable[Tensor]) -> Spectrum:
@@ -212,26 +219,3 @@ def spectrum(blocks: Iterable[Tensor]) -> Spectrum:
     values, vectors = torch.linalg.eigh(covariance)
     strongest = values.flip(0).clamp(min=0.0).float(), vectors.flip(1).float().contiguous()
     return Spectrum(mean, *(part.to(mean.device) for part in strongest))
-
-
-def head_features(
-    model: nn.Module, x: Inputs, lay_out: Callable[[Tensor], Tensor] = lambda batch: batch
-) -> tuple[Tensor, Tensor]:
-    """What enters the last linear layer and what the network gives, in evaluation mode."""
-    found, device, linear = [], device_of(model), head(model)
-    with evaluating(model):
-        for start in range(0, len(x), _BATCH):
-            features, logits = features_and_logits(model, linear, lay_out(x[start : start + _BATCH].to(device)))
-            if features is None:
-                raise ValueError("the network's output is not that of its last linear layer")
-            found.append((features.float(), logits.float()))
-    features, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return features, logits
-
-
-def features_and_logits(model: nn.Module, linear: nn.Linear, x: Tensor) -> tuple[Tensor | None, Tensor]:
-    """One full forward pass that also catches what goes into `linear`."""
-    logits, caught = run_and_catch(original(model), [linear], lambda model, x: model(x), x)
-    if len(caught) == 1 and caught[0][2] is logits and caught[0][1].dim() == 2:
-        return caught[0][1], logits
-    return None, logits

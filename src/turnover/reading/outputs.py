@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from turnover.calling import Forward, rows_of, take
 from turnover.errors import UserError
-from turnover.masking.insertion import head
-from turnover.masking.layer import TurnOverDropout, _Hook, _MaskInput, masked_layers
+from turnover.masking.layer import TurnOverDropout, _Hook, masked_layers
 from turnover.masking.probing import probe
 from turnover.masking.reruns import Selection
 from turnover.masking.subnetworks import subnetwork
@@ -192,15 +191,3 @@ def loss_and_margin(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     loss = logits.logsumexp(-1) - of_label.squeeze(-1)
     others = logits.scatter(-1, y.unsqueeze(-1), -torch.inf)
     return loss, of_label.squeeze(-1) - others.amax(-1)
-
-
-def masked_head(model: nn.Module) -> MaskedHead | None:
-    """The masked final linear layer, if that is the only masked layer of `model`; else None."""
-    layers = masked_layers(model)
-    if len(layers) != 1:
-        return None
-    linear = head(model)
-    for hook in linear._forward_pre_hooks.values():
-        if isinstance(hook, _MaskInput) and hook.layer is layers[0]:
-            return MaskedHead(linear, layers[0])
-    return None

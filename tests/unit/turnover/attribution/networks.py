@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tests.support import ROOT
+from turnover.attribution.pairs import Asked, pairs_of
+from turnover.attribution.scorer import Scorer
 from turnover.masking.insertion import insert
 from turnover.masking.subnetworks import subnetwork
 from turnover.reading.outputs import loss_and_margin
@@ -69,6 +72,11 @@ def examples(count: int, seed: int = 1) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, 1, 8, 8, generator=generator)
     return x, torch.randint(0, CLASSES, (count,), generator=generator)
+
+
+def scorer_of(model: nn.Module, ids: Tensor, x: Tensor, y: Tensor, **settings: Any) -> Scorer:
+    """The scorer that `influence` and `summarize` would use."""
+    return pairs_of([model], ids, x, y, Asked(**settings)).scorers[0]
 
 
 def brute_force(model: nn.Module, ids: Tensor, x: Tensor, y: Tensor, measure: str = "loss") -> Tensor:

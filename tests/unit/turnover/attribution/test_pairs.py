@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.turnover.attribution.networks import brute_force, examples, network
+from tests.unit.turnover.attribution.networks import brute_force, examples, network, scorer_of
 from turnover import insert, remove
 from turnover.attribution import any_network as general
-from turnover.attribution.influence import influence, make_scorer
+from turnover.attribution.influence import influence
 from turnover.attribution.summary import summarize
 from turnover.reading import features
 from turnover.reading.passes import DEFAULT_MEMORY
@@ -43,7 +43,7 @@ def test_bfloat16_is_close_and_not_float32(kind: str) -> None:
 def test_memory_budget_does_not_matter(kind: str) -> None:
     model, (x, y) = network(kind), examples(40)
     full = influence(model, IDS, x, y)
-    scorer = make_scorer(model, IDS, x, y, "loss", "float32")
+    scorer = scorer_of(model, IDS, x, y)
     assert scorer.block(40, 1)[0] == 1 < min(11, scorer.block(40, DEFAULT_MEMORY)[0])  # other tiles indeed
     small = influence(model, IDS, x, y, memory=1)
     torch.testing.assert_close(small, full, rtol=1e-6, atol=1e-6 * float(full.abs().max()))
@@ -104,11 +104,11 @@ WITH_NAN = X.clone().index_fill_(0, torch.tensor([5, 30]), torch.nan)
         ({"y": Y.float()}, TypeError, r"y must be integers, classes counted from 0, got torch\.float32"),
         ({"y": Y > 1}, TypeError, r"y must be integers.*got torch\.bool"),
         ({"y": torch.eye(5)[Y]}, ValueError, r"got shape \(40, 5\): of one-hot .* pass y\.argmax\(1\)"),
-        ({"y": Y.numpy()}, TypeError, r"pass torch\.from_numpy\(y\)"),
+        ({"y": [*Y.tolist()[:-1], "a"]}, TypeError, "y are strings: pass classes"),
         ({"y": Y - 1}, ValueError, r"labels run from -1 to 3, but the network has classes 0 to 4"),
         ({"x": X.numpy()}, TypeError, r"pass torch\.from_numpy\(x\)"),
-        ({"train_ids": IDS.numpy()}, TypeError, r"pass torch\.from_numpy\(train_ids\)"),
-        ({"train_ids": ["a"] * 11}, TypeError, "train_ids must be a tensor of numbers, got a list"),
+        ({"train": IDS.double()}, TypeError, "train_ids must be integers or strings, one a row"),
+        ({"train": IDS[:0]}, ValueError, "there are no training examples: pass at least one"),
         ({"x": WITH_NAN}, ValueError, "output for target 5 is NaN or infinite: did the training diverge"),
         ({"x": WITH_NAN.nan_to_num(torch.inf), "measure": "margin"}, ValueError, "output for target 5 is NaN or inf"),
         ({"measure": X}, ValueError, 'measure must be "loss" or "margin", got a Tensor: inputs of the training'),
@@ -118,11 +118,13 @@ WITH_NAN = X.clone().index_fill_(0, torch.tensor([5, 30]), torch.nan)
     ],
 )
 def test_wrong_arguments(kind: str, summary: bool, wrong: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments: dict[str, Any] = {"train_ids": IDS, "x": X, "y": Y, **wrong}
-    if summary:
-        arguments["train_labels"] = torch.zeros(len(IDS), dtype=torch.int32)
+    given: dict[str, Any] = {"train": IDS, "x": X, "y": Y, **wrong}
+    train, x, y = (given.pop(name) for name in ("train", "x", "y"))
     with pytest.raises(error, match=message):
-        (summarize if summary else influence)(network(kind), **arguments)
+        if summary:
+            summarize(network(kind), train, torch.zeros(len(train), dtype=torch.int32), x, y, **given)
+        else:
+            influence(network(kind), train, x, y, **given)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,7 +141,7 @@ def test_masks_that_the_forward_pass_never_reaches_are_refused() -> None:
     model.unused = torch.nn.Linear(32, 5)
     model.forward = lambda x: torch.nn.Sequential(*list(model)[:-1])(x)  # type: ignore[operator]
     with pytest.raises(ValueError, match="never reaches the turn-over dropout inserted at 'unused'"):
-        influence(insert(model), IDS, X, Y)
+        influence(insert(model, ["unused"]), IDS, X, Y)
 
 
 @pytest.mark.parametrize("kind", ["head", "all", "residual"])

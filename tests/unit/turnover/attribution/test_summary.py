@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network
+from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network, scorer_of
 from turnover import insert
 from turnover.attribution import reductions
-from turnover.attribution.influence import influence, make_scorer
+from turnover.attribution.influence import influence
 from turnover.attribution.reductions import Totals
 from turnover.attribution.summary import summarize
 
@@ -63,7 +63,6 @@ def test_several_models_are_averaged_with_standard_errors() -> None:
     ("labels", "error", "message"),
     [
         (LABELS.float(), TypeError, "train_labels must be integers"),
-        (LABELS.numpy(), TypeError, r"pass torch\.from_numpy\(train_labels\)"),
         (torch.eye(CLASSES)[LABELS], ValueError, r"pass train_labels\.argmax\(1\)"),
         (LABELS + 1, ValueError, "labels run from 1 to 5, but the network has classes 0 to 4"),
         (LABELS[:-1], ValueError, "150 training ids but 149 training labels"),
@@ -123,7 +122,7 @@ def test_a_block_of_targets_with_many_classes_keeps_to_the_memory() -> None:
     layers = torch.nn.Flatten(), torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 5000)
     model = torch.nn.Sequential(*layers)
     x, y = examples(32)
-    scorer = make_scorer(insert(model), IDS, x, y, "loss", "float32", False)
+    scorer = scorer_of(insert(model), IDS, x, y, fused=False)
     memory = 16 << 20
     height, width = scorer.block(32, memory)
     factors = 4999 * 128 * 4 * width

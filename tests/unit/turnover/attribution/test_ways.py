@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network
+from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network, scorer_of
 from turnover import influence, insert, summarize
 from turnover.attribution.any_network import GeneralScorer
 from turnover.attribution.head import HeadScorer
-from turnover.attribution.influence import make_scorer
 from turnover.masking.layer import TurnOverDropout
 
 IDS = torch.arange(6)
@@ -22,7 +21,7 @@ X, Y = examples(35)
     [("head", HeadScorer), ("all", GeneralScorer), ("mlp", GeneralScorer), ("residual", GeneralScorer)],
 )
 def test_the_way_taken(kind: str, way: type) -> None:
-    assert isinstance(make_scorer(network(kind), IDS, X, Y, "loss", "float32"), way)
+    assert isinstance(scorer_of(network(kind), IDS, X, Y), way)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -34,7 +33,7 @@ def test_a_compiled_network_is_scored_as_the_original(kind: str, way: type, in_p
     else:
         model = torch.compile(model, backend="eager")  # type: ignore[assignment]
     model(X)  # compiled by now: what is hooked on later, it would not see
-    assert isinstance(make_scorer(model, IDS, X, Y, "loss", "float32"), way)
+    assert isinstance(scorer_of(model, IDS, X, Y), way)
     for localized in (None, X[:6]):
         found = influence(model, IDS, X, Y, localized=localized)
         assert torch.equal(found, influence(plain, IDS, X, Y, localized=localized)) and found.std() > 0.01
@@ -124,12 +123,12 @@ def test_out_of_memory_is_answered_by_smaller_batches_and_nothing_else(error: Ru
     assert 1 <= sum(size > 100 for size in limit.seen) <= 4  # halved until it fits, not tried again for every tile
     assert 50 < max(limit.seen[-20:]) <= 100  # no smaller than needed
     torch.testing.assert_close(found, brute_force(model, ids, X, Y), rtol=1e-4, atol=1e-5)
-    scorer = make_scorer(model, ids, X, Y, "loss", "float32")
-    scorer.tile(slice(0, 40), scorer.prepare(X, Y))
+    scorer = scorer_of(model, ids, X, Y)
+    scorer.tile(slice(0, 40), scorer.prepare(slice(0, 35)))
     assert scorer._shared  # type: ignore[attr-defined]  # what comes before the mask still runs once a target
     limit.rows = 0
     with pytest.raises(RuntimeError, match="memory"):
-        scorer.tile(slice(0, 1), scorer.prepare(X, Y))
+        scorer.tile(slice(0, 1), scorer.prepare(slice(0, 35)))
 
 
 def test_an_error_of_the_network_is_the_users_to_see() -> None:

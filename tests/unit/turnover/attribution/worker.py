@@ -19,8 +19,14 @@ def main(folder: Path) -> None:
     dist.init_process_group("gloo")
     models, ids, (x, y) = [network("head", seed=s) for s in (0, 1)], torch.arange(50) * 3, examples(41)
     near = examples(50, seed=7)[0]
-    for name, store in (("plain", None), ("stored", ScoreStore(folder / "store"))):
-        found = summarize(models, ids, ids % CLASSES, x, y, top=7, top_targets=5, store=store, localized=near)
+    for name, store, estimate in (
+        ("plain", None, "localized"),
+        ("stored", ScoreStore(folder / "store"), "localized"),
+        ("pooled", None, "pooled"),
+    ):
+        found = summarize(
+            models, ids, ids % CLASSES, x, y, top=7, top_targets=5, store=store, localized=near, estimate=estimate
+        )
         torch.save(asdict(found), folder / f"{name}-{dist.get_rank()}.pt")
     dist.destroy_process_group()
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from turnover import Localized, insert, localize, neighbourhood
-from turnover.attribution.nearness import Similarity
+from turnover import Localized, influence, insert, localize, neighbourhood
 from turnover.reading import features
-from turnover.reading.features import FeatureBlocks, features_of, head_features, spectrum
+from turnover.reading.features import FeatureBlocks, features_of, spectrum
 from turnover.scoring import neighbourhood as module
 
 X = torch.randn(90, 6, generator=torch.Generator().manual_seed(0))
@@ -52,11 +51,11 @@ def test_blocks_hold_all_features_whether_kept_or_not() -> None:
 def test_neighbourhood_and_nearness_do_not_depend_on_memory() -> None:
     model, expected = network(), neighbourhood(network(), X, Y)
     np.testing.assert_allclose(neighbourhood(model, X, Y, memory=1), expected, atol=1e-4)
-    near = localize(torch.ones(90, 90), model, X, X)
-    again = Similarity(model, Localized(X, reference=X[:70]), memory=1), Similarity(model, Localized(X), memory=1)
-    factors = [similar.factor(slice(0, 90), similar.targets(X)) for similar in again]
-    torch.testing.assert_close(factors[1], near, rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(factors[0], near, atol=1e-2)
+    ids = torch.arange(90)
+    near = localize(influence(model, ids, X, Y), model, X, X)
+    some, whole = (influence(model, ids, X, Y, localized=Localized(X, reference=of), memory=1) for of in (X[:70], None))
+    torch.testing.assert_close(whole, near, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(some, near, atol=1e-2)
 
 
 class Peak(torch.utils._python_dispatch.TorchDispatchMode):
@@ -88,12 +87,3 @@ def test_neighbourhood_keeps_to_its_memory() -> None:
         peaks.append(Peak.largest)
     assert peaks[0] == module._ROWS * 1800 * 4
     assert peaks[1] <= 1 << 19  # the largest is a block of weights, or 32 numbers an example
-
-
-def test_head_features_refuse_a_network_that_goes_on_behind_its_head() -> None:
-    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
-    found, logits = head_features(model, X)
-    torch.testing.assert_close(found, model[:2](X))
-    torch.testing.assert_close(logits, model(X))
-    with pytest.raises(ValueError, match="not that of its last linear layer"):
-        head_features(nn.Sequential(*model, nn.LogSoftmax(1)), X)

@@ -17,9 +17,9 @@ from turnover import (
     memorization,
     memorization_over_training,
     neighbourhood,
+    read,
     summarize,
 )
-from turnover.reading.features import head_features
 from turnover.reading.one_pass import evaluate
 from turnover.reading.passes import evaluating
 
@@ -45,7 +45,7 @@ READERS: dict[str, Callable[[Any, Any, Tensor, Tensor], Any]] = {
     "influence, localized": lambda m, x, y, ids: influence(m, ids, x, y, localized=x),
     "summarize": lambda m, x, y, ids: summarize(m, ids, y, x, y, localized=x).total,
     "localize": lambda m, x, y, ids: localize(torch.ones(30, 30), m, x, x),
-    "features": lambda m, x, y, ids: torch.cat(head_features(m, x), 1),
+    "features": lambda m, x, y, ids: read(m, x, y, ids).features[:],
 }
 
 
@@ -141,5 +141,5 @@ def test_a_compiled_network_is_read_as_the_original(in_place: bool) -> None:
     else:
         model = torch.compile(model, backend="eager")  # type: ignore[assignment]
     model(X)
-    for name, read in READERS.items():
-        torch.testing.assert_close(numbers(read(model, X, Y, IDS)), numbers(read(plain, X, Y, IDS)), msg=name)
+    for name, reader in READERS.items():
+        torch.testing.assert_close(numbers(reader(model, X, Y, IDS)), numbers(reader(plain, X, Y, IDS)), msg=name)

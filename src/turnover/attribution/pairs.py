@@ -1,0 +1,242 @@
+"""What `influence` and `summarize` are asked: networks, training examples and targets, in whatever form they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from turnover.attribution.any_network import GeneralScorer
+from turnover.attribution.fused import WORTH_COMPILING
+from turnover.attribution.head import HeadScorer
+from turnover.attribution.nearness import Similarity, check_localized, similarity, similarity_of
+from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
+from turnover.attribution.targets import GivenTargets, ReadTargets, Targets, check_tree
+from turnover.calling import Forward, count_of
+from turnover.errors import UserError
+from turnover.masking.layer import masked_layers
+from turnover.masking.masks import example_ids
+from turnover.reading.checks import check_example_ids, check_labels, check_names
+from turnover.reading.one_pass import read
+from turnover.reading.readings import Readings
+
+Estimate = Literal["raw", "localized", "pooled"]
+
+
+class Asked(NamedTuple):
+    """How to read and to score; see `turnover.influence`."""
+
+    measure: Measure = "loss"
+    estimate: Estimate | None = None
+    precision: Precision = "float32"
+    memory: int = 1 << 30
+    fused: bool | None = None
+    forward: Forward | None = None
+    localized: Any = None
+    batch_size: int = 256
+    progress: bool | None = None
+
+
+class TrainingExamples(NamedTuple):
+    """Training examples, and what is known of them beside their ids."""
+
+    ids: Tensor  # int64 [train], what masks are drawn from
+    names: Any  # the ids as they were given: an int64 array or a list of strings
+    labels: Tensor | None = None  # int64 [train]
+    readings: Sequence[Readings] = ()  # by each network
+
+
+class Pairs(NamedTuple):
+    """Training examples and targets, ready to be scored by each of some networks."""
+
+    train: TrainingExamples
+    labels: Tensor  # of the targets, int64 [target]
+    classes: int
+    targets: list[Targets]
+    scorers: list[Scorer]
+    near: list[Similarity]  # empty for raw scores
+    pooled: Tensor | None  # labels to pool within
+
+    def contents(self) -> Iterator[Tensor]:
+        """What scores depend on beside networks and settings, for a fingerprint."""
+        yield self.train.ids
+        yield self.labels
+        # Inputs are the same for every network; what was read is each network's own.
+        for targets in self.targets[:1] if isinstance(self.targets[0], GivenTargets) else self.targets:
+            yield from targets.contents()
+
+
+def pairs_of(
+    networks: Sequence[nn.Module], train: Any, targets: Any, y: Any, asked: Asked, train_labels: Any = None
+) -> Pairs:
+    """Read what has to be read, check everything once, and choose the fastest way to score.
+
+    Args:
+        networks: one or more.
+        train, targets, y: as for `turnover.influence`.
+        train_labels: of training examples given as ids, if they are known.
+
+    Raises:
+        TypeError, ValueError: as `turnover.influence`.
+    """
+    _check_settings(networks, asked)
+    of_ids = "raw" if asked.localized is None else "localized"
+    estimate = asked.estimate or (of_ids if _is_ids(train) else "pooled")
+    if estimate == "raw" and asked.localized is not None:
+        raise ValueError('localized= is given, but estimate="raw" asks for scores that are not: leave one of them out')
+    known = _training_examples(networks, train, train_labels, asked, compare=estimate != "raw")
+    localized = None if asked.localized is None else check_localized(asked.localized, len(known.ids))
+    if estimate != "raw" and localized is None and not known.readings:
+        raise UserError(
+            f'estimate="{estimate}" compares training examples and targets, and ids alone do not say what the training '
+            "examples are: pass their data as `train`, or their inputs as localized=..."
+        )
+    if estimate == "pooled" and known.labels is None:
+        raise UserError(
+            'estimate="pooled" needs the labels of the training examples: pass data with labels as `train`, or ask for '
+            'estimate="localized"'
+        )
+    views = _targets(networks, known.ids, targets, y, asked)
+    classes = [of.classes for of in views]
+    if len(set(classes)) > 1:
+        raise UserError(f"the models have different numbers of classes: {classes}")
+    labels = check_labels(views[0].labels, classes[0], "y")
+    if known.labels is not None:
+        known = known._replace(labels=check_labels(known.labels, classes[0], "train_labels"))
+    near = []
+    if estimate != "raw":
+        for number, (network, of) in enumerate(zip(networks, views, strict=True)):
+            memory = asked.memory // (4 * len(networks))
+            if localized is not None:
+                near.append(similarity(network, localized, _features(of, localized.features), memory, asked.forward))
+            else:
+                near.append(similarity_of(network, known.readings[number], _features(of, None), memory))
+    pooled = known.labels if estimate == "pooled" else None
+    scorers = [scorer_of(network, known.ids, of, asked) for network, of in zip(networks, views, strict=True)]
+    return Pairs(known, labels, classes[0], views, scorers, near, pooled)
+
+
+def scorer_of(network: nn.Module, ids: Tensor, targets: Targets, asked: Asked) -> Scorer:
+    """The fastest way to score pairs of this network."""
+    ids = ids.to(targets.device if targets.device.type == "cuda" else "cpu")  # where masks are quickly drawn
+    if targets.short is None:
+        return GeneralScorer(network, ids, targets, asked.measure, asked.precision)
+    fused = len(ids) * len(targets.labels) >= WORTH_COMPILING if asked.fused is None else asked.fused
+    return HeadScorer(targets.short, ids, targets, asked.measure, asked.precision, fused)
+
+
+def _check_settings(networks: Sequence[nn.Module], asked: Asked) -> None:
+    measure, precision = asked.measure, asked.precision
+    if not networks:
+        raise ValueError("no model was given")
+    if not isinstance(measure, str):
+        raise ValueError(
+            f'measure must be "loss" or "margin", got a {type(measure).__name__}: inputs of the training examples are '
+            "the argument localized"
+        )
+    if measure not in ("loss", "margin"):
+        raise ValueError(f'measure={measure!r}: use "loss" or "margin"')
+    if precision not in DTYPES:
+        raise ValueError(f'precision={precision!r}: use "float32" or "bfloat16"')
+    if asked.estimate not in (None, "raw", "localized", "pooled"):
+        raise ValueError(f'estimate={asked.estimate!r}: use "raw", "localized" or "pooled"')
+    if not all(map(masked_layers, networks)):
+        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
+
+
+def _is_ids(train: Any) -> bool:
+    """Whether training examples are given by their ids alone: a column of integers or names."""
+    if isinstance(train, (list, tuple)):
+        return all(isinstance(one, (int, str, np.integer)) for one in train)
+    return isinstance(train, range) or hasattr(train, "__array__")
+
+
+def _training_examples(
+    networks: Sequence[nn.Module], train: Any, labels: Any, asked: Asked, *, compare: bool
+) -> TrainingExamples:
+    if _is_ids(train):
+        names = check_names(train, "train_ids")
+        found = TrainingExamples(example_ids(names), names)
+        if labels is not None:
+            found = found._replace(labels=check_labels(labels, name="train_labels").cpu())
+            if len(labels) != len(names):
+                raise UserError(f"{len(names)} training ids but {len(labels)} training labels: pass one for each")
+        if not len(names):
+            raise UserError("there are no training examples: pass at least one")
+    else:
+        readings = _readings(networks, train)
+        if readings is None:
+            settings = _reading(asked, asked.memory // (2 * len(networks)))
+            if not compare or asked.localized is not None:
+                settings["features"] = False
+            readings = [read(network, train, masked=False, **settings) for network in networks]
+        first, *others = readings
+        for number, other in enumerate(others, 2):
+            if not torch.equal(first.ids, other.ids) or not torch.equal(first.labels, other.labels):
+                raise UserError(
+                    f"network {number} has read other training examples than network 1 (other ids or labels, or "
+                    "another order): read the same data with each"
+                )
+        found = TrainingExamples(first.ids, first.names, first.labels, readings)
+    check_example_ids(found.ids, "train_ids")
+    return found
+
+
+def _readings(networks: Sequence[nn.Module], given: Any) -> list[Readings] | None:
+    """Readings that were given for each network; None where it is something else.
+
+    Raises:
+        UserError: they are not one a network, or another network's.
+    """
+    several = [given] if isinstance(given, Readings) else given
+    if not isinstance(several, (list, tuple)) or not several or not isinstance(several[0], Readings):
+        return None
+    if len(several) != len(networks):
+        raise UserError(f"{len(networks)} networks but {len(several)} readings: pass a list, one for each network")
+    return [readings.of(network) for network, readings in zip(networks, several, strict=True)]
+
+
+def _targets(networks: Sequence[nn.Module], ids: Tensor, targets: Any, y: Any, asked: Asked) -> list[Targets]:
+    if y is not None:
+        check_tree(targets)
+        labels = check_labels(y, name="y")
+        if (count := count_of(targets)) != len(labels):
+            raise UserError(f"{count} targets but {len(labels)} labels: pass one label for each target")
+        if not count:
+            raise UserError("there are no targets: pass at least one")
+        return [GivenTargets(network, targets, labels, ids, asked.forward) for network in networks]
+    given = _readings(networks, targets)
+    found: list[Targets] = []
+    for number, network in enumerate(networks):
+        of = given[number] if given is not None else _read_targets(network, targets, asked)
+        found.append(ReadTargets(network, of, asked.forward))
+        if not torch.equal(found[0].labels, of.labels):
+            raise UserError(f"network {number + 1} has read other targets than network 1: read the same data with each")
+    return found
+
+
+def _read_targets(network: nn.Module, data: Any, asked: Asked) -> Readings:
+    """What scores of this network need of the targets: features and logits, or else the inputs."""
+    settings = _reading(asked, asked.memory // 4)
+    if len(masked_layers(network)) == 1:  # maybe that of its head, which only trying it shows
+        once = isinstance(data, Iterator)
+        found = read(network, data, logits=True, inputs=once, **settings)
+        if found.short or once:
+            return found
+    return read(network, data, masked=False, inputs=True, **settings)
+
+
+def _reading(asked: Asked, memory: int) -> dict[str, Any]:
+    return {
+        "batch_size": asked.batch_size,
+        "forward": asked.forward,
+        "memory": memory,
+        "progress": asked.progress,
+    }
+
+
+def _features(targets: Targets, features: Any) -> Any:
+    return lambda columns: targets.features(columns, features)

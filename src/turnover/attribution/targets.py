@@ -1,0 +1,192 @@
+"""The targets of influence as one network sees them: labels, inputs, and what its head gets and gives."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from turnover.calling import Forward, part_of, rows_of, tensors_in
+from turnover.errors import UserError
+from turnover.reading.checks import check_inputs
+from turnover.reading.features import Features, Tap
+from turnover.reading.outputs import MaskedHead, Reader, class_logits, short_way
+from turnover.reading.passes import device_of, evaluating, moved, original
+from turnover.reading.readings import Readings
+
+_BATCH = 256  # targets that go through the network at once
+_TRIED = 16  # targets on which the fast path has to give what the network itself gives
+
+
+class Targets(Protocol):
+    """What scorers and similarities ask about targets. Everything is on the network's device but the labels."""
+
+    labels: Tensor  # int64 [target], on the CPU
+    classes: int
+    device: torch.device
+    short: MaskedHead | None  # proved: scores follow from what enters this head
+
+    def pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
+        """Which targets, and their inputs: as many at a time as may go through the network together."""
+
+    def run(self, inputs: Any) -> Tensor:
+        """Logits [batch, classes] of a batch of inputs, with all hooks, in evaluation mode."""
+
+    def head(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """What enters the head [target, units], and the logits [target, classes]: float32; only with a short way."""
+
+    def features(self, rows: slice, features: Features) -> Tensor:
+        """Features [target, width] to compare with those of training examples, float32; see `Tap`."""
+
+    def contents(self) -> Iterator[Tensor]:
+        """All that scores depend on beside network and labels, for a fingerprint."""
+
+
+class GivenTargets:
+    """Targets given as inputs, which go through the network when they are needed.
+
+    Args:
+        model: a network with turn-over dropout.
+        x: inputs of the targets: a tensor, a tree of them, or anything with a length that makes the tensor of a slice.
+        labels: int64 [target].
+        ids: of some training examples, whose masks are tried.
+        forward: see `turnover.influence`.
+
+    Raises:
+        UserError: the network gives no class logits, or its forward pass never reaches the masks.
+    """
+
+    def __init__(self, model: nn.Module, x: Any, labels: Tensor, ids: Tensor, forward: Forward | None = None) -> None:
+        self.labels, self.device = labels.cpu(), device_of(model)
+        self._model, self._x, self._forward = model, x, forward
+        self._last: tuple[slice, Tensor, Tensor] | None = None
+        reader = Reader(model, forward=forward)
+        _, few = next(self.pieces(slice(0, min(_TRIED, len(labels)))))
+        with evaluating(model), uncompiled():
+            tried = ids[torch.arange(len(self.labels[:_TRIED]), device=ids.device) % len(ids)]
+            self.classes: int = reader(few, tried)[0].full.shape[1]
+        self.short = reader.short
+        self._taps: dict[Features, Tap] = {None: reader.tap}
+
+    def pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
+        yield rows, moved(part_of(self._x, rows), self.device)
+
+    def run(self, inputs: Any) -> Tensor:
+        with evaluating(self._model), uncompiled():
+            return class_logits(self._taps[None].forward(original(self._model), inputs))
+
+    def head(self, rows: slice) -> tuple[Tensor, Tensor]:
+        return self._through(rows, None)
+
+    def features(self, rows: slice, features: Features) -> Tensor:
+        return self._through(rows, features)[0]
+
+    def contents(self) -> Iterator[Tensor]:
+        for start in range(0, len(self.labels), 1024):
+            yield from tensors_in(part_of(self._x, slice(start, start + 1024)))
+
+    def _through(self, rows: slice, features: Features) -> tuple[Tensor, Tensor]:
+        """Features and logits; those that enter the head are remembered, as scores and similarities ask for them."""
+        if features is None and self._last is not None and self._last[0] == rows:
+            return self._last[1:]
+        tap = self._taps.setdefault(features, Tap(self._model, features, self._forward))
+        found = []
+        with evaluating(self._model), uncompiled():
+            for start in range(rows.start, rows.stop, _BATCH):
+                for _, inputs in self.pieces(slice(start, min(start + _BATCH, rows.stop))):
+                    of, logits = tap(inputs)
+                    found.append((_or_refuse(of).float(), class_logits(logits).float()))
+        both = torch.cat([of for of, _ in found]), torch.cat([logits for _, logits in found])
+        if features is None:
+            self._last = rows, *both
+        return both
+
+
+class ReadTargets:
+    """Targets that were read: what enters a proved head is enough, otherwise their inputs were kept.
+
+    Args:
+        model, forward: as for `GivenTargets`.
+        readings: of the targets, by this network.
+
+    Raises:
+        UserError: the scores of this network need the inputs.
+    """
+
+    def __init__(self, model: nn.Module, readings: Readings, forward: Forward | None = None) -> None:
+        self.labels, self.classes, self.device = readings.labels, readings.classes, device_of(model)
+        linears = (module for module in original(model).modules() if isinstance(module, nn.Linear))
+        heads = [way for linear in linears if (way := short_way(model, linear)) is not None] if readings.short else []
+        self.short = heads[0] if heads else None
+        self._model, self._readings, self._tap = model, readings, Tap(model, None, forward)
+        if self.short is None and readings._inputs is None:
+            raise UserError(
+                "the scores of this network need the inputs of the targets, because not only the input of its last "
+                "linear layer is masked: pass the data of the targets instead of their readings"
+            )
+
+    def pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
+        for batch in self._readings.batches:
+            some = slice(max(rows.start, batch.start), min(rows.stop, batch.stop))
+            if some.start < some.stop:
+                yield some, moved(self._readings.inputs(some), self.device)
+
+    def run(self, inputs: Any) -> Tensor:
+        with evaluating(self._model), uncompiled():
+            return class_logits(self._tap.forward(self._tap.model, inputs))
+
+    def head(self, rows: slice) -> tuple[Tensor, Tensor]:
+        assert self.short is not None
+        features, kept = self.features(rows, None), self._readings.logits
+        if kept is None:
+            return features, F.linear(features, *self.short.weights())
+        return features, class_logits(kept[rows].to(self.device))
+
+    def features(self, rows: slice, features: Features) -> Tensor:
+        kept = self._readings.features
+        return _or_refuse(None if kept is None else kept[rows]).to(self.device)
+
+    def contents(self) -> Iterator[Tensor]:
+        for start in range(0, len(self.labels), 1024):
+            rows = slice(start, min(start + 1024, len(self.labels)))
+            if self.short is not None:
+                yield from self.head(rows)
+            else:
+                yield from (value for _, inputs in self.pieces(rows) for value in tensors_in(inputs))
+
+
+def check_tree(x: Any, name: str = "x") -> None:
+    """Raise TypeError where `x` cannot be inputs: a tensor, a dict or tuple of tensors, or what gives one when sliced.
+
+    Args:
+        x: inputs of examples.
+        name: what the caller's argument is called.
+    """
+    if isinstance(x, (Mapping, tuple)) and rows_of(x):
+        for part in x.values() if isinstance(x, Mapping) else x:
+            if isinstance(part, np.ndarray):
+                check_inputs(part, f"a part of {name}")
+    else:
+        check_inputs(x, name)
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Within: compiled networks run as they were written, for compiled code does not see new hooks."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing the compiler takes seconds
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
+
+
+def _or_refuse(features: Tensor | None) -> Tensor:
+    if features is None:
+        raise UserError(
+            "the network has no linear layer whose input could be its features: name a module in `features`, or ask "
+            'for estimate="raw"'
+        )
+    return features
