@@ -1,7 +1,8 @@
 """Turn-over dropout in Lightning: enter `subnetwork` in `training_step`; batches carry the examples' ids.
 
-pip install lightning
-python examples/lightning_module.py
+From the repository's root, in any environment of Python 3.11 or newer, half a minute on two cores:
+
+pip install . scikit-learn lightning && python examples/lightning_module.py
 """
 
 from __future__ import annotations
