@@ -41,6 +41,12 @@ _ROWS, _COLUMNS = 1024, 4096  # of a block of `localize`
 class Localized:
     """Ask `influence` or `summarize` for localized scores, with settings of your own.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)))
+    >>> x = torch.randn(20, 4)
+    >>> targets = x[:5], torch.arange(5) % 3
+    >>> influence(model, torch.arange(20), *targets, localized=Localized(x, sharpness=1.0)).shape
+    torch.Size([20, 5])
+
     Args:
         x_train: inputs of the training examples [train, ...], row for row those of `train_ids`.
         features: see `turnover.reading.features.features_of`.
@@ -187,6 +193,13 @@ def localize(
 ) -> Tensor:
     """Raw influence, damped where training example and target are unlike in the eyes of `model`.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)))
+    >>> x = torch.randn(20, 4)
+    >>> raw = influence(model, torch.arange(20), x[:5], torch.arange(5) % 3)
+    >>> near = localize(raw, model, x, x[:5])
+    >>> bool((near.abs() <= raw.abs() + 1e-6).all()), bool(torch.allclose(near[2, 2], raw[2, 2]))  # each is like itself
+    (True, True)
+
     ``influence[i, t] * max(0, cos(i, t)) ** sharpness``. Of several networks, localize the scores of each with its own
     features, and average. `turnover.influence(..., localized=x_train)` comes to the same in one go.
 
@@ -221,6 +234,10 @@ def localize(
 
 def pool_within_classes(localized: Tensor, factor: Tensor, y_train: Tensor, strength: float = STRENGTH) -> Tensor:
     """Localized influence, each score drawn towards what its class does to the target.
+
+    >>> localized, factor = torch.tensor([[1.0], [3.0], [5.0]]), torch.ones(3, 1)
+    >>> pool_within_classes(localized, factor, torch.tensor([0, 0, 1]), strength=1.0).flatten().tolist()
+    [3.0, 5.0, 10.0]
 
     With D the raw scores and K the factor, ``K * (D + strength * mean of D over the class, weighted by K)``: up to a
     constant scale, ``strength`` is the variance of the noise over that of the true effects within a class.

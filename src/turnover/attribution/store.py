@@ -38,6 +38,12 @@ class StoredScores(NamedTuple):
 class ScoreStore:
     """Where `turnover.summarize` keeps the scores, and finds those of an interrupted run.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)))
+    >>> x, y = torch.randn(20, 4), torch.arange(20) % 3
+    >>> found = summarize(model, (x, y), (x[:5], y[:5]), store=ScoreStore("scores"))
+    >>> ScoreStore.load("scores").scores[0].shape
+    (20, 5)
+
     Args:
         folder: final place of the store.
         dtype: "float32" or "float16" (rounded at 1/2048, and capped at 65504).

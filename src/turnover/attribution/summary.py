@@ -32,6 +32,12 @@ _LEAST, _LEAST_BYTES = 64, 1 << 20
 class InfluenceSummary:
     """What `summarize` keeps. Standard errors are over models, None for a single model.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)))
+    >>> x, y, names = torch.randn(4, 4), torch.tensor([0, 1, 2, 0]), ["a", "b", "c", "d"]
+    >>> found = summarize(model, (x, y, names), (x, y), top=4)
+    >>> sorted(found.names_of(found.helpful_ids)[0])  # of the first target, all four, most helpful first
+    ['a', 'b', 'c', 'd']
+
     Where scores were localized (or pooled as well), everything is about these but the totals called raw, which are None
     where they were not.
 

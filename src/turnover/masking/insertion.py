@@ -61,6 +61,11 @@ def insert(
 ) -> Model:
     """Put turn-over dropout into `model`, in place, without changing its code or its state dict.
 
+    >>> layers = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> keys, model = list(layers.state_dict()), insert(layers, after="head")
+    >>> model is layers, list(model.state_dict()) == keys
+    (True, True)
+
     Args:
         model: any classifier whose batch is dimension 0 throughout.
         after: ``"head"``: mask the input of the last linear layer. ``"all"``: mask after every hidden activation
@@ -110,7 +115,13 @@ def insert(
 
 
 def remove(model: Model) -> Model:
-    """Take out what `insert` put into `model`: hooks, and the widened head. Returns `model`."""
+    """Take out what `insert` put into `model`: hooks, and the widened head. Returns `model`.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> before = repr(model)
+    >>> repr(remove(insert(model, width=64))) == before
+    True
+    """
     for table, hook in list(masking_hooks(model)):
         for key in [key for key, value in table.items() if value is hook]:
             del table[key]

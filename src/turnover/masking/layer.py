@@ -42,6 +42,13 @@ class TurnOverDropout(nn.Module):
     Exposed activations are scaled by ``1 / keep``, flipped ones by ``1 / (1 - keep)``, so that the full network
     sees their mean. The global random number generator is never touched, and there is no state to save.
 
+    >>> layer = TurnOverDropout()  # written into a network by hand, where `insert` does not reach
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), layer, torch.nn.Linear(16, 3)).eval()
+    >>> with torch.no_grad(), subnetwork(model, [7, 7]):
+    ...     seen = model[2](torch.ones(2, 16))
+    >>> int((seen[0] == 2).sum()), torch.equal(seen[0], seen[1])
+    (8, True)
+
     Args:
         keep: fraction of units an example trains, inside (0, 1).
         seed: seed of the masks.

@@ -93,6 +93,11 @@ def scales(keep: float) -> tuple[float, float]:
 class InstanceMasks:
     """The masks of every possible example for one layer of `units` units.
 
+    >>> masks = InstanceMasks(units=8, keep=0.5, seed=0)
+    >>> exposed, flipped = masks(torch.tensor([3])), masks(torch.tensor([3]), flipped=True)
+    >>> int(exposed.sum()), bool((exposed ^ flipped).all())
+    (4, True)
+
     Each example keeps exactly ``round(keep * units)`` units: those with the smallest 32-bit hash values. For one
     example the hash is one-to-one in the unit, so there are no ties, and every subset is as likely as any other as
     far as the hash is random. The 64-bit state of an example (two 32-bit hashes of seed, layer and id) makes

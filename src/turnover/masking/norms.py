@@ -58,6 +58,9 @@ def refuse_thawed(frozen: list[tuple[str, nn.Module]]) -> None:
 def replace_batch_norm(model: Model, groups: int = 32) -> Model:
     """Replace every BatchNorm of `model` by GroupNorm, in place: the cure that `insert` asks for.
 
+    >>> replace_batch_norm(torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.BatchNorm2d(64)))[1].num_groups
+    16
+
     Affine weights carry over; running statistics are dropped, so a pretrained network needs further training (to keep
     them, freeze it instead: `.eval()` on its BatchNorm before `insert`, and after every `model.train()`).
 

@@ -23,6 +23,15 @@ _lock = threading.Lock()
 def subnetwork(model: nn.Module, ids: Any, *, flipped: bool = False) -> Iterator[None]:
     """Within this context, row r of any batch that `model` sees passes through the sub-network of ``ids[r]``.
 
+    >>> model = insert(torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)))
+    >>> x = torch.randn(3, 4)
+    >>> with subnetwork(model, ["a", "b", "c"]):  # or integers
+    ...     exposed = model(x)
+    >>> with subnetwork(model, ["a", "b", "c"], flipped=True):
+    ...     flipped = model(x)
+    >>> torch.allclose((exposed + flipped) / 2, model(x), atol=1e-6)  # masks before the last layer: the full network
+    True
+
     Contexts nest (the inner one counts) and are local to the thread; `model` may be wrapped (torch.compile,
     DistributedDataParallel, a Lightning module). With activation checkpointing (``use_reentrant=False``) call
     ``backward()`` inside the context: it runs the forward pass again. Enter it outside of compiled code.

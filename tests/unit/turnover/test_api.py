@@ -34,6 +34,7 @@ def test_type_checkers_see_the_table() -> None:
     ]
     seen = {name.name: str(line.module).removeprefix("turnover.") for line in lines for name in line.names}
     assert seen == turnover._HOMES
+    assert sorted(turnover.__all__) == sorted(turnover._HOMES)
 
 
 def test_functions_and_rooms_do_not_share_a_name() -> None:

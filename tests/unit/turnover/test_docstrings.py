@@ -55,7 +55,7 @@ def use(dataset: TensorDataset, folder: Path) -> tuple[pd.DataFrame, Tensor, Inf
     loader = DataLoader(dataset, batch_size=8, shuffle=True)
     for (x, y), ids in with_ids(loader):
         with subnetwork(model, ids):
-            nn.functional.cross_entropy(model(x), y).backward()
+            nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
     train: Readings = read(model, loader, folder=folder)
     again: Readings = Readings.load(folder)
     scores: pd.DataFrame = memorization(model, train)
