@@ -82,6 +82,7 @@ class TestShapes:
     def test_mapped_rows_inside_of_a_sub_network(self) -> None:
         """Eagerly an error. Compiled outside, run inside: the masks of the rows, and not those of the first run."""
         model, (x, _) = mlp(), batch()
+        run(model, x, IDS)  # the first block would run uncompiled
         torch.compiler.reset()
         mapped: Any = torch.compile(torch.func.vmap(model), backend="aot_eager")
         torch.testing.assert_close(mapped(x), model(x))
