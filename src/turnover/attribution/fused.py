@@ -21,8 +21,8 @@ from turnover.attribution.scorer import Measure, out_of_memory
 WORTH_COMPILING = 200_000_000
 # Classes that the compiled difference handles without a loop: three times as fast, but longer to compile.
 _UNROLLED = 64
-# Numbers that the uncompiled difference works on at once: small enough to stay in the processor's cache.
-_CHUNK = 1 << 20
+# Numbers that the uncompiled difference works on at once, if there is room: they stay in the processor's cache.
+CHUNK = 1 << 20
 # Sums of exponentials below this may have lost digits.
 _TINY = 1e-30
 
@@ -58,6 +58,7 @@ class Difference:
     def __init__(self, measure: Measure, plus: float, minus: float, fused: bool) -> None:
         self.measure, self.scales = measure, (plus, minus)
         self.fused = fused and measure == "loss"
+        self.chunk = CHUNK  # float32 numbers; four such pieces of scratch
 
     def __call__(self, product: Tensor, base: Base) -> Tensor:
         """Scores.
@@ -84,7 +85,7 @@ class Difference:
                 message = f"influence runs uncompiled, up to twice as long: {lines[0]}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
         out = torch.empty(product.shape[0], product.shape[2], device=product.device)
-        rows = max(1, _CHUNK // base.exposed.numel())
+        rows = max(1, self.chunk // base.exposed.numel())
         for top in range(0, len(out), rows):
             out[top : top + rows] = self._in_steps(product[top : top + rows], base)
         return out

@@ -19,14 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from turnover.attribution.fused import Base, Difference, base_of
+from turnover.attribution.fused import CHUNK, Base, Difference, base_of
 from turnover.attribution.scorer import DTYPES, Measure, Precision, spans
 from turnover.attribution.targets import Targets
 from turnover.masking.masks import scales
 from turnover.reading.outputs import MaskedHead
 from turnover.reading.passes import DEFAULT_MEMORY
-
-_CHUNK = 1 << 20  # float32 numbers that making factors takes at once
 
 
 class _Block(NamedTuple):
@@ -86,7 +84,7 @@ class HeadScorer:
         if size <= self._kept:
             factors = torch.empty(*others.shape, features.shape[1], dtype=self.dtype, device=self.device)
         if factors is not None or self.centre != keep:
-            for part in spans(len(others), max(1, _CHUNK // features.numel())):
+            for part in spans(len(others), max(1, self.difference.chunk // features.numel())):
                 product = self._factors(features, y, others[part])
                 residue[part] = product.sum(2)
                 if factors is not None:
@@ -109,7 +107,7 @@ class HeadScorer:
             torch.mm(masks, prepared.factors.T, out=product)
         else:
             width = others.shape[1]
-            for part in spans(len(others), max(1, _CHUNK // prepared.features.numel())):
+            for part in spans(len(others), max(1, self.difference.chunk // prepared.features.numel())):
                 factors = self._factors(prepared.features, prepared.labels, others[part]).flatten(0, 1).to(self.dtype)
                 product[:, part.start * width : part.stop * width] = masks @ factors.T
         return self.difference(product.view(len(packed), *others.shape), prepared.base)
@@ -117,11 +115,13 @@ class HeadScorer:
     def block(self, targets: int, memory: int) -> tuple[int, int]:
         size, units = self.dtype.itemsize, self.masked.linear.in_features
         others = self.classes - 1
+        self.difference.chunk = max(1 << 12, min(CHUNK, memory // 128))
+        memory -= 28 * self.difference.chunk  # for the difference four pieces, for factors in the making three
         # Of a target: factors, and of each class its number and logits, full, as sub-networks', and exponentials.
         factors, rest = others * units * size, others * (8 + 9 * 4) + 2 * units * 4
         columns = min(targets, max(16, 9216 // others), max(1, memory // (2 * (factors + rest))))
         self._kept = memory // 2
-        held = columns * factors if columns * factors <= self._kept else 3 * _CHUNK * 4
+        held = columns * factors if columns * factors <= self._kept else 0
         row = columns * (others * size + 4 * 4) + units * (size + 5)
         return max(1, min(1024, (memory - held - columns * rest) // row)), columns
 

@@ -104,7 +104,7 @@ def test_sums_by_class_keep_to_the_memory(models: int, localized: bool, monkeypa
     networks, (x, y) = [network("head", seed=s) for s in range(models)], examples(40)
     near = examples(150, seed=7)[0] if localized else None
     found = []
-    for memory in (1 << 30, 40_000):
+    for memory in (1 << 30, 34_000):
         del made[:]
         found.append(asdict(summarize(networks, IDS, LABELS, x, y, top=5, memory=memory, localized=near)))
         assert len(made) == 1 + localized
