@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.masking.probing import probe
 from turnover.masking.subnetworks import subnetwork
 from turnover.reading.examples import Examples
 from turnover.reading.passes import evaluating
@@ -63,6 +64,8 @@ def linear_gradient_products(
     def catch(name: str) -> object:
         return lambda module, args, output: caught[name].append((args[0], output))
 
+    if ids is not None:
+        probe(model, x)  # now, since its forward passes would be caught as well
     handles = [model.get_submodule(name).register_forward_hook(catch(name)) for name in layers]  # type: ignore[arg-type]
     try:
         with torch.enable_grad(), subnetwork(model, ids) if ids is not None else nullcontext():

@@ -36,9 +36,9 @@ def memorization(run: Result, measure: str, averaged: bool, train: int) -> np.nd
 def turn_over_rows(problem: Problem, runs: Sequence[Result]) -> Iterator[Row]:
     """Raw, sharpened and pooled estimates, each from 1, 2, 4 ... runs."""
     train = len(problem.train)
-    training, raw, sharper, pooling = (
-        float(np.mean([run[f"seconds_{of}"] for run in runs])) for of in ("training", "raw", "sharper", "pooling")
-    )
+    steps = ("training", "raw", "reading", "localizing", "sharpening", "pooling")
+    spent = {of: float(np.mean([run[f"seconds_{of}"] for run in runs])) for of in steps}
+    training, reading = spent["training"], spent["reading"]
 
     def said(run: Result) -> tuple[Mapping[str, np.ndarray], ...]:
         return (
@@ -51,7 +51,11 @@ def turn_over_rows(problem: Problem, runs: Sequence[Result]) -> Iterator[Row]:
             {"influence": run["pooled"]},
         )
 
-    ways = {"raw": raw, "sharpened": raw + sharper, "pooled": raw + sharper + pooling}
+    ways = {
+        "raw": spent["raw"],
+        "sharpened": reading + spent["localizing"] + spent["sharpening"],
+        "pooled": reading + spent["pooling"],
+    }
     every = zip(*map(said, runs), strict=True)
     rows = [
         averaged(f"turn-over {way}", "turn-over", of_runs, training, seconds)

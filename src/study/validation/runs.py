@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -13,9 +13,10 @@ from study.artefacts.kept import Arrays, Result
 from study.peers.inputs import TrainedNetwork
 from study.validation.settings import Problem, softmax, timed
 from turnover.attribution.influence import influence
-from turnover.attribution.nearness import localize, pool_within_classes
+from turnover.attribution.pairs import Estimate
 from turnover.masking.insertion import insert
 from turnover.reading.examples import Examples
+from turnover.reading.one_pass import read
 from turnover.reading.passes import evaluating
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
@@ -51,21 +52,16 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         for kind in ("loss", "correct")
         for of in ("exposed", "flipped", "full")
     }
-    raw, seconds["raw"] = timed(
-        lambda: influence(model, trained.ids, targets.images, targets.labels, "loss", fused=False)
-    )
 
-    def sharper() -> tuple[torch.Tensor, pd.DataFrame]:
-        near = neighbourhood(model, trained.images, trained.labels)
-        averaged = average_over_training(frame[frame["id"] < len(trained)])
-        return localize(raw, model, trained.images, targets.images), sharpen(averaged, near)
+    def estimated(estimate: Estimate, examples: Any) -> torch.Tensor:
+        return influence(model, examples, targets.images, targets.labels, estimate=estimate, fused=False)
 
-    def pool() -> torch.Tensor:
-        factor = localize(torch.ones_like(raw), model, trained.images, targets.images)
-        return pool_within_classes(localized, factor, trained.labels)
-
-    (localized, sharpened), seconds["sharper"] = timed(sharper)
-    pooled, seconds["pooling"] = timed(pool)
+    raw, seconds["raw"] = timed(lambda: estimated("raw", trained.ids))
+    readings, seconds["reading"] = timed(lambda: read(model, trained.images, trained.labels, trained.ids, masked=False))
+    localized, seconds["localizing"] = timed(lambda: estimated("localized", readings))
+    pooled, seconds["pooling"] = timed(lambda: estimated("pooled", readings))
+    near, seconds["sharpening"] = timed(lambda: neighbourhood(model, readings))
+    sharpened = sharpen(average_over_training(frame[frame["id"] < len(trained)]), near)
     return {
         **arrays,
         "influence": raw.numpy(),

@@ -44,7 +44,7 @@ class TrainingExamples(NamedTuple):
     """Training examples, and what is known of them beside their ids."""
 
     ids: Tensor  # int64 [train], what masks are drawn from
-    names: Any  # the ids as they were given: an int64 array or a list of strings
+    names: np.ndarray[Any, Any]  # the ids as they were given, [train]: integers or strings
     labels: Tensor | None = None  # int64 [train]
     readings: Sequence[Readings] = ()  # by each network
 

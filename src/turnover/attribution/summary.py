@@ -18,6 +18,7 @@ from turnover.attribution.store import ScoreStore, fingerprint
 from turnover.attribution.tiles import Tiles, grid_of
 from turnover.calling import Forward
 from turnover.errors import UserError
+from turnover.masking.undisturbed import sharded
 from turnover.progress import progress_bar
 from turnover.reading import processes as sharding
 from turnover.reading.checks import Inputs
@@ -138,7 +139,7 @@ def summarize(
             "summarize takes (models, train, targets) with data, (models, train, x, y), or (models, train_ids, "
             f"train_labels, x, y); got {len(targets)} arguments after the training examples"
         )
-    if shard.processes > 1 and any(hasattr(p, "to_local") for network in networks for p in network.parameters()):
+    if shard.processes > 1 and any(map(sharded, networks)):
         raise UserError(
             f"the weights are spread over {shard.processes} processes (fully_shard), which would have to run the "
             "network at the same moments, but summarize gives each of them targets of its own: load the whole weights "
@@ -207,6 +208,6 @@ def summarize(
         found[f"{name}_ids"] = torch.where(places < 0, -1, ids[places])
     helped_targets, helped_most = sharding.best(*helped.result()[:2])
     found |= {f"{prefix}{name}": of for prefix, sums in totals.items() for name, of in sums.found.items()}
-    if pairs.train.names.dtype == object:
+    if pairs.train.names.dtype.kind not in "iu":
         found["train_names"] = pairs.train.names.tolist()
     return InfluenceSummary(train_ids=ids, helped_targets=helped_targets.cpu(), helped=helped_most.cpu(), **found)

@@ -24,6 +24,7 @@ from turnover.masking.layer import (
 )
 from turnover.masking.masks import kept_units
 from turnover.masking.norms import Model, refuse_batch_norm, replace_module
+from turnover.masking.trial import FirstBatch
 
 # What counts as a hidden activation for `after="all"`.
 # fmt: off
@@ -114,6 +115,8 @@ def remove(model: Model) -> Model:
         for key in [key for key, value in table.items() if value is hook]:
             del table[key]
     for name, module in list(model.named_modules()):
+        for key in [key for key, hook in module._forward_pre_hooks.items() if isinstance(hook, FirstBatch)]:
+            del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
         if isinstance(module, WidenedHead):
             # It was out of reach of `model.to(...)`.
             replace_module(model, name, module.__dict__["replaced"].to(module.expand.weight))

@@ -26,7 +26,7 @@ from turnover.masking.reruns import (
     same_selection,
     saved_tensors_hooks,
 )
-from turnover.masking.selections import current
+from turnover.masking.selections import current, current_selections
 
 # Masks that a layer remembers between batches: half a million ids at 2,048 units.
 _CACHE_BYTES = 1 << 27
@@ -62,9 +62,9 @@ class TurnOverDropout(nn.Module):
         kept_units(1 << 20, keep)  # refuse an impossible fraction before the first batch
         self.keep, self.seed, self.layer, self.dim, self.units = keep, seed, layer, dim, units
         self._masks: dict[int, InstanceMasks] = {}
-        self.used = False  # whether any sub-network ever passed through this layer, or through one it is a copy of
+        self.used = False  # whether a sub-network may have trained through this layer, or through one it is a copy of
         self.probed = False  # whether `turnover.masking.probing` found its network in order
-        self.probes = 0  # how often it tried to find out
+        self.probes = 0  # in how many `subnetwork` blocks it tried to find out
         # BatchNorm that `insert` found in evaluation mode, by name. In a list, so that it is no submodule of this.
         self.frozen: list[tuple[str, nn.Module]] = []
         self._register()
@@ -135,7 +135,7 @@ class TurnOverDropout(nn.Module):
         factors: Tensor = mask * scale ** different.double()
         return factors.to(x.device, x.dtype)
 
-    def select(self) -> Selection | None:
+    def select(self, compiled: bool = False) -> Selection | None:
         """The sub-network that this forward pass goes through, which is noted; None: the full network.
 
         Raises:
@@ -145,7 +145,8 @@ class TurnOverDropout(nn.Module):
         if selection is not None:
             selection.reached = True
             if not selection.off:
-                self.used = self._ever_selected = True
+                self._ever_selected = True
+                self.used = self.used or torch.is_grad_enabled() or compiled
                 refuse_thawed(self.frozen)
         return selection
 
@@ -162,7 +163,7 @@ class TurnOverDropout(nn.Module):
             raise UserError("torch.fx.symbolic_trace cannot trace turn-over dropout: call remove(model) first")
         if torch.compiler.is_exporting() or torch._C._is_tracing():
             # A program that leaves this library is the full network, and holds no operator of ours.
-            if current(self._number) is not None:
+            if self._number in current_selections():
                 raise UserError(
                     "the network is exported inside of `with subnetwork(...)`, whose masks would be burnt in: leave "
                     "the block first, which exports the full network, or call remove(model)"
@@ -204,7 +205,7 @@ def _along_nested(x: Tensor, factors: Tensor) -> Tensor:
 @torch.library.custom_op("turnover::factors", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
 def _compiled_factors(x: Tensor, number: int, dim: int) -> Tensor:
     layer = _layers[number]
-    selection = layer.select()
+    selection = layer.select(compiled=True)
     if selection is None:
         if layer._ever_selected and in_backward():
             raise RuntimeError(RERUN)
@@ -237,6 +238,11 @@ class _Hook:
     layer: TurnOverDropout
     name: str
     after: str
+
+    @property
+    def __name__(self) -> str:
+        # What torch.jit.script asks a hook for first.
+        raise AttributeError("torch.jit.script does not take turn-over dropout along: call remove(model) first")
 
     def mask(self, module: nn.Module, x: Any, what: str) -> Tensor:
         if not isinstance(x, (Tensor, torch.fx.Proxy)):

@@ -6,10 +6,11 @@ may change what the network says about another. What code may do to break that h
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, m
 from turnover.masking.norms import refuse_thawed
 from turnover.masking.reruns import Selection, in_backward
 from turnover.masking.selections import current
-from turnover.masking.trial import Trial, removed, spread_of
+from turnover.masking.trial import FirstBatch, Trial, removed, spread_of
 from turnover.masking.undisturbed import sharded, undisturbed
 
 _TRIES = 3  # a network that is not understood may be large, and every try takes time
@@ -32,26 +33,23 @@ _lock = threading.Lock()  # a probe changes modes for a moment
 
 @contextmanager
 def probing(model: nn.Module, layers: Sequence[TurnOverDropout]) -> Iterator[None]:
-    """Within: the first batch that `model` is called with is probed, unless its `layers` were before."""
+    """Within: the first batch that `model` is called with is probed, unless its `layers` were before.
+
+    Code that torch.compile made of it runs uncompiled meanwhile: there the batch would not be seen.
+    """
     known = all(layer.probed or layer.probes >= _TRIES for layer in layers)
     if known or getattr(model, "_is_replica", False):
         yield
         return
+    for layer in layers:
+        layer.probes += 1
     # First of all hooks: those of a sharded network gather its parameters, which a probe then does for itself.
-    handle = model.register_forward_pre_hook(probe_called, with_kwargs=True, prepend=True)
+    handle = model.register_forward_pre_hook(FirstBatch(_probe_called), with_kwargs=True, prepend=True)
     try:
-        yield
+        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+            yield
     finally:
         handle.remove()
-
-
-def probe_called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Forward pre-hook: `probe` what `module` is called with under a `subnetwork`."""
-    if torch.compiler.is_compiling() or getattr(module, "_is_replica", False):
-        return
-    chosen = [current(layer._number) for layer in masked_layers(module)]
-    if any(selection is not None and not selection.off for selection in chosen):
-        probe(module, (args, kwargs), lambda network, batch: logits_of(network(*batch[0], **batch[1])))
 
 
 def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None:
@@ -80,8 +78,6 @@ def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None
             return
         # Processes that share a sharded network must probe alike, whatever their batches tell.
         together = sharded(trial.network)
-        for layer in layers:
-            layer.probes += 1
         if trial.network.training:
             refuse_thawed(layers[0].frozen)
         with undisturbed(trial.network):
@@ -108,8 +104,16 @@ def head_by_data(model: nn.Module, inputs: Any, forward: Forward | None = None) 
             return None
         with undisturbed(trial.network):
             found = trial.heads()
-    masked = {hook.name for _, hook in masking_hooks(trial.network)}
-    return next((head for head in found if head[0] in masked), found[-1] if found else None)
+    return next((head for head in found if _input_masked(head[1])), found[-1] if found else None)
+
+
+def _probe_called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """`probe` what `module` is called with under a `subnetwork`."""
+    if getattr(module, "_is_replica", False):
+        return
+    chosen = [current(layer._number) for layer in masked_layers(module)]
+    if any(selection is not None and not selection.off for selection in chosen):
+        probe(module, (args, kwargs), lambda network, batch: logits_of(network(*batch[0], **batch[1])))
 
 
 def _masks_hold(trial: Trial) -> Tensor | None:
@@ -122,7 +126,7 @@ def _masks_hold(trial: Trial) -> Tensor | None:
     full = trial.logits()
     off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
     dark = trial.logits({layer._number: off for layer in masked_layers(trial.network)})
-    if full is None or dark is None or not off.reached:  # masks that no forward pass reaches: `subnetwork` says so
+    if full is None or dark is None or not off.reached:  # masks that never run are for `subnetwork` to report
         return None
     spread = spread_of(full)
     if not spread > 1e-6 * float(full.abs().max()):
@@ -149,7 +153,7 @@ def _mask_the_head(trial: Trial) -> None:
     """
     found = [(table, hook) for table, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)]
     heads = trial.heads() if found else []
-    if not heads or any(name == hook.name for _, hook in found for name, _ in heads):
+    if not heads or any(_input_masked(linear) for _, linear in heads):
         return
     (table, hook), (name, linear) = found[0], heads[-1]
     widened = any(isinstance(module, WidenedHead) for module in trial.network.modules())
@@ -159,13 +163,17 @@ def _mask_the_head(trial: Trial) -> None:
         cure = _cure(trial, spread_of(full)) if full is not None else ""
         raise UserError(
             f'after="head" masks {hook.name!r}, the last linear layer registered, but the logits are those of '
-            f"{name!r}; masks cannot move there, because {hook.name!r} {why}. {cure}"
+            f"{name!r}, and masks cannot move there, because {hook.name!r} {why}. {cure}"
         )
     for key in [key for key, value in table.items() if value is hook]:
         del table[key]
     hook.layer.units = linear.in_features
     linear.register_forward_pre_hook(_MaskInput(hook.layer, name, hook.after))
     forget_compiled()
+
+
+def _input_masked(module: nn.Module) -> bool:
+    return any(isinstance(hook, _MaskInput) for hook in module._forward_pre_hooks.values())
 
 
 def _cure(trial: Trial, spread: float) -> str:
@@ -186,7 +194,9 @@ def _gate(trial: Trial, spread: float) -> str | None:
 
     def note(name: str, module: nn.Module) -> RemovableHandle:
         def hook(_: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.dim() > 1 and len(output) == trial.rows and output.shape != shape:
+            if not isinstance(output, Tensor) or output.dim() < 2 or output.size(0) != trial.rows:
+                return
+            if output.is_nested or output.shape != shape:  # masks on the logits themselves would do no good
                 order.append(name)
 
         return module.register_forward_hook(hook)

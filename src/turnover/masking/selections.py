@@ -17,7 +17,7 @@ _TLS_KEY = "turnover_selections"
 
 def current_selections() -> Mapping[int, Selection]:
     """The selections of this context, by the number of the masked layer."""
-    return _selections.get({})
+    return _selections.get(None) or {}
 
 
 def current(number: int) -> Selection | None:

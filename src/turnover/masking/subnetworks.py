@@ -27,8 +27,8 @@ def subnetwork(model: nn.Module, ids: Any, *, flipped: bool = False) -> Iterator
     DistributedDataParallel, a Lightning module). With activation checkpointing (``use_reentrant=False``) call
     ``backward()`` inside the context: it runs the forward pass again. Enter it outside of compiled code.
 
-    The first batch that `model` itself is called with is also used to see whether masks hold in this network, see
-    `turnover.masking.probing`.
+    A few rows of the first batch that `model` itself is called with go through it a few times more, without a trace in
+    it, to see whether masks hold in this network (`turnover.masking.probing`); forward hooks run in these passes, too.
 
     Args:
         model: a network with turn-over dropout.

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from turnover.calling import Forward, call, logits_of, rows_of, take, to_device
+from turnover.calling import Forward, call, logits_of, rows_of, take, tensors_in, to_device
 from turnover.masking.reruns import Selection
 from turnover.masking.selections import selecting
 from turnover.masking.undisturbed import unnoticed
 
 _ROWS = 16
+
+
+@dataclass(frozen=True)
+class FirstBatch:
+    """Forward pre-hook: hand what a module is called with to `ask`. A copy made meanwhile keeps it until `remove`."""
+
+    ask: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # Compiled code must not trace into it: what holds in a network is found uncompiled.
+        if not torch.compiler.is_compiling():
+            self.ask(module, args, kwargs)
 
 
 class Trial(NamedTuple):
@@ -28,7 +41,7 @@ class Trial(NamedTuple):
 
     @classmethod
     def over(cls, model: nn.Module, inputs: Any, forward: Forward | None) -> Trial | None:
-        """None where the inputs have fewer than two rows, or the network does not know its shapes yet."""
+        """None where the inputs cannot be cut into two rows, or the network does not know its shapes yet."""
         network, on_devices = model, False
         parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
         while isinstance(
@@ -37,8 +50,10 @@ class Trial(NamedTuple):
             on_devices = on_devices or isinstance(network, parallel)
             network = inner
         parameters = list(network.parameters())
+        if any(value.is_nested for value in tensors_in(inputs)) or any(map(nn.parameter.is_lazy, parameters)):
+            return None
         rows = min(_ROWS, rows_of(inputs))
-        if rows < 2 or any(nn.parameter.is_lazy(parameter) for parameter in parameters):
+        if rows < 2:
             return None
         inputs = take(inputs, slice(rows))
         if on_devices and parameters:  # these wrappers bring inputs to their devices
@@ -74,7 +89,7 @@ class Trial(NamedTuple):
             logits = self.logits()
         if logits is None:
             return []
-        tensors = [(name, linear, output) for name, linear, output in outputs if isinstance(output, Tensor)]
+        tensors = [each for each in outputs if isinstance(each[2], Tensor) and not each[2].is_nested]
         return [(name, linear) for name, linear, output in tensors if torch.equal(output.to(logits.dtype), logits)]
 
     def alike(self, one: Tensor, other: Tensor, spread: float) -> bool:
@@ -89,7 +104,7 @@ class Trial(NamedTuple):
 
         def note(name: str, module: nn.Module) -> RemovableHandle:
             def hook(_: nn.Module, args: Any, output: Any) -> None:
-                if isinstance(output, Tensor) and output.dim() and len(output) == self.rows:
+                if isinstance(output, Tensor) and output.dim() and output.size(0) == self.rows and not output.is_nested:
                     found.append((name, output[:rows].detach().clone()))
 
             return module.register_forward_hook(hook)

@@ -198,11 +198,12 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     check_example_ids(examples.ids, warn=turn_over)
     if examples.images.is_floating_point() and not bool(torch.isfinite(examples.images).all()):
         raise UserError("an image holds NaN or infinite values: clean the data before training")
+    if turn_over:
+        keep_frozen(model)
+        probe(model, examples.images[:16])
     masked = subnetwork(model, examples.ids[:1]) if turn_over else nullcontext()
     with evaluating(model), torch.no_grad(), masked:  # in evaluation mode nothing random is drawn
         classes = model(examples.images[:1]).shape[-1]
-    if turn_over:
-        probe(model, examples.images[:16])
     check_labels(labels, classes)
     return Examples(examples.images, labels, examples.ids)
 

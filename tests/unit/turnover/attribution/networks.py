@@ -33,15 +33,16 @@ def run_python(*arguments: str | Path) -> str:
 
 
 class Residual(nn.Module):
-    """A skip connection from before the first masked layer to after it."""
+    """A skip connection from before the first masked layer to after it, and a mask that nothing passes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.act, self.second = nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, CLASSES)
+        self.first, self.act, self.join = nn.Linear(64, 64), nn.ReLU(), nn.Identity()
+        self.second = nn.Linear(64, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
-        return self.second(x + self.act(self.first(x)))  # type: ignore[no-any-return]
+        return self.second(self.join(x + self.act(self.first(x))))  # type: ignore[no-any-return]
 
 
 def network(kind: str, keep: float = 0.5, seed: int = 0) -> nn.Module:
@@ -49,7 +50,7 @@ def network(kind: str, keep: float = 0.5, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if kind == "residual":
-            return insert(Residual(), after=["act"], keep=keep, seed=seed)
+            return insert(Residual(), after=["act", "join"], keep=keep, seed=seed)
         if kind == "mlp":
             model: nn.Module = nn.Sequential(
                 nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 40), nn.ReLU(), nn.Linear(40, 48),

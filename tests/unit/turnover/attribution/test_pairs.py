@@ -140,8 +140,10 @@ def test_masks_that_the_forward_pass_never_reaches_are_refused() -> None:
     model = remove(network("head"))
     model.unused = torch.nn.Linear(32, 5)
     model.forward = lambda x: torch.nn.Sequential(*list(model)[:-1])(x)  # type: ignore[operator]
-    with pytest.raises(ValueError, match="never reaches the turn-over dropout inserted at 'unused'"):
-        influence(insert(model, ["unused"]), IDS, X, Y)
+    model = insert(model, after=["unused"])
+    for targets in ((X, Y), ((X, Y),), (iter([(X, Y)]),)):
+        with pytest.raises(ValueError, match="never reaches the turn-over dropout inserted at 'unused'"):
+            influence(model, IDS, *targets)
 
 
 @pytest.mark.parametrize("kind", ["head", "all", "residual"])

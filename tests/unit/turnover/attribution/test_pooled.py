@@ -15,6 +15,7 @@ from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examp
 from turnover import ScoreStore, influence, localize, pool_within_classes, summarize
 from turnover.attribution import tiles
 from turnover.attribution.head import HeadScorer
+from turnover.attribution.reductions import Totals
 
 X_TRAIN, _ = examples(150, seed=7)
 IDS = torch.randperm(150, generator=torch.Generator().manual_seed(3)) + 1000
@@ -40,10 +41,13 @@ def close(found: Tensor | None, expected: Tensor) -> None:
 
 @pytest.fixture(params=["held", "twice", "narrow"])
 def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Memory for whole matrices; for less than one block of targets; for blocks of a few targets."""
-    if request.param == "narrow":
-        monkeypatch.setattr(tiles, "_NARROW", 4)
-    return {"held": 1 << 30, "twice": 1, "narrow": 150 * 8 * 2 * 7 * 4}[request.param]
+    """Memory for whole matrices; for no block of targets; for blocks of a few targets. Tiles are small either way."""
+    monkeypatch.setattr(HeadScorer, "block", lambda self, targets, memory: (16, min(targets, 11)))
+    if request.param == "twice":
+        monkeypatch.setattr(tiles, "_PAIR_BYTES", 1 << 40)
+        return 1 << 20
+    monkeypatch.setattr(tiles, "_NARROW", 4)
+    return 1 << 30 if request.param == "held" else 150 * 8 * 2 * 7 * 4
 
 
 @pytest.mark.parametrize("kinds", [["head"], ["all"], ["head", "head", "head"], ["head", "mlp"]])
@@ -63,8 +67,7 @@ def test_summaries_equal_the_recipe(
 ) -> None:
     """Also where sums by class are held for some training examples at a time, so that there are several walks."""
     if parts:
-        monkeypatch.setattr("turnover.attribution.summary._LEAST_BYTES", 1)
-        monkeypatch.setattr("turnover.attribution.reductions.Totals.row_bytes", lambda *_: (1 << 30) // 80)
+        monkeypatch.setattr(Totals, "row_bytes", lambda *_: tiling // 260)  # for 65 training examples: four tiles
     models = [network("head", seed=seed) for seed in range(seeds)]
     expected, raws = recipe(models)
     store = ScoreStore(tmp_path / "s") if stored else None
@@ -88,8 +91,9 @@ def test_summaries_equal_the_recipe(
             close(torch.from_numpy(np.array(scores)), raws[model])
 
 
-@pytest.mark.parametrize(("memory", "times"), [(1 << 30, 1), (1, 2)])
-def test_tiles_that_fit_are_computed_once(memory: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bytes_a_pair", "times"), [(8, 1), (1 << 40, 2)])
+def test_tiles_that_fit_are_computed_once(bytes_a_pair: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "_PAIR_BYTES", bytes_a_pair)
     seen, tile = [], HeadScorer.tile
 
     def counted(self: HeadScorer, rows: slice, prepared: Any) -> Tensor:
@@ -98,7 +102,7 @@ def test_tiles_that_fit_are_computed_once(memory: int, times: int, monkeypatch: 
         return found
 
     monkeypatch.setattr(HeadScorer, "tile", counted)
-    influence(network("head"), (X_TRAIN, LABELS, IDS), (X, Y), memory=memory)
+    influence(network("head"), (X_TRAIN, LABELS, IDS), (X, Y))
     assert sum(seen) == times * 150 * 45
 
 
@@ -107,7 +111,7 @@ def test_a_store_serves_every_estimate(tmp_path: Path, monkeypatch: pytest.Monke
     summarize(model, data, X, Y, estimate="raw", store=ScoreStore(tmp_path / "s"))
     plain = asdict(summarize(model, data, X, Y))
     monkeypatch.setattr(HeadScorer, "tile", lambda *_: pytest.fail("computed again"))
-    for memory in (1 << 30, 1):
+    for memory in (1 << 30, 40_000):
         found = asdict(summarize(model, data, X, Y, store=ScoreStore(tmp_path / "s"), memory=memory))
         for name in ("helpful", "harmful", "helped", "total", "total_by_class", "total_raw"):
             close(found[name], plain[name])

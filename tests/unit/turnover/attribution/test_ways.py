@@ -55,17 +55,17 @@ class Around(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.how = how
-        self.first, self.act = nn.Linear(64, 64), nn.ReLU()
+        self.first, self.act, self.join = nn.Linear(64, 64), nn.ReLU(), nn.Identity()
         self.last = nn.Linear(128 if how == "joined" else 64, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
         hidden = self.act(self.first(x))
         if self.how == "joined":
-            return self.last(torch.cat([x, hidden], 1))  # type: ignore[no-any-return]
+            return self.last(self.join(torch.cat([x, hidden], 1)))  # type: ignore[no-any-return]
         # The number of rows comes from before: fits whatever arrives, and gives averages over pairs.
         tokens = hidden.view(len(x), -1, 64).mean(1)
-        return self.last(tokens)  # type: ignore[no-any-return]
+        return self.last(self.join(tokens))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ class Around(nn.Module):
         (sequential(nn.Conv2d(6, 4, 3), nn.GroupNorm(2, 4), nn.ReLU()), "all"),
         (sequential(nn.Conv2d(6, 4, 3), nn.Flatten(), nn.ReLU()), "all"),
         (sequential(TurnOverDropout(), nn.Conv2d(6, 4, 3)), None),  # written by hand
-        (Around("joined"), ["act"]),
-        (Around("averaged"), ["act"]),
+        (Around("joined"), ["act", "join"]),
+        (Around("averaged"), ["act", "join"]),
     ],
 )
 @pytest.mark.parametrize("targets", [1, 35])

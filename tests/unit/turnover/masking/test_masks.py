@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from turnover import InstanceMasks
 from turnover.masking import masks
+from turnover.masking.masks import example_ids
 
 GOLDEN = Path(__file__).with_name("golden_masks.txt")
 
@@ -25,6 +29,7 @@ CASES = [
     (64, 0.9, -1, 1, [10**6, 2**31, 2**32, 2**32 + 1]),
     (100, 0.7, 2**40 + 9, 30, [2**63 - 1, -(2**63)]),
 ]
+B2SUMS = {"a": "40f89e395b66422f", "Zoë": "789fb70695ef899a"}
 any_id = st.one_of(st.integers(0, 10**6), st.integers(-(2**63), 2**63 - 1))
 
 
@@ -295,14 +300,60 @@ def test_impossible_sizes_are_refused(arguments: dict[str, float], message: str)
 @pytest.mark.parametrize(
     ("ids", "error", "message"),
     [
-        (torch.tensor([0.5]), TypeError, "ids must be an integer tensor, got torch.float32"),
-        (torch.tensor([True]), TypeError, "ids must be an integer tensor, got torch.bool"),
-        ([1, 2], TypeError, "ids must be an integer tensor, got list"),
-        (torch.tensor(3), ValueError, r"one id a row of the batch; got shape \(\)"),
-        (torch.zeros(2, 2, dtype=torch.int64), ValueError, r"got shape \(2, 2\)"),
+        (torch.tensor([0.5]), TypeError, "ids must be integers or names, got torch.float32"),
+        (torch.tensor([True]), TypeError, "ids must be integers or names, got torch.bool"),
+        ([True, False], TypeError, "ids must be integers or names, got bool"),
+        ([1.0], TypeError, "ids must be integers or names, got float"),
+        (np.array([1.0]), TypeError, "ids must be integers or names, got float64"),
+        ([1, "one"], TypeError, "ids must be integers or names, got int, str"),
+        (["one", None], TypeError, "ids must be integers or names, got NoneType, str"),
+        (None, TypeError, "ids must be integers or names, got NoneType"),
+        ([[1, 2], [3]], TypeError, "ids must be integers or names, got list"),
+        ([2**64], ValueError, "ids must fit into 64 bits"),
+        ("one", ValueError, r"one id a row of the batch, .* got shape \(\)"),
+        (torch.tensor(3), ValueError, r"one id a row of the batch, .* got shape \(\)"),
+        (torch.zeros(2, 2, dtype=torch.int64), ValueError, r"one id an example; got shape \(2, 2\)"),
     ],
 )
-def test_wrong_ids_are_refused(ids: Tensor, error: type[Exception], message: str) -> None:
+def test_wrong_ids_are_refused(ids: Any, error: type[Exception], message: str) -> None:
     for call in (InstanceMasks(8), InstanceMasks(8).packed):
         with pytest.raises(error, match=message):
             call(ids)
+
+
+class TestExampleIds:
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.uint64])
+    def test_integers_of_any_type_stay_what_they_are(self, dtype: torch.dtype) -> None:
+        expected = torch.tensor([3, 0, 200])
+        for ids in (expected.to(dtype), expected.to(dtype).numpy(), expected.to(dtype).tolist()):
+            found = example_ids(ids)
+            assert found.dtype == torch.int64
+            assert torch.equal(found, expected)
+        assert torch.equal(InstanceMasks(20)(expected.to(dtype)), InstanceMasks(20)(expected))
+
+    def test_whatever_holds_integers(self) -> None:
+        expected = torch.tensor([7, 5, -6])
+        arrays = (np.array([7, 5, -6]), np.array([-6, 5, 7])[::-1], np.array([7, 5, -6], ">i4"))
+        columns = (pd.Series([7, 5, -6]), pd.Index([7, 5, -6]), pd.Series([7, 5, -6], dtype="Int64"))
+        for ids in (*arrays, *columns, [7, 5, -6], (7, 5, -6), list(expected), [np.int8(7), 5, -6], expected):
+            assert torch.equal(example_ids(ids), expected)
+        assert example_ids([]).shape == (0,)
+        assert example_ids(range(3)).tolist() == [0, 1, 2]
+
+    def test_the_upper_half_of_64_bits_keeps_its_bits(self) -> None:
+        for ids in ([2**64 - 1, 2**63], np.array([2**64 - 1, 2**63], np.uint64)):
+            assert example_ids(ids).tolist() == [-1, -(2**63)]
+        assert example_ids(torch.tensor([2**64 - 1], dtype=torch.uint64)).tolist() == [-1]
+
+    def test_names_are_hashed_alike_everywhere(self) -> None:
+        # Computed once by coreutils: printf a | b2sum -l 64, as a little-endian number.
+        expected = [int.from_bytes(bytes.fromhex(digest), "little", signed=True) for digest in B2SUMS.values()]
+        for names in (list(B2SUMS), tuple(B2SUMS), np.array(list(B2SUMS)), pd.Series(list(B2SUMS))):
+            assert example_ids(names).tolist() == expected
+        assert torch.equal(InstanceMasks(16)(list(B2SUMS)), InstanceMasks(16)(torch.tensor(expected)))
+
+    def test_several_ids_a_row(self) -> None:
+        assert torch.equal(example_ids([[1, 2], [3, 4], [5, 6]]), torch.arange(1, 7).view(3, 2))
+        names = example_ids([["a", "b"], ["b", "a"]])
+        assert names.shape == (2, 2)
+        assert torch.equal(names, names.flip(1).flip(0))

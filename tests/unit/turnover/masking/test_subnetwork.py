@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tests.unit.turnover.masking.networks import IDS, batch, mlp, run
 from turnover import TurnOverDropout, insert, remove, subnetwork
 from turnover.masking.layer import masked_layers
+from turnover.masking.masks import example_ids
 
 
 class TestSubnetwork:
@@ -118,15 +119,33 @@ class TestSubnetwork:
 
     def test_mistakes(self) -> None:
         model, (x, _) = mlp(), batch()
-        with pytest.raises(TypeError, match="must be an integer tensor, got torch.float32"), subnetwork(model, x[0]):
+        with pytest.raises(TypeError, match="must be integers or names, got torch.float32"), subnetwork(model, x[0]):
             pass
-        with pytest.raises(ValueError, match="one id a row"), subnetwork(model, torch.zeros(2, 3, dtype=torch.int64)):
+        with pytest.raises(ValueError, match="one id a row"), subnetwork(model, torch.zeros(2, 3, 4).long()):
             pass
         with pytest.raises(ValueError, match=r"no turn-over dropout: call insert"), subnetwork(nn.Linear(2, 2), IDS):
             pass
         layer = TurnOverDropout()
-        with subnetwork(layer, IDS), pytest.raises(ValueError, match=r"got shape \(6,\): it needs \[batch"):
+        with pytest.raises(ValueError, match=r"got shape \(6,\): it needs \[batch"), subnetwork(layer, IDS):
             layer(x[:, 0])
+
+    def test_a_block_that_reaches_no_masked_layer_is_an_error(self) -> None:
+        model, other, (x, _) = mlp(), mlp(seed=1), batch()
+        message = r"never reaches the turn-over dropout inserted at '1', '3', .* call the same model"
+        with pytest.raises(ValueError, match=message), subnetwork(model, IDS):
+            pass
+        with pytest.raises(ValueError, match=message), subnetwork(model, IDS), subnetwork(other, IDS):
+            other(x)
+        with pytest.raises(KeyError), subnetwork(model, IDS):
+            raise KeyError  # an error is not hidden by another one
+        with subnetwork(model, IDS), subnetwork(model, IDS + 1):
+            model(x)  # what the inner block reaches, the outer one does
+
+    def test_names_select_a_sub_network(self) -> None:
+        model, (x, _) = mlp(), batch()
+        names = [f"image-{i}.png" for i in range(6)]
+        assert torch.equal(run(model, x, names), run(model, x, example_ids(names)))
+        assert not torch.equal(run(model, x, names), run(model, x, IDS))
 
     def test_the_global_random_number_generator_is_left_alone(self) -> None:
         before = torch.get_rng_state()
@@ -148,10 +167,12 @@ class TestCopies:
         assert len(pickle.dumps(other)) < 40_000
         full = run(model, x, None)
         with subnetwork(model, IDS), torch.no_grad():
+            model(x)
             inside = clone(model)  # type: ignore[operator]
             assert torch.equal(other(x), full)
             assert torch.equal(inside(x), full)
         with subnetwork(other, IDS), torch.no_grad():
+            other(x)
             assert torch.equal(model(x), full)
 
     def test_state_dict_goes_to_and_fro(self) -> None:
@@ -206,6 +227,7 @@ class TestReplicas:
             thread.join()
 
         with subnetwork(model, IDS):
+            model(x)
             in_a_thread()
         assert "enter `subnetwork` inside of the forward" in str(errors.pop())
         in_a_thread()  # the full network, which is what was asked for

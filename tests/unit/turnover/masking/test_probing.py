@@ -1,0 +1,323 @@
+"""Networks in which masks do not hold are found by the first batch, and the first batch leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from tests.unit.turnover.masking.networks import gradients, mlp, run
+from turnover import TurnOverDropout, insert, remove, subnetwork
+from turnover.masking.layer import masked_layers, masking_hooks
+from turnover.masking.probing import head_by_data, probe
+
+IDS = torch.arange(8)
+X = torch.randn(8, 20, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    """Modules by name, and a forward pass."""
+
+    def __init__(self, forward: Callable[..., Any], **modules: nn.Module) -> None:
+        super().__init__()
+        self.way = forward
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, *args: Tensor) -> Any:
+        return self.way(self, *args)
+
+
+def body() -> dict[str, nn.Module]:
+    torch.manual_seed(0)
+    return {"body": nn.Linear(20, 32), "out": nn.Linear(32, 4)}
+
+
+def low_rank(zero: bool) -> Net:
+    net = Net(
+        lambda n, x: n.out(n.body(x).relu()) + n.up(n.down(n.body(x).relu())),
+        down=nn.Linear(32, 3, bias=False), up=nn.Linear(3, 4, bias=False), **body(),
+    )  # fmt: skip
+    net.out.requires_grad_(False)
+    if zero:
+        nn.init.zeros_(net.up.weight)
+    return net
+
+
+def two_heads() -> Net:
+    return Net(lambda n, x: (n.out(h := n.body(x).relu()) + n.other(h)) / 2, **body(), other=nn.Linear(32, 4))
+
+
+def wide_and_deep() -> Net:
+    return Net(lambda n, x: n.out(n.body(x).relu()) + n.wide(x), **body(), wide=nn.Linear(20, 4))
+
+
+def around() -> Net:
+    inner = nn.Sequential(nn.Linear(32, 32), nn.ReLU())
+    return Net(lambda n, x: n.out((h := n.body(x).relu()) + n.inner(h)), **body(), inner=inner)
+
+
+def head_registered_first() -> Net:
+    return Net(
+        lambda n, x: n.first(n.hidden(n.body(x).relu()).relu()),
+        first=nn.Linear(16, 4), body=nn.Linear(20, 32), hidden=nn.Linear(32, 16),
+    )  # fmt: skip
+
+
+def auxiliary() -> Net:
+    """An auxiliary head, registered last, that runs in training only."""
+    return Net(
+        lambda n, x: (n.out(h), n.aux(h)) if (h := n.body(x).relu()) is not None and n.training else n.out(h),
+        **body(), aux=nn.Linear(32, 4),
+    )  # fmt: skip
+
+
+class OverTheBatch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - x.mean(0)) / (x.std(0) + 1e-5) if self.training else x
+
+
+class TestWaysRound:
+    @pytest.mark.parametrize(
+        ("make", "after", "cure"),
+        [
+            (two_heads, "head", "after=['body']"),
+            (lambda: low_rank(False), "head", "after=['body']"),
+            (lambda: low_rank(True), "head", "after=['body']"),  # a way that opens with the first step
+            (around, ["inner"], "after=['body']"),
+            (wide_and_deep, "head", "Give the network one module that all ways to the logits go through"),
+        ],
+    )
+    @pytest.mark.parametrize("compiled", ["no", "wrapper", "in place", "beside"])
+    def test_logits_past_the_mask_are_an_error_with_the_cure(
+        self, make: Callable[[], Net], after: Any, cure: str, compiled: str
+    ) -> None:
+        model = insert(make(), after)
+        network: Any = torch.compile(model, backend="eager") if compiled in ("wrapper", "beside") else model
+        if compiled == "in place":
+            model.compile(backend="eager")
+        network(X)
+        chosen = subnetwork(model if compiled == "beside" else network, IDS)
+        with pytest.raises(ValueError, match=f"logits also come past the masks .*{re.escape(cure)}"), chosen:
+            network(X)
+        if "body" in cure:
+            run(insert(remove(model), after=["body"]), X, IDS)
+            assert all(layer.probed for layer in masked_layers(model))
+
+    def test_the_probe_may_be_asked_for(self) -> None:
+        model = insert(two_heads())
+        wrapped = nn.DataParallel(model)
+        for network, inputs in ((model, X), (model, (X,)), (wrapped, {"inputs": X})):
+            forward = (lambda network, batch: network(batch["inputs"])) if isinstance(inputs, dict) else None
+            with pytest.raises(ValueError, match="logits also come past"):
+                probe(network, inputs, forward)
+
+    def test_masks_in_residual_branches_are_a_warning(self) -> None:
+        model = insert(around(), "all")
+        with pytest.warns(
+            UserWarning, match=r"scores are damped, because .* past the masks inserted at 'inner.1'.*body"
+        ):
+            run(model, X, IDS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run(model, X, IDS)  # once is enough
+
+    @pytest.mark.parametrize("make", [auxiliary, head_registered_first])
+    @pytest.mark.parametrize("training", [False, True])
+    def test_the_head_is_the_layer_that_gives_the_logits(self, make: Callable[[], Net], training: bool) -> None:
+        model = make()
+        linear = model.out if hasattr(model, "out") else model.first
+        full = model.eval()(X)
+        insert(model, keep=0.25).train(training)
+        probe(model, X)
+        ((_, hook),) = masking_hooks(model)
+        assert hook in linear._forward_pre_hooks.values()
+        mask = masked_layers(model)[0].masks(linear.in_features)(IDS)
+        before: list[Tensor] = []
+        handle = linear.register_forward_pre_hook(lambda module, args: before.append(args[0]))
+        run(model.eval(), X, IDS)
+        handle.remove()
+        assert torch.equal(before[0] != 0, mask & (before[0] != 0))
+        assert torch.equal(remove(model)(X), full)
+        assert sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()) == 0
+
+    def test_masks_that_have_trained_or_were_widened_do_not_move(self) -> None:
+        model = insert(head_registered_first())
+        with subnetwork(model, IDS[:1]):  # a batch of one row tells nothing
+            model(X[:1]).sum().backward()
+        message = r"masks 'hidden', .* logits are those of 'first', .* 'hidden' {}\. .* after=\['hidden'\]"
+        with pytest.raises(ValueError, match=message.format("has trained under its masks")):
+            probe(copy.deepcopy(model), X)
+        with pytest.raises(ValueError, match=r"'hidden.classify' was widened.*after=\['hidden'\]"):
+            run(insert(head_registered_first(), width=64), X, IDS)
+
+    def test_head_by_data(self) -> None:
+        for model, name in ((head_registered_first(), "first"), (insert(auxiliary()), "out"), (mlp("head"), "4")):
+            found = head_by_data(torch.compile(model, backend="eager"), X[:, :12] if name == "4" else X)
+            assert found is not None
+            assert found[0] == name
+            assert found[1] is model.get_submodule(name)
+        assert head_by_data(two_heads(), X) is None
+        assert head_by_data(nn.Sequential(nn.Linear(20, 4), nn.LogSoftmax(1)), X) is None
+        assert head_by_data(head_registered_first(), X[:1]) is None
+
+
+class TestMixedRows:
+    @pytest.mark.parametrize(
+        ("make", "place"),
+        [
+            (
+                lambda: nn.Sequential(nn.Linear(20, 32), OverTheBatch(), nn.ReLU(), nn.Linear(32, 4)),
+                "module '1', a Over",
+            ),
+            (
+                lambda: Net(lambda n, x: n.out(F.batch_norm(n.body(x), None, None, training=True).relu()), **body()),
+                "module 'out', a Linear",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("training", [False, True])
+    def test_what_mixes_is_named(self, make: Callable[[], nn.Module], place: str, training: bool) -> None:
+        model = insert(make()).train(training)
+        with pytest.raises(ValueError, match=f"examples are mixed inside of the batch.*{place}"):
+            run(model, X, IDS)
+
+    def test_noise_is_not_taken_for_mixing(self) -> None:
+        own = np.random.default_rng(0)
+        noise: dict[str, Callable[[Tensor], Tensor]] = {
+            "torch": lambda h: F.dropout(h, 0.5) + torch.randn_like(h),
+            "python": lambda h: h * random.random(),
+            "numpy": lambda h: h * np.random.rand(),
+            "its own": lambda h: h * own.random(),
+        }
+        for of in noise.values():
+            model = insert(Net(lambda n, x, of=of: n.out(of(n.body(x)) if n.training else n.body(x)), **body()))
+            run(model, X, IDS)
+            assert masked_layers(model)[0].probed
+
+
+class TestNoTrace:
+    def stateful(self) -> Net:
+        """Everything that a forward pass may change."""
+
+        def forward(net: Net, x: Tensor) -> Tensor:
+            net.calls += 1
+            net.last = net.body(x).detach()
+            net.held += 1.0
+            net.mean.add_(x.mean())
+            net.swapped = net.swapped * 2.0
+            return net.out(F.dropout(net.norm(net.body(x).relu()), training=net.training))  # type: ignore[no-any-return]
+
+        torch.manual_seed(0)
+        net = Net(forward, norm=nn.utils.parametrizations.spectral_norm(nn.Linear(32, 32)), **body())
+        net.calls, net.held = 0, torch.zeros(())
+        net.register_buffer("mean", torch.zeros(()))
+        net.register_buffer("swapped", torch.ones(()))
+        return net
+
+    def test_the_first_step_is_as_if_nothing_had_been_asked(self) -> None:
+        found = []
+        for asked in (True, False):
+            model = insert(self.stateful())
+            model.body.eval()
+            for layer in masked_layers(model):
+                layer.probed = not asked
+            torch.manual_seed(3)
+            random.seed(3)
+            np.random.seed(3)
+            held = model.held
+            with subnetwork(model, IDS):
+                model(X).square().sum().backward()
+            assert masked_layers(model)[0].probed
+            assert model.held is held
+            assert not model.body.training
+            assert model.training
+            drawn = (torch.rand(2), torch.tensor(random.random()), torch.tensor(np.random.rand()))
+            extra = (torch.tensor(model.calls), model.last, model.held.clone())
+            found.append([*gradients(model), *model.state_dict().values(), *drawn, *extra])
+            assert not any(m._forward_hooks for m in model.modules())
+            assert sum(len(m._forward_pre_hooks) for m in model.modules()) == 1
+        assert model.calls == 1
+        for one, other in zip(*found, strict=True):
+            assert torch.equal(one, other)
+
+    def test_gradients_under_autocast(self) -> None:
+        """Casts that autocast keeps must not come from passes without gradients."""
+        found = []
+        for asked in (True, False):
+            model = insert(Net(lambda n, x: n.out(n.body(x).relu()), **body()))
+            masked_layers(model)[0].probed = not asked
+            with torch.autocast("cpu", torch.bfloat16), subnetwork(model, IDS):
+                loss = model(X).float().square().sum()
+            loss.backward()
+            found.append(gradients(model))
+        torch.testing.assert_close(*found, rtol=0, atol=0)
+
+    def test_activation_checkpointing(self) -> None:
+        model = insert(
+            Net(lambda n, x: n.out(checkpoint(lambda x: n.body(x).relu(), x, use_reentrant=False)), **body())
+        )
+        with subnetwork(model, IDS):
+            checkpoint(model, X, use_reentrant=False).square().sum().backward()
+        assert masked_layers(model)[0].probed
+
+    def test_what_cannot_be_understood_runs_as_before(self) -> None:
+        tokens = Net(lambda n, x: n.out(n.body(x).relu())[:, None].expand(-1, 3, -1), **body())
+        no_logits = Net(lambda n, x: {"prediction": n.out(n.body(x).relu())}, **body())
+        fussy = Net(lambda n, x, names: n.out(n.body(x).relu() * torch.ones(len(names), 1)), **body())
+        constant = Net(lambda n, x: n.out(torch.ones_like(n.body(x))), **body())
+        many = torch.cat([X, X, X])
+        lists = (many, ["a"] * 24)
+        for model, inputs in ((tokens, (many,)), (no_logits, (many,)), (fussy, lists), (constant, (many,))):
+            calls = []
+            insert(model).register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+            with torch.no_grad():
+                for _ in range(10):
+                    with subnetwork(model, range(24)):
+                        model(*inputs)
+            assert not masked_layers(model)[0].probed
+            assert 10 < len(calls) < 30  # it is asked a few times, and not for ever
+
+    def test_copies_keep_the_answer_and_insert_asks_again(self) -> None:
+        model = insert(Net(_plain, **body()))
+        with subnetwork(model, IDS):
+            pickle.loads(pickle.dumps(model))  # while it is being asked
+            inside = copy.deepcopy(model)
+            model(X)
+        assert masked_layers(model)[0].probed
+        assert masked_layers(copy.deepcopy(model))[0].probed
+        assert masked_layers(pickle.loads(pickle.dumps(model)))[0].probed
+        assert not masked_layers(insert(remove(model)))[0].probed
+        assert sum(len(m._forward_pre_hooks) for m in remove(inside).modules()) == 0
+
+    def test_masks_written_by_hand(self) -> None:
+        model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), TurnOverDropout(), nn.Linear(32, 4))
+        run(model, X, IDS)
+        assert masked_layers(model)[0].probed
+
+
+def _plain(net: Net, x: Tensor) -> Tensor:
+    return net.out(net.body(x).relu())  # type: ignore[no-any-return]
+
+
+def test_insert_after_a_compiled_run() -> None:
+    torch.compiler.reset()
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 4))
+    compiled: Any = torch.compile(model, backend="eager")
+    full = compiled(X)
+    insert(model)
+    assert torch.equal(run(compiled, X, IDS), run(model, X, IDS))
+    assert not torch.allclose(run(compiled, X, IDS), full)
+    remove(model)
+    assert torch.equal(compiled(X), full)
