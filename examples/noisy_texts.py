@@ -122,8 +122,9 @@ def report(model: nn.Module, train: Texts, held_out: Texts) -> float:
     first = float(wrong[ranked["id"][: wrong.sum()]].mean())
     print(f"\nThe most suspicious of {len(train)} texts ({wrong.mean():.0%} are wrong, at the top {first:.0%}):")
     print("  loss unseen  memorized  label given        text")
-    for row in ranked.head(12).itertuples():
-        print(f"  {row.loss_flipped:11.2f}  {row.probability:9.2f}  {shown(train, row.id)}")
+    columns = (ranked[name].tolist()[:12] for name in ("id", "loss_flipped", "probability"))
+    for place, loss, probability in zip(*columns, strict=True):
+        print(f"  {loss:11.2f}  {probability:9.2f}  {shown(train, place)}")
 
     effect = influence(model, readings, held_out)
     strength = effect.abs().amax(0).argsort().tolist()  # held-out texts by how much a single text tells

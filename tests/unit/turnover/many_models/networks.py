@@ -75,11 +75,12 @@ def hugging_face(name: str, inputs: Any, config: str, refused: str | None = None
 
 
 # fmt: off
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-TEXT = {**SMALL, "vocab_size": 50, "max_position_embeddings": 20}
-PIXELS = {"pixel_values": images()}
-TINY_VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8}
-SEGFORMER = {"hidden_sizes": [8, 8, 16, 64], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
+SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+TEXT: dict[str, Any] = {**SMALL, "vocab_size": 50, "max_position_embeddings": 20}
+PIXELS: dict[str, Any] = {"pixel_values": images()}
+TINY_VIT: dict[str, Any] = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32, "patch_size": 8}
+LAYERS = {"depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2]}
+SEGFORMER: dict[str, Any] = {"hidden_sizes": [8, 8, 16, 64], **LAYERS}
 
 DENSE = r"class logits \[batch, classes\]"
 
