@@ -31,6 +31,7 @@ def influence(
     forward: Forward | None = None,
     localized: Localized | Inputs | None = None,
     batch_size: int = 256,
+    classes: Sequence[str] | None = None,
 ) -> Tensor:
     """Influence of every training example on every target, in evaluation mode.
 
@@ -60,6 +61,7 @@ def influence(
             `turnover.read`.
         localized: inputs of the training examples, row for row those of `train`, or `Localized` with settings.
         batch_size: examples a forward pass, where data is read and is no loader with batches of its own.
+        classes: names of the classes, where labels are strings; see `turnover.read`.
 
     Returns:
         float32 [train, target], on the CPU; rows in the order of the ids or of the data set. Positive: the training
@@ -72,7 +74,7 @@ def influence(
         TypeError: inputs are no tensors, or ids or labels are not integers.
     """
     networks = [model] if isinstance(model, nn.Module) else list(model)
-    asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size)
+    asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size, classes)
     pairs = pairs_of(networks, train, targets, y, asked)
     count, width = len(pairs.train.ids), len(pairs.labels)
     out = torch.empty(count, width)

@@ -37,6 +37,7 @@ class Asked(NamedTuple):
     forward: Forward | None = None
     localized: Any = None
     batch_size: int = 256
+    classes: Sequence[str] | None = None
     progress: bool | None = None
 
 
@@ -161,7 +162,7 @@ def _training_examples(
         names = check_names(train, "train_ids")
         found = TrainingExamples(example_ids(names), names)
         if labels is not None:
-            found = found._replace(labels=check_labels(labels, name="train_labels").cpu())
+            found = found._replace(labels=check_labels(labels, name="train_labels", class_names=asked.classes).cpu())
             if len(labels) != len(names):
                 raise UserError(f"{len(names)} training ids but {len(labels)} training labels: pass one for each")
         if not len(names):
@@ -202,7 +203,7 @@ def _readings(networks: Sequence[nn.Module], given: Any) -> list[Readings] | Non
 def _targets(networks: Sequence[nn.Module], ids: Tensor, targets: Any, y: Any, asked: Asked) -> list[Targets]:
     if y is not None:
         check_tree(targets)
-        labels = check_labels(y, name="y")
+        labels = check_labels(y, name="y", class_names=asked.classes)
         if (count := count_of(targets)) != len(labels):
             raise UserError(f"{count} targets but {len(labels)} labels: pass one label for each target")
         if not count:
@@ -232,6 +233,7 @@ def _read_targets(network: nn.Module, data: Any, asked: Asked) -> Readings:
 def _reading(asked: Asked, memory: int) -> dict[str, Any]:
     return {
         "batch_size": asked.batch_size,
+        "classes": asked.classes,
         "forward": asked.forward,
         "memory": memory,
         "progress": asked.progress,

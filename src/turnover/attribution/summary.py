@@ -97,6 +97,7 @@ def summarize(
     forward: Forward | None = None,
     localized: Localized | Inputs | None = None,
     batch_size: int = 256,
+    classes: Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> InfluenceSummary:
     """Influence of every training example on every target, averaged over models and reduced as it comes.
@@ -110,8 +111,8 @@ def summarize(
     Args:
         models: a network with turn-over dropout, or several (seeds, checkpoints): their scores are averaged
             pair by pair.
-        train, measure, estimate, precision, fused, forward, localized, batch_size: as for `influence`; results keep the
-            order of the data set, or of the ids.
+        train, measure, estimate, precision, fused, forward, localized, batch_size, classes: as for `influence`; results
+            keep the order of the data set, or of the ids.
         targets: as for `influence`: data, or inputs and labels. Where `train` are ids: the labels that these examples
             were trained with, then inputs and labels of the targets.
         top: helpful and harmful training examples to keep of each target; 0 for none.
@@ -151,14 +152,14 @@ def summarize(
             "network at the same moments, but summarize gives each of them targets of its own: load the whole weights "
             "into a plain network in each process"
         )
-    asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size, progress)
+    asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size, classes, progress)
     x, y = (*targets, None)[:2]
     pairs = pairs_of(networks, train, x, y, asked, labels)
     if (train_labels := pairs.train.labels) is None:
         raise UserError("summarize sums by class: pass the labels of the training examples after their ids")
-    count, classes, device = len(networks), pairs.classes, pairs.scorers[0].device
+    count, device = len(networks), pairs.scorers[0].device
     size, width = len(pairs.train.ids), len(pairs.labels)
-    row = Totals.row_bytes(count, classes) * (2 if pairs.near else 1)
+    row = Totals.row_bytes(count, pairs.classes) * (2 if pairs.near else 1)
     least = max(1, min(_LEAST, _LEAST_BYTES // row))
     summed = min(size, max(least, memory // 2 // row))  # training examples whose sums by class fit
     grid, held = grid_of(pairs, -(-width // shard.processes), max(0, memory - summed * row))
@@ -178,7 +179,7 @@ def summarize(
     helped = TopK(size, top_targets, largest=True, dim=0, slack=max(top_targets, 1), device=device)
     summed = min(size, max(height, summed // height * height))  # whole tiles
     names = ("total", "total_raw") if pairs.near else ("total",)
-    totals = {name: Totals(count, train_labels, classes, summed) for name in names}
+    totals = {name: Totals(count, train_labels, pairs.classes, summed) for name in names}
     mine = spans(width, grid[1])[shard.number :: shard.processes]
     tiles = Tiles(pairs, grid, mine, memory=held, store=store)
     scores_to_come = size * sum(part.stop - part.start for part in mine)
@@ -188,7 +189,7 @@ def summarize(
             for sums in totals.values():
                 sums.begin(part)
             for rows, columns, raw, scores in tiles.of(part):
-                one_hot = F.one_hot(pairs.labels[columns].to(device), classes).float()
+                one_hot = F.one_hot(pairs.labels[columns].to(device), pairs.classes).float()
                 for name, sums in totals.items():
                     for number, tile in enumerate(raw if name == "total_raw" else scores):
                         sums.update(number, rows, tile, one_hot)
