@@ -29,6 +29,7 @@ class TurnOverTrainer(Trainer):
 
 def main(epochs: int = 15) -> float:
     set_seed(0)
+    torch.set_num_threads(1)  # a network this small gains little from a second core, and loses much on a busy one
     train, held_out = noisy_texts()
     model = masked_bert(len(train.vocabulary))
     with tempfile.TemporaryDirectory() as folder:
