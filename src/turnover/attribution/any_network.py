@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.scorer import DTYPES, Measure, Precision, out_of_memory, spans
 from turnover.attribution.targets import Targets
-from turnover.calling import repeat, rows_of, take
+from turnover.masking.calling import repeat, rows_of, take
 from turnover.masking.layer import TurnOverDropout, masked_layers
 from turnover.masking.masks import scales
 from turnover.masking.subnetworks import subnetwork

@@ -12,7 +12,7 @@ from turnover.attribution.nearness import Localized
 from turnover.attribution.pairs import Asked, Estimate, pairs_of
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.tiles import Tiles, grid_of
-from turnover.calling import Forward
+from turnover.masking.calling import Forward
 from turnover.reading.checks import Inputs
 from turnover.reading.passes import DEFAULT_MEMORY
 

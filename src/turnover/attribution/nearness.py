@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from turnover.attribution.scorer import scratch, spans
 from turnover.attribution.targets import check_tree
-from turnover.calling import Forward, count_of
 from turnover.errors import UserError
+from turnover.masking.calling import Forward, count_of
 from turnover.reading.checks import Inputs, check_inputs, check_labels
 from turnover.reading.features import LARGEST, RIDGE, FeatureBlocks, Features, features_of, spectrum
 from turnover.reading.passes import DEFAULT_MEMORY, device_of

@@ -16,8 +16,8 @@ from turnover.attribution.reductions import TopK, Totals
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.store import ScoreStore, fingerprint
 from turnover.attribution.tiles import Tiles, grid_of
-from turnover.calling import Forward
 from turnover.errors import UserError
+from turnover.masking.calling import Forward
 from turnover.masking.undisturbed import sharded
 from turnover.progress import progress_bar
 from turnover.reading import processes as sharding

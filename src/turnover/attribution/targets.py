@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover.calling import Forward, part_of, rows_of, tensors_in
 from turnover.errors import UserError
+from turnover.masking.calling import Forward, part_of, rows_of, tensors_in
 from turnover.reading.checks import check_inputs
 from turnover.reading.features import Features, Tap
 from turnover.reading.outputs import MaskedHead, Reader, class_logits, short_way

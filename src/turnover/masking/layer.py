@@ -294,15 +294,3 @@ def masked_layers(model: nn.Module) -> list[TurnOverDropout]:
     for _, hook in masking_hooks(model):
         found[id(hook.layer)] = hook.layer
     return sorted(found.values(), key=lambda layer: layer.layer)
-
-
-def masks_identity(model: nn.Module) -> str:
-    """All that decides the masks of `model`: where they are, and of what layer. The same for a compiled network."""
-    found = []
-    for name, module in model.named_modules():
-        place = ".".join(part for part in name.split(".") if part != "_orig_mod")
-        if isinstance(module, TurnOverDropout):
-            found.append((place, "here", module))
-        for side, table in (("before", module._forward_pre_hooks), ("after", module._forward_hooks)):
-            found += [(place, side, hook.layer) for hook in table.values() if isinstance(hook, _Hook)]
-    return repr([(*at, m.layer, m.keep, m.seed, m.dim, m.units) for *at, m in found])

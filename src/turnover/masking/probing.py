@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from turnover.calling import Forward, logits_of
 from turnover.errors import UserError
+from turnover.masking.calling import Forward, logits_of
 from turnover.masking.insertion import WidenedHead, forget_compiled, places
 from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks
 from turnover.masking.norms import refuse_thawed
@@ -61,7 +61,7 @@ def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None
 
     Args:
         model: a network with turn-over dropout; it may be wrapped.
-        inputs: inputs of a batch, see `turnover.calling.call`. A few rows are used.
+        inputs: inputs of a batch, see `turnover.masking.calling.call`. A few rows are used.
         forward: gives the logits, if not by `call` and `logits_of`.
 
     Raises:

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from turnover.errors import UserError
+from turnover.masking.ids import example_ids
 from turnover.masking.layer import TurnOverDropout, masked_layers, masking_hooks
-from turnover.masking.masks import example_ids
 from turnover.masking.probing import probing
 from turnover.masking.reruns import Selection
 from turnover.masking.selections import current_selections, selecting

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from turnover.calling import Forward, call, logits_of, rows_of, take, tensors_in, to_device
+from turnover.masking.calling import Forward, call, logits_of, rows_of, take, tensors_in, to_device
 from turnover.masking.reruns import Selection
 from turnover.masking.selections import selecting
 from turnover.masking.undisturbed import unnoticed

@@ -13,8 +13,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from turnover.calling import rows_of, take
 from turnover.errors import UserError
+from turnover.masking.calling import rows_of, take
 from turnover.reading.checks import IGNORED, Names, check_inputs, check_labels, check_names
 from turnover.reading.loaders import once_each, quietly, rebuilt, refuse_repeats
 
@@ -27,7 +27,9 @@ _CONVENTION = (
 class Batch(NamedTuple):
     """Some examples, as they come."""
 
-    inputs: Any  # what the network takes (see `turnover.calling.call`); the whole batch where there is a `forward`
+    inputs: (
+        Any  # what the network takes (see `turnover.masking.calling.call`); the whole batch where there is a `forward`
+    )
     labels: Tensor  # int64 [batch]
     names: Names  # ids as they were given
     ignored: int  # examples that were left out, because their label is -100

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from turnover.calling import Forward, call, count_of, logits_of, part_of, take
 from turnover.errors import UserError
+from turnover.masking.calling import Forward, call, count_of, logits_of, part_of, take
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved, original, run_and_catch
 
 Features = str | Callable[[Any], Tensor] | None
@@ -50,7 +50,7 @@ class Tap:
         features: None: what enters the layer that gives the logits, found on the first batch (where none does: what
             enters the last linear layer). A module's name: what comes out of it. A function from the inputs of a batch
             to features [batch, ...].
-        forward: from the network and a batch to the logits, where `turnover.calling` does not do.
+        forward: from the network and a batch to the logits, where `turnover.masking.calling` does not do.
 
     Raises:
         ValueError: the model has no such module.

@@ -7,7 +7,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from turnover.masking.layer import masks_identity
+from turnover.masking.calling import tensors_in
+from turnover.masking.identity import masks_identity
 from turnover.reading.passes import original
 
 
@@ -17,8 +18,8 @@ def model_fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256(f"{model!r} {masks_identity(model)}".encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
-        if isinstance(value, Tensor):
-            add_tensor(digest, value)
+        for part in tensors_in(value):  # of a quantized layer several, packed
+            add_tensor(digest, part.dequantize() if part.is_quantized else part)
     return digest.hexdigest()
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from turnover.calling import Forward
 from turnover.errors import UserError
-from turnover.masking.masks import example_ids
+from turnover.masking.calling import Forward
+from turnover.masking.ids import example_ids
 from turnover.progress import progress_bar
 from turnover.reading.appending import Appended
 from turnover.reading.batches import Source
@@ -77,7 +77,7 @@ def read(
             (beyond rounding).
         classes: the classes' names, in the order of the network's outputs, where labels are strings.
         forward: ``forward(model, batch)`` gives the logits [batch, classes] of a whole batch as it comes (on the device
-            of the model), for networks that `turnover.calling` does not cover. It finds logits in a tensor, in
+            of the model), for networks that `turnover.masking.calling` does not cover. It finds logits in a tensor, in
             ``output.logits``, ``output["logits"]`` and in the first element of a tuple.
         masked: False: read the full network only.
         logits, inputs: keep the logits of the full network; keep the inputs, in memory.

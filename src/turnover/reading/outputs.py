@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from turnover.calling import Forward, rows_of, take
 from turnover.errors import UserError
+from turnover.masking.calling import Forward, rows_of, take
 from turnover.masking.layer import TurnOverDropout, _Hook, masked_layers
 from turnover.masking.probing import probe
 from turnover.masking.reruns import Selection

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from turnover.calling import map_tensors
+from turnover.masking.calling import map_tensors
 
 DEFAULT_MEMORY = 1 << 30  # bytes of scratch, unless the caller says otherwise
 

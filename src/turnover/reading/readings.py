@@ -25,8 +25,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from turnover.calling import take
 from turnover.errors import UserError
+from turnover.masking.calling import take
 from turnover.reading.checks import Names
 from turnover.reading.identity import add_tensor, model_fingerprint
 from turnover.reading.rows import Rows

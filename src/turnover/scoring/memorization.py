@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from turnover.calling import Forward
 from turnover.errors import UserError
+from turnover.masking.calling import Forward
 from turnover.masking.layer import masked_layers
 from turnover.reading.checks import warn_of_repeats
 from turnover.reading.features import LARGEST, Features

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from turnover.calling import Forward
 from turnover.errors import UserError
+from turnover.masking.calling import Forward
 from turnover.reading.features import LARGEST, RIDGE, Features, Spectrum, spectrum
 from turnover.reading.one_pass import read
 from turnover.reading.passes import DEFAULT_MEMORY, device_of

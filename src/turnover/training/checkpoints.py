@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from turnover.errors import UserError
-from turnover.masking.layer import masks_identity
+from turnover.masking.identity import masks_identity
 from turnover.reading.examples import Examples
 from turnover.reading.processes import shard, wait
 from turnover.training.attachments import Attachments, DamageError, write_beside

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network
 from turnover import influence, insert, localize, pool_within_classes, read, summarize
-from turnover.masking.masks import example_ids
+from turnover.masking.ids import example_ids
 
 X_TRAIN, Y_TRAIN = examples(60, seed=7)
 X, Y = examples(21)

@@ -102,7 +102,7 @@ MODELS = [
     torchvision("MaxVit", input_size=(32, 32), stem_channels=16, partition_size=2, block_channels=[16, 32],
                 block_layers=[1, 1], head_dim=8, stochastic_depth_prob=0.1),
     torchvision("squeezenet1_1", refused="no torch.nn.Linear", place="features"),
-    torchvision("lraspp_mobilenet_v3_large", weights_backbone=None, refused="OrderedDict of out, .*no logits"),
+    torchvision("lraspp_mobilenet_v3_large", weights_backbone=None, refused="OrderedDict with out, .*no logits"),
     timm("resnet18"),
     timm("resnetv2_50", layers=(1, 1, 1, 1), norm_layer="groupnorm", refused="no torch.nn.Linear", place="norm"),
     timm("test_efficientnet_gn"),

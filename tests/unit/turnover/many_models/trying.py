@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.unit.turnover.many_models.networks import CLASSES, Model
 from turnover import InstanceMasks, insert, memorization, remove, replace_batch_norm, subnetwork
-from turnover.calling import call, logits_of
+from turnover.masking.calling import call, logits_of
 from turnover.masking.layer import masked_layers, masking_hooks
 
 KEEP, SEED = 0.5, 3

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from tests.unit.turnover.masking.networks import IDS, batch, mlp, run
 from turnover import TurnOverDropout, insert, remove, subnetwork
+from turnover.masking.identity import masks_identity
 from turnover.masking.insertion import WidenedHead, head
-from turnover.masking.layer import masked_layers, masks_identity
+from turnover.masking.layer import masked_layers
 
 
 class TestInsert:

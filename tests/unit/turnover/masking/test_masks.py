@@ -18,7 +18,7 @@ from torch import Tensor
 
 from turnover import InstanceMasks
 from turnover.masking import masks
-from turnover.masking.masks import example_ids
+from turnover.masking.ids import example_ids
 
 GOLDEN = Path(__file__).with_name("golden_masks.txt")
 

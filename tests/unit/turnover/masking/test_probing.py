@@ -95,7 +95,6 @@ class TestWaysRound:
             (two_heads, "head", "after=['body']"),
             (lambda: low_rank(False), "head", "after=['body']"),
             (lambda: low_rank(True), "head", "after=['body']"),  # a way that opens with the first step
-            (around, ["inner"], "after=['body']"),
             (wide_and_deep, "head", "Give the network one module that all ways to the logits go through"),
         ],
     )
@@ -114,6 +113,14 @@ class TestWaysRound:
         if "body" in cure:
             run(insert(remove(model), after=["body"]), X, IDS)
             assert all(layer.probed for layer in masked_layers(model))
+
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_a_choice_of_the_user_that_is_passed_is_a_warning_with_the_cure(self, compiled: bool) -> None:
+        model = insert(around(), ["inner"])
+        network: Any = torch.compile(model, backend="eager") if compiled else model
+        with pytest.warns(UserWarning, match=r"scores are damped, because logits also come past .*after=\['body'\]"):
+            run(network, X, IDS)
+        assert all(layer.probed for layer in masked_layers(model))
 
     def test_the_probe_may_be_asked_for(self) -> None:
         model = insert(two_heads())

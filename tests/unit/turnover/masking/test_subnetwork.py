@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from tests.unit.turnover.masking.networks import IDS, batch, mlp, run
 from turnover import TurnOverDropout, insert, remove, subnetwork
+from turnover.masking.ids import example_ids
 from turnover.masking.layer import masked_layers
-from turnover.masking.masks import example_ids
 
 
 class TestSubnetwork:

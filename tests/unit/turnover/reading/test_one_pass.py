@@ -231,7 +231,7 @@ def test_forward_maps_a_whole_batch_to_logits() -> None:
     plain = insert(Two(lambda z: z))
     plain.load_state_dict(model.state_dict())
     batches = [{"a": X[i : i + 6], "labels": Y[i : i + 6]} for i in range(0, N, 6)]
-    with pytest.raises(ValueError, match=r"gives a dict of scores, in which there are no logits: pass forward="):
+    with pytest.raises(ValueError, match=r"of type dict with scores, in which there are no logits: pass forward="):
         memorization(model, X, Y)
     found = memorization(model, batches, forward=lambda network, batch: network(batch["a"])["scores"][0])
     pd.testing.assert_frame_equal(found, memorization(plain, X, Y), rtol=1e-4, atol=1e-5)

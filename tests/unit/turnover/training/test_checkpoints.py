@@ -316,4 +316,4 @@ def test_snapshots_follow_memorization_through_training(tmp_path: Path) -> None:
     data = examples()
     frame = memorization_over_training(network(), kept.values(), data.images, data.labels, data.ids)
     last = frame[frame["checkpoint"] == 2].drop(columns="checkpoint").reset_index(drop=True)
-    assert last.equals(memorization(model, data.images, data.labels, data.ids))
+    assert last.equals(memorization(model, data.images, data.labels, data.ids, neighbours=False))

@@ -39,10 +39,10 @@ def logits_of(output: Any) -> Tensor:
         found = found[0]
     if isinstance(found, Tensor):
         return found
-    kind = f"{type(output).__name__}" + (f" of {', '.join(map(str, output))}" if isinstance(output, Mapping) else "")
+    kind = type(output).__name__ + (f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else "")
     raise UserError(
-        f"the network gives a {kind}, in which there are no logits: pass forward=lambda model, batch: ..., which "
-        "returns the logits [batch, classes]"
+        f"the network's output is of type {kind}, in which there are no logits: pass "
+        "forward=lambda model, batch: ..., which returns the logits [batch, classes]"
     )
 
 
