@@ -27,9 +27,7 @@ _CONVENTION = (
 class Batch(NamedTuple):
     """Some examples, as they come."""
 
-    inputs: (
-        Any  # what the network takes (see `turnover.masking.calling.call`); the whole batch where there is a `forward`
-    )
+    inputs: Any  # what the network takes, or the whole batch where there is a `forward`
     labels: Tensor  # int64 [batch]
     names: Names  # ids as they were given
     ignored: int  # examples that were left out, because their label is -100
