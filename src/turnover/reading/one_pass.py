@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,13 +26,44 @@ from turnover.reading.readings import Readings
 from turnover.reading.rows import Rows, Stored
 
 
-class _Columns(NamedTuple):
-    """What is held of every example while it is read."""
+class _Columns:
+    """What is held of every example while it is read.
 
-    ids: list[Tensor]
-    labels: list[Tensor]
-    names: list[Names]
-    values: dict[str, list[Tensor]]
+    In few large pieces of memory that grow: small ones that stay, between large ones that come and go, keep the
+    allocator from using the latter again (gigabytes after a few hundred thousand examples).
+
+    Args:
+        expected: how many examples there will be, if that is known.
+    """
+
+    def __init__(self, expected: int | None) -> None:
+        self._expected, self._count = expected or 1 << 16, 0
+        self._held: dict[str, Tensor] = {}
+        self._names: list[Any] = []
+        self._text = False
+
+    def add(self, names: Names, columns: Mapping[str, Tensor]) -> None:
+        """The next examples: ids as they were given, and columns [some] on any device."""
+        self._names += names.tolist()
+        self._text = self._text or names.dtype == object
+        stop = self._count + len(names)
+        for name, part in columns.items():
+            held = self._held.get(name)
+            if held is None or stop > len(held):
+                grown = torch.empty(max(stop, self._expected, 2 * self._count), dtype=part.dtype)
+                if held is not None:
+                    grown[: self._count] = held[: self._count]
+                self._held[name] = held = grown
+            held[self._count : stop] = part
+        self._count = stop
+
+    def names(self) -> Names:
+        """The ids of all examples, as they were given."""
+        return np.array(self._names, dtype=object if self._text else np.int64)
+
+    def columns(self) -> dict[str, Tensor]:
+        """All columns [n]."""
+        return {name: held[: self._count].clone() for name, held in self._held.items()}
 
 
 def read(
@@ -96,7 +127,7 @@ def read(
     kept = Appended(Path(folder), made_by, precision) if folder is not None else None
     rows = None if features is False else Rows(precision, memory=memory) if kept is None else kept.features
     found = Readings(made_by, rows, Rows(memory=memory) if logits else None, inputs)
-    columns = _Columns([], [], [], {})
+    columns = _Columns(source.length)
     reader = Reader(model, None if features is False else features, forward, masked=masked)
     device = device_of(model)
     bar = progress_bar(total=source.length, unit="example", description="reading", show=progress)
@@ -112,10 +143,12 @@ def read(
                 if source.float_labels and not reader.one_logit:
                     raise TypeError("labels must be integers, classes counted from 0, got floats: pass labels.long()")
             labels = check_labels(batch.labels, found.classes).to(device)
+            found_here = {"ids": keys, "labels": labels}
             for of in NETWORKS:
                 if (scored := getattr(outputs, of)) is not None:
-                    for kind, value in zip(("loss", "margin"), loss_and_margin(scored, labels), strict=True):
-                        columns.values.setdefault(f"{kind}_{of}", []).append(value.cpu())
+                    loss_margin = loss_and_margin(scored, labels)
+                    found_here |= zip((f"loss_{of}", f"margin_{of}"), loss_margin, strict=True)
+            columns.add(batch.names, found_here)
             if found.features is not None and features_of_batch is None:
                 found.features = None
             if found.features is not None and features_of_batch is not None:
@@ -126,9 +159,6 @@ def read(
                 found._inputs.append(moved(batch.inputs, torch.device("cpu")))
             first = found.batches[-1].stop if found.batches else 0
             found.batches.append(slice(first, first + len(labels)))
-            columns.ids.append(keys)
-            columns.labels.append(labels.cpu())
-            columns.names.append(batch.names)
             bar.update(len(labels))
     found.short = reader.short is not None
     _finish(found, columns)
@@ -141,11 +171,10 @@ def evaluate(model: nn.Module, x: Any, y: Any, ids: Any, *, batch_size: int = 25
 
 
 def _finish(found: Readings, columns: _Columns) -> None:
-    if not columns.ids:
+    found.values = columns.columns()
+    if not found.values:
         left = f": all {found.ignored} were left out, their label being -100" if found.ignored else ""
         raise UserError(f"there are no examples in the data{left}")
-    found.ids, found.labels = torch.cat(columns.ids), torch.cat(columns.labels)
-    found.values = {name: torch.cat(parts) for name, parts in columns.values.items()}
-    found.names = np.concatenate(columns.names)
+    found.ids, found.labels, found.names = found.values.pop("ids"), found.values.pop("labels"), columns.names()
     if found.ignored:
         warnings.warn(f"{found.ignored} examples with the label -100 were left out", stacklevel=3)

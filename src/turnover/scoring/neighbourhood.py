@@ -125,13 +125,15 @@ def around(
             "in `features`"
         )
     directions = Spectrum(*(part.to(device) for part in spectrum(features)))
-    leverage, units = [], []
+    leverage = torch.empty(len(features), device=device)
+    unit = torch.empty(len(features), min(_DIRECTIONS, features.width), device=device)
+    start = 0
     for block in features:
-        block = block.to(device)
-        leverage += [directions.whitened(part, leverage_ridge).square().sum(1) for part in torch.split(block, _ROWS)]
-        units.append(torch.nn.functional.normalize(directions.whitened(block, ridge, _DIRECTIONS), dim=1))
-    unit = torch.cat(units)
-    del units
+        for part in torch.split(block.to(device), _ROWS):
+            at = slice(start, start + len(part))
+            leverage[at] = directions.whitened(part, leverage_ridge).square().sum(1)
+            unit[at] = torch.nn.functional.normalize(directions.whitened(part, ridge, _DIRECTIONS), dim=1)
+            start = at.stop
     labels, chosen = labels.to(device), _chosen(len(unit), references).to(device)
     reference = unit if len(chosen) == len(unit) else unit[chosen]
     of_label, classes = labels[chosen], int(labels.max()) + 1
@@ -150,7 +152,7 @@ def around(
         else:
             same, total = (weight * (labels[here].unsqueeze(1) == of_label)).sum(1), weight.sum(1)
         support[here] = same / total.clamp(min=torch.finfo(torch.float32).tiny)
-    found = {"leverage": torch.cat(leverage), "support": support}
+    found = {"leverage": leverage, "support": support}
     return {name: values.cpu().double().numpy() for name, values in found.items()}
 
 
