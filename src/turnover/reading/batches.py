@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
 
 from turnover.errors import UserError
 from turnover.masking.calling import rows_of, take
@@ -167,7 +168,35 @@ def _loader_of(data: Any, batch_size: int) -> DataLoader[Any]:
         raise TypeError(f"{type(data).__name__} has no length: pass a DataLoader, or an iterable of batches")
     if isinstance(data, (list, tuple)) and data and _is_batch(data[0]):
         return DataLoader(cast(Any, data), batch_size=None)
-    return DataLoader(data, batch_size=batch_size)
+    return DataLoader(data, batch_size=batch_size, collate_fn=_collate)
+
+
+def _collate(rows: list[Any]) -> Any:
+    """The usual collate, which also takes numbers in lists, as Hugging Face's data sets give them."""
+    try:
+        return default_collate([_numbers(row) for row in rows])
+    except RuntimeError as error:
+        raise UserError(
+            f"the examples of a batch could not be put together ({error}): pass a DataLoader with a collate_fn that "
+            "brings them to one shape"
+        ) from error
+
+
+def _numbers(value: Any) -> Any:
+    """`value` with lists of numbers as tensors."""
+    if isinstance(value, Mapping):
+        return {key: _numbers(of) for key, of in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_numbers(of) for of in value)
+    if isinstance(value, list) and np.asarray(value, dtype=object).size and _all_numbers(value):
+        return torch.tensor(value)
+    return value
+
+
+def _all_numbers(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_all_numbers(of) for of in value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_batch(value: Any) -> bool:

@@ -38,6 +38,11 @@ def check_inputs(x: Any, name: str = "x") -> None:
         check_tensor(x, name)
     if isinstance(x, (list, tuple, str)) or not (hasattr(x, "__len__") and hasattr(x, "__getitem__")):
         raise TypeError(f"{name} must be a tensor, or give one when sliced, got {type(x).__name__}: pass a tensor")
+    if not isinstance(x, Tensor) and len(x) and not isinstance(part := x[0:1], Tensor):
+        raise TypeError(
+            f"{name} is a {type(x).__name__}, which gives a {type(part).__name__} when sliced, not a tensor of inputs: "
+            "if it holds examples with their labels, leave y out"
+        )
 
 
 def check_labels(

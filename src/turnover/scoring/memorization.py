@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,9 @@ def memorization(
             infinite.
     """
     if not isinstance(model, nn.Module):
-        models = list(model)
-        several = x if isinstance(x, list) and x and isinstance(x[0], Readings) else [x] * len(models)
-        if len(several) != len(models):
-            raise UserError(f"{len(models)} networks but {len(several)} readings: pass one for each")
         options: dict[str, Any] = {"neighbours": neighbours, "batch_size": batch_size, "classes": classes}
         options |= {"features": features, "forward": forward, "memory": memory, "progress": progress}
-        return combine([memorization(one, of, y, ids, **options) for one, of in zip(models, several, strict=True)])
+        return combine(list(_one_each(model, x, y, ids, options)))
     if not masked_layers(model):
         raise UserError("the model has no turn-over dropout: call insert(model, ...) first")
     if isinstance(x, Readings):
@@ -114,6 +110,20 @@ def memorization(
     near = around(found.features, found.labels, memory=memory // 2, device=device_of(model))
     scores = sharpened(scores, pd.DataFrame(near))
     return scores[[*_FIRST, *(name for name in scores if name not in _FIRST)]]
+
+
+def _one_each(models: Any, x: Any, y: Any, ids: Any, options: dict[str, Any]) -> Iterator[pd.DataFrame]:
+    """`memorization` of each of several networks, which are asked for one at a time."""
+    several = isinstance(x, list) and bool(x) and all(isinstance(of, Readings) for of in x)
+    number = 0
+    for number, model in enumerate([models] if isinstance(models, str) else models, 1):
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"a model is a {type(model).__name__}: pass a torch.nn.Module, or several of them")
+        if several and number > len(x):
+            raise UserError(f"more networks than the {len(x)} readings: pass one for each")
+        yield memorization(model, x[number - 1] if several else x, y, ids, **options)
+    if several and number < len(x):
+        raise UserError(f"{number} networks but {len(x)} readings: pass one for each")
 
 
 def self_influence(found: Readings) -> pd.DataFrame:

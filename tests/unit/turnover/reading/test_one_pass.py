@@ -185,6 +185,13 @@ def test_only_the_examples_of_a_sampler_are_read() -> None:
         read(network(), DataLoader(SET, batch_size=4, sampler=WeightedRandomSampler([1.0] * N, 2 * N)))
 
 
+def test_numbers_in_lists_are_inputs(expected: pd.DataFrame) -> None:
+    rows = [{"input": x.tolist(), "label": int(y)} for x, y in zip(X, Y, strict=True)]
+    pd.testing.assert_frame_equal(memorization(network(), rows), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="pass a DataLoader with a collate_fn"):
+        read(network(), [*rows, {"input": [0.0], "label": 1}])
+
+
 class Two(nn.Module):
     """Takes two inputs, and answers as asked."""
 
@@ -263,6 +270,11 @@ def test_what_cannot_be_read_is_refused_by_name(data: Any, message: str) -> None
 def test_other_mistakes() -> None:
     with pytest.raises(TypeError, match="labels come with the batches; leave y out"):
         read(network(), DataLoader(SET), Y)
+    with pytest.raises(TypeError, match="gives a tuple when sliced.*leave y out"):
+        read(network(), SET, Y)
+    for model in ("resnet", ["a"]):
+        with pytest.raises(TypeError, match=r"pass a torch\.nn\.Module"):
+            memorization(model, SET)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the data set has 37 examples but there are 5 ids"):
         read(network(), SET, ids=range(5))
     with pytest.raises(ValueError, match="ids are given twice"):
