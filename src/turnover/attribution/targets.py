@@ -85,9 +85,9 @@ class GivenTargets:
         features, logits = self._through(rows, None)
         if self.short is not None and not alike(F.linear(features, *self.short.weights()), logits):
             raise UserError(
-                f"for some of the targets {rows.start} to {rows.stop - 1} the network does not give what its last linear "
-                "layer gives, as it does for the first ones (are logits clamped?): pass targets=(x, y) as one argument, "
-                "all of which are looked at before the way of scoring is chosen"
+                f"for some of the targets {rows.start} to {rows.stop - 1} the network does not give what its last "
+                "linear layer gives, as it does for the first ones (are logits clamped?): pass targets=(x, y) as one "
+                "argument, all of which are looked at before the way of scoring is chosen"
             )
         return features, logits
 

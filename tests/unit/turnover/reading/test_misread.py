@@ -182,7 +182,7 @@ def test_frames_with_ids_as_their_index() -> None:
     average = average_over_training(memorization_over_training(model, [model.state_dict()] * 2, SET))
     for frame in (scores, average):
         turned = frame.sort_values("loss").set_index("id")
-        found = sharpen(turned, near).set_index("id")["sharpened"]
+        found = sharpen(turned, near)["sharpened"]
         np.testing.assert_allclose(found.loc[right.index], right, rtol=1e-5)
     with pytest.warns(UserWarning, match="pass ids to neighbourhood"):
         sharpen(average, neighbourhood(model, X, Y))
