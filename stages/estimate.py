@@ -105,7 +105,7 @@ def over_training(
     """
     averaged = average_over_training(dynamics)
     trained = examples_of(scenario, "train")
-    near = neighbourhood(network, trained.images, trained.labels.to(device))
+    near = neighbourhood(network, trained.images, trained.labels, trained.ids)
     sharpened = sharpen(scenario.of("train")[["id"]].merge(averaged, on="id", validate="1:1"), near)
     averaged = averaged.rename(columns={column: f"mean_{column}" for column in averaged.columns if column != "id"})
     scores = scores.merge(averaged, on="id", how="left", validate="1:1")

@@ -14,7 +14,7 @@ from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.tiles import Tiles, grid_of
 from turnover.masking.calling import Forward
 from turnover.reading.checks import Inputs
-from turnover.reading.passes import DEFAULT_MEMORY
+from turnover.reading.passes import DEFAULT_MEMORY, full_precision
 
 
 def influence(
@@ -80,7 +80,8 @@ def influence(
     out = torch.empty(count, width)
     grid, held = grid_of(pairs, width, memory)
     tiles = Tiles(pairs, grid, spans(width, grid[1]), memory=held)
-    for tile in tiles.of(slice(0, count)):
-        mean = tile.scores[0] if len(tile.scores) == 1 else torch.stack(tile.scores).mean(0)
-        out[tile.rows, tile.columns] = mean.cpu()
+    with full_precision():
+        for tile in tiles.of(slice(0, count)):
+            mean = tile.scores[0] if len(tile.scores) == 1 else torch.stack(tile.scores).mean(0)
+            out[tile.rows, tile.columns] = mean.cpu()
     return out

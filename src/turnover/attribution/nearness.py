@@ -27,7 +27,7 @@ from turnover.errors import UserError
 from turnover.masking.calling import Forward, count_of
 from turnover.reading.checks import Inputs, check_inputs, check_labels
 from turnover.reading.features import LARGEST, RIDGE, FeatureBlocks, Features, features_of, spectrum
-from turnover.reading.passes import DEFAULT_MEMORY, device_of
+from turnover.reading.passes import DEFAULT_MEMORY, device_of, full_precision
 from turnover.reading.readings import Readings
 
 # Fixed, and not tuned to a data set: agreement with retraining is flat around them, see docs/method.md.
@@ -111,10 +111,12 @@ class Similarity:
         """Directions [target, 256 at most] of some targets: what `factor` needs of them."""
         return self._directions(self._targets(columns))
 
+    @full_precision()
     def _directions(self, features: Tensor) -> Tensor:
         whitened = self.spectrum.whitened(features.to(self.spectrum.mean.device), self.ridge, _DIRECTIONS)
         return torch.nn.functional.normalize(whitened, dim=1).to(self.device)
 
+    @full_precision()
     def factor(self, rows: slice, targets: Tensor) -> Tensor:
         """Factors in [0, 1], float32 [train, target], of the training examples at `rows`."""
         cosine = self.train[rows].to(self.device) @ targets.T

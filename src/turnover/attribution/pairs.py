@@ -21,7 +21,9 @@ from turnover.masking.ids import example_ids
 from turnover.masking.layer import masked_layers
 from turnover.reading.checks import check_example_ids, check_labels, check_names
 from turnover.reading.one_pass import read
-from turnover.reading.readings import Readings
+from turnover.reading.readings import FUNCTION, Readings
+
+_ONCE = "an iterator is gone through once, and there are several networks: pass a data set or loader"
 
 Estimate = Literal["raw", "localized", "pooled"]
 
@@ -100,7 +102,10 @@ def pairs_of(
             'estimate="pooled" needs the labels of the training examples: pass data with labels as `train`, or ask for '
             'estimate="localized"'
         )
-    views = _targets(networks, known.ids, targets, y, asked)
+    elsewhere = any(readings.layer is not None for readings in known.readings) or (
+        localized is not None and localized.features is not None
+    )
+    views = _targets(networks, known.ids, targets, y, asked, inputs=elsewhere and estimate != "raw")
     classes = [of.classes for of in views]
     if len(set(classes)) > 1:
         raise UserError(f"the models have different numbers of classes: {classes}")
@@ -114,7 +119,8 @@ def pairs_of(
             if localized is not None:
                 near.append(similarity(network, localized, _features(of, localized.features), memory, asked.forward))
             else:
-                near.append(similarity_of(network, known.readings[number], _features(of, None), memory))
+                readings = known.readings[number]
+                near.append(similarity_of(network, readings, _features(of, _layer(readings)), memory))
     pooled = known.labels if estimate == "pooled" else None
     scorers = [scorer_of(network, known.ids, of, asked) for network, of in zip(networks, views, strict=True)]
     return Pairs(known, labels, classes[0], views, scorers, near, pooled)
@@ -168,6 +174,10 @@ def _training_examples(
         if not len(names):
             raise UserError("there are no training examples: pass at least one")
     else:
+        if len(networks) > 1 and isinstance(train, Iterator):
+            raise UserError(
+                "an iterator is gone through once, and there are several networks: pass a data set or loader"
+            )
         readings = _readings(networks, train)
         if readings is None:
             settings = _reading(asked, asked.memory // (2 * len(networks)))
@@ -200,7 +210,9 @@ def _readings(networks: Sequence[nn.Module], given: Any) -> list[Readings] | Non
     return [readings.of(network) for network, readings in zip(networks, several, strict=True)]
 
 
-def _targets(networks: Sequence[nn.Module], ids: Tensor, targets: Any, y: Any, asked: Asked) -> list[Targets]:
+def _targets(
+    networks: Sequence[nn.Module], ids: Tensor, targets: Any, y: Any, asked: Asked, *, inputs: bool
+) -> list[Targets]:
     if y is not None:
         check_tree(targets)
         labels = check_labels(y, name="y", class_names=asked.classes)
@@ -209,22 +221,29 @@ def _targets(networks: Sequence[nn.Module], ids: Tensor, targets: Any, y: Any, a
         if not count:
             raise UserError("there are no targets: pass at least one")
         return [GivenTargets(network, targets, labels, ids, asked.forward) for network in networks]
+    if len(networks) > 1 and isinstance(targets, Iterator):
+        raise UserError(_ONCE)
     given = _readings(networks, targets)
     found: list[Targets] = []
+    first: Readings | None = None
     for number, network in enumerate(networks):
-        of = given[number] if given is not None else _read_targets(network, targets, asked)
+        of = given[number] if given is not None else _read_targets(network, targets, asked, inputs)
         found.append(ReadTargets(network, of, asked.forward))
-        if not torch.equal(found[0].labels, of.labels):
-            raise UserError(f"network {number + 1} has read other targets than network 1: read the same data with each")
+        first = first or of
+        if not (torch.equal(first.labels, of.labels) and torch.equal(first.ids, of.ids)):
+            raise UserError(
+                f"network {number + 1} has read other targets than network 1, or in another order: read the same data "
+                "with each"
+            )
     return found
 
 
-def _read_targets(network: nn.Module, data: Any, asked: Asked) -> Readings:
+def _read_targets(network: nn.Module, data: Any, asked: Asked, inputs: bool) -> Readings:
     """What scores of this network need of the targets: features and logits, or else the inputs."""
     settings = _reading(asked, asked.memory // 4)
     if len(masked_layers(network)) == 1:  # maybe that of its head, which only trying it shows
         once = isinstance(data, Iterator)
-        found = read(network, data, logits=True, inputs=once, **settings)
+        found = read(network, data, logits=True, inputs=once or inputs, **settings)
         if found.short or once:
             return found
     return read(network, data, masked=False, inputs=True, **settings)
@@ -238,6 +257,20 @@ def _reading(asked: Asked, memory: int) -> dict[str, Any]:
         "memory": memory,
         "progress": asked.progress,
     }
+
+
+def _layer(readings: Readings) -> Any:
+    """Where the features of these readings come from; targets are compared by the same.
+
+    Raises:
+        UserError: from a function that was not kept with them.
+    """
+    if readings.layer == FUNCTION:
+        raise UserError(
+            "the features of these readings were given by a function, which is not kept in a folder: pass localized="
+            "Localized(x, features=function)"
+        )
+    return readings.layer
 
 
 def _features(targets: Targets, features: Any) -> Any:

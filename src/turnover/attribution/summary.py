@@ -22,7 +22,7 @@ from turnover.masking.undisturbed import sharded
 from turnover.progress import progress_bar
 from turnover.reading import processes as sharding
 from turnover.reading.checks import Inputs
-from turnover.reading.passes import DEFAULT_MEMORY
+from turnover.reading.passes import DEFAULT_MEMORY, full_precision
 
 # Sums by class that are held whatever the memory: of so many training examples, or as many as take so many bytes.
 _LEAST, _LEAST_BYTES = 64, 1 << 20
@@ -184,7 +184,7 @@ def summarize(
     tiles = Tiles(pairs, grid, mine, memory=held, store=store)
     scores_to_come = size * sum(part.stop - part.start for part in mine)
     show = progress if shard.number == 0 else False
-    with progress_bar(total=scores_to_come, unit="pair", description="influence", show=show) as bar:
+    with full_precision(), progress_bar(total=scores_to_come, unit="pair", description="influence", show=show) as bar:
         for part in spans(size, summed):
             for sums in totals.values():
                 sums.begin(part)

@@ -16,7 +16,7 @@ from turnover.errors import UserError
 from turnover.masking.calling import Forward, part_of, rows_of, tensors_in
 from turnover.reading.checks import check_inputs
 from turnover.reading.features import Features, Tap
-from turnover.reading.outputs import MaskedHead, Reader, class_logits, short_way
+from turnover.reading.outputs import MaskedHead, Reader, alike, class_logits, short_way
 from turnover.reading.passes import device_of, evaluating, moved, original
 from turnover.reading.readings import Readings
 
@@ -82,7 +82,14 @@ class GivenTargets:
             return class_logits(self._taps[None].forward(original(self._model), inputs))
 
     def head(self, rows: slice) -> tuple[Tensor, Tensor]:
-        return self._through(rows, None)
+        features, logits = self._through(rows, None)
+        if self.short is not None and not alike(F.linear(features, *self.short.weights()), logits):
+            raise UserError(
+                f"for some of the targets {rows.start} to {rows.stop - 1} the network does not give what its last "
+                "linear layer gives, as it does for the first ones (are logits clamped?): pass targets=(x, y) as one "
+                "argument, all of which are looked at before the way of scoring is chosen"
+            )
+        return features, logits
 
     def features(self, rows: slice, features: Features) -> Tensor:
         return self._through(rows, features)[0]
@@ -143,14 +150,23 @@ class ReadTargets:
 
     def head(self, rows: slice) -> tuple[Tensor, Tensor]:
         assert self.short is not None
-        features, kept = self.features(rows, None), self._readings.logits
+        features, kept = self.features(rows, self._readings.layer), self._readings.logits
         if kept is None:
             return features, F.linear(features, *self.short.weights())
         return features, class_logits(kept[rows].to(self.device))
 
     def features(self, rows: slice, features: Features) -> Tensor:
-        kept = self._readings.features
-        return _or_refuse(None if kept is None else kept[rows]).to(self.device)
+        if features is self._readings.layer or features == self._readings.layer:
+            kept = self._readings.features
+            return _or_refuse(None if kept is None else kept[rows]).to(self.device)
+        if self._readings._inputs is None:
+            raise UserError(
+                f"training examples and targets are compared by features={features!r}, but the targets were read with "
+                f"features={self._readings.layer!r}: read both alike, or pass the data of the targets"
+            )
+        tap = Tap(self._model, features)
+        with evaluating(self._model), uncompiled():
+            return torch.cat([_or_refuse(tap(inputs)[0]).float() for _, inputs in self.pieces(rows)])
 
     def contents(self) -> Iterator[Tensor]:
         for start in range(0, len(self.labels), 1024):

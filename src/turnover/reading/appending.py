@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from turnover.errors import UserError
-from turnover.reading.readings import MANIFEST, Readings, writing
+from turnover.reading.features import Features
+from turnover.reading.readings import FUNCTION, MANIFEST, Readings, writing
 from turnover.reading.rows import Rows, Stored
 
 
@@ -19,12 +21,16 @@ class Appended:
         folder: of earlier readings, or not there yet.
         model: fingerprint of the network.
         precision: of the features.
+        features: as for `read`.
+        masked: whether exposed and flipped networks are read.
 
     Raises:
         UserError: the folder holds readings of another network, or in another precision; or cannot be written.
     """
 
-    def __init__(self, folder: Path, model: str, precision: Stored) -> None:
+    def __init__(
+        self, folder: Path, model: str, precision: Stored, features: Features | Literal[False], *, masked: bool
+    ) -> None:
         self.folder = folder
         self.before = Readings.load(folder) if (folder / MANIFEST).exists() else None
         width = count = checksum = 0
@@ -34,13 +40,20 @@ class Appended:
                     f"{folder} holds readings of another network ({self.before.model[:12]}, this one is {model[:12]}): "
                     "choose another folder"
                 )
-            held = self.before.features
-            if held is None or held.dtype != precision:
+            before, held = self.before, self.before.features
+            differs = next((what for what, one, other in (
+                ("masked", "loss_exposed" in before.values, masked),
+                ("features", held is not None, features is not False),
+                ("features", before.layer, FUNCTION if callable(features) else features or None),
+                ("precision", held and held.dtype, precision if held is not None else None),
+            ) if one != other), None)  # fmt: skip
+            if differs is not None or before.layer == FUNCTION:
                 raise UserError(
-                    f"{folder} holds features in {held and held.dtype}, and they are to be appended in {precision}: "
-                    "pass the same precision"
+                    f"what is in {folder} was read with another {differs or 'features'}=..., and all of it must be "
+                    f"read alike: pass the same {differs or 'features'} (functions cannot be compared) or folder"
                 )
-            width, count, checksum = held.width, held.count, held.checksum
+            if held is not None:
+                width, count, checksum = held.width, held.count, held.checksum
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.features = Rows(precision, folder / "features.bin", width=width, count=count)
@@ -61,6 +74,7 @@ class Appended:
             new.values = {name: torch.cat([old.values[name], value]) for name, value in new.values.items()}
             new.names = np.concatenate([old.names, new.names])
             new.ignored += old.ignored
+            new.logits = new._inputs = None  # those of the new ones only
             new.batches = [slice(0, len(new.ids))]
         new.write(self.folder)
         return new

@@ -12,17 +12,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, default_collate
 
 from turnover.errors import UserError
 from turnover.masking.calling import rows_of, take
 from turnover.reading.checks import IGNORED, Names, check_inputs, check_labels, check_names
-from turnover.reading.loaders import once_each, quietly, rebuilt, refuse_repeats
-
-_LABELS, _IDS = ("labels", "label"), ("ids", "id")
-_CONVENTION = (
-    "batches are (x, y), (x, y, id) or a dict with the labels under 'labels'; several inputs are ((x1, x2), y)"
-)
+from turnover.reading.layout import CONVENTION, divisible, is_batch, is_column, parts_of
+from turnover.reading.loaders import WithIds, check_count, once_each, quietly, rebuilt, refuse_repeats
 
 
 class Batch(NamedTuple):
@@ -60,9 +56,13 @@ class Source:
         classes: Sequence[str] | None = None,
         whole: bool = False,
     ) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise UserError(f"batch_size={batch_size!r}: it must be a positive integer")
+        if isinstance(data, WithIds):
+            data, ids = data.loader, data.ids if ids is None else ids
         self._classes, self._whole = classes, whole
         self._ids = None if ids is None else check_names(ids)
-        if y is None and isinstance(data, tuple) and len(data) in (2, 3) and _is_column(data[1]):
+        if y is None and isinstance(data, tuple) and len(data) in (2, 3) and is_column(data[1]):
             if len(data) == 3:
                 if ids is not None:
                     raise UserError("ids are given twice: as the third of (x, y, ids) and as an argument")
@@ -73,40 +73,52 @@ class Source:
         self._batches: Callable[[], Iterator[tuple[Any, Any]]]
         if y is not None:
             self._batches = self._slices(data, y, batch_size)
-        elif isinstance(data, DataLoader) or hasattr(data, "__getitem__"):
+        elif isinstance(data, DataLoader) or (hasattr(data, "__getitem__") and not isinstance(data, IterableDataset)):
             loader = data if isinstance(data, DataLoader) else _loader_of(data, batch_size)
             self._batches = self._from_loader(loader)
-        elif isinstance(data, (Iterable, IterableDataset)):
+        elif isinstance(data, IterableDataset):
+            self._batches = self._from_loader(DataLoader(data, batch_size=batch_size, collate_fn=_collate))
+        elif isinstance(data, Iterable):
             self._batches = lambda: ((None, batch) for batch in data)
         else:
             raise TypeError(f"data is a {type(data).__name__}: pass a Dataset, a DataLoader, or tensors x, y")
-        if self._ids is not None and self.length is not None and len(self._ids) < self.length:
-            raise UserError(f"{self.length} examples but {len(self._ids)} ids: pass one for each")
 
     def __iter__(self) -> Iterator[Batch]:
         seen = 0  # examples, for data without places
         for places, batch in self._batches():
-            inputs, labels, names = _parts(batch)
+            inputs, labels, names = parts_of(batch)
             labels = self._labels(labels, "labels")
             count = len(labels)
             if not self._whole and rows_of(inputs) != count:
-                raise UserError(f"a batch holds {rows_of(inputs)} inputs but {count} labels: {_CONVENTION}")
+                raise UserError(f"a batch holds {rows_of(inputs)} inputs but {count} labels: {CONVENTION}")
             places = np.arange(seen, seen + count) if places is None else np.asarray(places)
             seen += count
             if self._ids is not None:
+                if names is not None and not isinstance(batch, Mapping):
+                    raise UserError(
+                        f"ids are given twice: as an argument and as the third part of the batches (or are these two "
+                        f"inputs and labels? {CONVENTION})"
+                    )
                 if int(places.max(initial=0)) >= len(self._ids):
                     raise UserError(f"more than {len(self._ids)} examples, the number of ids: pass one id for each")
                 names = self._ids[places]
             names = places if names is None else check_names(names)
             if len(names) != count:
-                raise UserError(f"a batch holds {count} examples but {len(names)} ids: {_CONVENTION}")
+                raise UserError(f"a batch holds {count} examples but {len(names)} ids: {CONVENTION}")
             keep = labels != IGNORED
             if bool(keep.all()):
                 yield Batch(batch if self._whole else inputs, labels, names, 0)
                 continue
             rows = keep.nonzero().squeeze(1)
+            if self._whole and not divisible(batch, count):
+                raise UserError(
+                    f"examples with the label {IGNORED} cannot be cut out of batches that hold more than tensors with "
+                    "a row for each example: leave them out of the data"
+                )
             inputs = take(batch if self._whole else inputs, rows)
             yield Batch(inputs, labels[rows], names[rows.numpy()], count - len(rows))
+        if self._ids is not None and self.length is None and seen != len(self._ids):
+            raise UserError(f"there were {seen} examples but {len(self._ids)} ids: pass one for each")
 
     def _labels(self, labels: Any, name: str) -> Tensor:
         if isinstance(labels, Tensor) and labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all()):
@@ -140,11 +152,26 @@ class Source:
         return batches
 
     def _from_loader(self, loader: DataLoader[Any]) -> Callable[[], Iterator[tuple[Any, Any]]]:
+        if isinstance(loader.sampler, DistributedSampler):
+            raise UserError(
+                "a DistributedSampler gives each process a part of the examples, and scores need all of them: pass the "
+                "data set, or a loader without it"
+            )
         if isinstance(loader.dataset, IterableDataset):
-            if loader.num_workers > 1 and self._ids is None:
+            if loader.num_workers > 1:
+                if self._ids is not None:
+                    raise UserError(
+                        f"with {loader.num_workers} workers an IterableDataset has no order that ids could follow: "
+                        "yield (x, y, id), or use one worker"
+                    )
                 return lambda: _with_ids_of_their_own(loader)
             return lambda: ((None, batch) for batch in loader)
         if loader.batch_sampler is None:  # the data set itself gives batches, which are read in its order
+            if isinstance(loader.sampler, BatchSampler):
+                raise UserError(
+                    "batch_size=None with a BatchSampler as sampler gives batches without places: pass it as "
+                    "batch_sampler=, or pass the data set"
+                )
             places = once_each(loader.sampler, loader)
             return lambda: ((None, batch) for batch in rebuilt(loader, [int(i) for i in places], positions=False))
         if type(loader.batch_sampler) is BatchSampler:
@@ -156,8 +183,7 @@ class Source:
         if not batches:
             raise UserError("the data set is empty: it must hold at least one example")
         self.length = sum(map(len, batches))
-        if self._ids is not None and len(self._ids) < len(loader.dataset):  # type: ignore[arg-type]
-            raise UserError(f"the data set has {len(loader.dataset)} examples but there are {len(self._ids)} ids")  # type: ignore[arg-type]
+        check_count(self._ids, loader)
         return lambda: iter(rebuilt(loader, batches))
 
 
@@ -166,7 +192,7 @@ def _loader_of(data: Any, batch_size: int) -> DataLoader[Any]:
         raise TypeError(f"data is a {type(data).__name__} without labels: pass y, or a Dataset or DataLoader of both")
     if not hasattr(data, "__len__"):
         raise TypeError(f"{type(data).__name__} has no length: pass a DataLoader, or an iterable of batches")
-    if isinstance(data, (list, tuple)) and data and _is_batch(data[0]):
+    if isinstance(data, (list, tuple)) and data and is_batch(data[0]):
         return DataLoader(cast(Any, data), batch_size=None)
     return DataLoader(data, batch_size=batch_size, collate_fn=_collate)
 
@@ -175,7 +201,7 @@ def _collate(rows: list[Any]) -> Any:
     """The usual collate, which also takes numbers in lists, as Hugging Face's data sets give them."""
     try:
         return default_collate([_numbers(row) for row in rows])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UserError(
             f"the examples of a batch could not be put together ({error}): pass a DataLoader with a collate_fn that "
             "brings them to one shape"
@@ -199,54 +225,11 @@ def _all_numbers(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_batch(value: Any) -> bool:
-    """Whether an element of a list is a whole batch: its labels are a column."""
-    try:
-        return _is_column(_parts(value)[1])
-    except UserError:
-        return False
-
-
-def _is_column(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray, list)) and np.ndim(value) >= 1 and not isinstance(value, str)
-
-
 def _with_ids_of_their_own(loader: DataLoader[Any]) -> Iterator[tuple[Any, Any]]:
     for batch in loader:
-        if _parts(batch)[2] is None:
+        if parts_of(batch)[2] is None:
             raise UserError(
                 f"an IterableDataset with {loader.num_workers} workers has no order that ids could be places in: yield "
                 "(x, y, id), or use one worker"
             )
         yield None, batch
-
-
-def _parts(batch: Any) -> tuple[Any, Any, Any]:
-    """Inputs, labels and ids (or None) of a batch.
-
-    Raises:
-        UserError: it is laid out otherwise.
-    """
-    if isinstance(batch, Mapping):
-        given = {of: next((key for key in keys if key in batch), None) for of, keys in (("y", _LABELS), ("id", _IDS))}
-        if given["y"] is None:
-            raise UserError(f"a batch has no labels among its keys {', '.join(map(str, batch))}: {_CONVENTION}")
-        rest = {key: value for key, value in batch.items() if key not in (*_LABELS, *_IDS)}
-        tensors = {key: value for key, value in rest.items() if not _is_text(value)}
-        return tensors, batch[given["y"]], batch[given["id"]] if given["id"] is not None else None
-    if isinstance(batch, (tuple, list)) and len(batch) in (2, 3):
-        inputs, labels, *ids = batch
-        if isinstance(inputs, list):
-            inputs = tuple(inputs)  # default_collate turns tuples of inputs into lists
-        if ids and isinstance(labels, Tensor) and labels.dim() > 1 and labels.is_floating_point():
-            raise UserError(f"the second of three parts of a batch has shape {tuple(labels.shape)}: {_CONVENTION}")
-        if ids and not _is_column(ids[0]) and not isinstance(ids[0], tuple):
-            raise UserError(f"the third part of a batch is a {type(ids[0]).__name__}, not ids: {_CONVENTION}")
-        return inputs, list(labels) if isinstance(labels, tuple) else labels, ids[0] if ids else None
-    size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
-    raise UserError(f"a batch is a {type(batch).__name__}{size}: {_CONVENTION}")
-
-
-def _is_text(value: Any) -> bool:
-    """Whether a column of a batch is text, which no network takes."""
-    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], str)

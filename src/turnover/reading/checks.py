@@ -95,8 +95,11 @@ def _numbered(labels: Any, class_names: Sequence[str] | None, name: str) -> Tens
     """Labels as a tensor: strings by their place among the classes."""
     if isinstance(labels, Tensor):
         return labels
-    if isinstance(class_names, str):
-        raise TypeError(f"classes={class_names!r}: pass the list of the classes' names, in the order of the outputs")
+    if class_names is not None and not isinstance(class_names, (list, tuple, np.ndarray)):
+        raise TypeError(
+            f"classes is a {type(class_names).__name__}: pass the list of the classes' names, in the order of the "
+            "network's outputs"
+        )
     values = np.asarray(labels)
     if values.dtype.kind in "biuf":
         return torch.from_numpy(values)
@@ -106,6 +109,8 @@ def _numbered(labels: Any, class_names: Sequence[str] | None, name: str) -> Tens
                 f"{name} are strings: pass classes=[...], the classes' names in the order of the network's outputs"
             )
         place = {of: number for number, of in enumerate(class_names)}
+        if len(place) < len(class_names):
+            raise UserError("classes hold a name twice: pass one for each output of the network")
         unknown = [value for value in values.flat if value not in place]
         if unknown:
             raise UserError(f"{name} hold {str(unknown[0])!r}, which is not among classes: {', '.join(place)}")
@@ -146,13 +151,21 @@ def check_names(ids: Any, name: str = "ids") -> Names:
         TypeError: they are neither.
         UserError: they are not one-dimensional.
     """
-    values = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if isinstance(ids, Tensor):
+        values = ids.detach().cpu().numpy()
+    else:  # a list of numbers and names would all become names
+        values = np.asarray(ids, dtype=object if isinstance(ids, (list, tuple)) else None)
     if values.ndim != 1:
         raise UserError(f"{name} must be one-dimensional, one id a row; got shape {values.shape}")
-    if values.dtype.kind in "iu":
+    kinds = {type(value) for value in values.tolist()} if values.dtype.kind in "OUS" else set()
+    if values.dtype.kind in "iu" or (kinds and kinds <= {int}):
+        if len(values) and max(abs(int(values.max())), abs(int(values.min()))) >= 1 << 63:
+            raise UserError(f"{name} hold numbers beyond 63 bits: pass them as names, str(id)")
         return values.astype(np.int64)
-    if values.dtype.kind in "USO" and all(isinstance(value, str) for value in values):
+    if kinds and kinds <= {str, np.str_}:
         return values.astype(object)
+    if not len(values):
+        return values.astype(np.int64)
     raise TypeError(f"{name} must be integers or strings, one a row, got {type(ids).__name__} of {values.dtype}")
 
 
@@ -181,7 +194,7 @@ def warn_of_repeats(names: Names, name: str = "ids") -> None:
         warnings.warn(
             f"{name} repeat: id {values[first]} stands there {counts[first]} times, {len(values)} of "
             f"{len(names)} are different. Rows with one id share a mask: right for views or copies of one example; all "
-            "others need ids of their own",
+            "others need ids of their own. (Batches of three parts are (x, y, id); several inputs are ((x1, x2), y).)",
             stacklevel=4,
         )
 

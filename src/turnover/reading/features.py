@@ -15,8 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from turnover.errors import UserError
-from turnover.masking.calling import Forward, call, count_of, logits_of, part_of, take
-from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved, original, run_and_catch
+from turnover.masking.calling import Forward, call, count_of, logits_of, part_of, rows_of, take
+from turnover.reading.layout import divisible
+from turnover.reading.passes import (
+    DEFAULT_MEMORY,
+    device_of,
+    evaluating,
+    full_precision,
+    moved,
+    original,
+    run_and_catch,
+)
 
 Features = str | Callable[[Any], Tensor] | None
 
@@ -98,8 +107,9 @@ class Tap:
     def _settle(self, inputs: Any) -> None:
         """Find the head, and with it the features, on a few rows."""
         self._settled = True
+        few = take(inputs, slice(_TRIED)) if divisible(inputs, rows_of(inputs)) else inputs
         linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
-        logits, caught = run_and_catch(self.model, linears, self.forward, take(inputs, slice(_TRIED)))
+        logits, caught = run_and_catch(self.model, linears, self.forward, few)
         ran = [module for module, _, _ in caught]
         once = [(module, *seen) for module, *seen in caught if ran.count(module) == 1]
         self.head = next((module for module, _, after in reversed(once) if _gives(after, logits)), None)
@@ -109,7 +119,7 @@ class Tap:
         if self.head is not None:
             self._module = self.head
             return
-        flat = [module for module, before, _ in once if before.dim() == 2]
+        flat = [m for m, before, _ in once if isinstance(before, Tensor) and not before.is_nested and before.dim() == 2]
         self._module = next((module for module in reversed(linears) if module in flat), None)
 
 
@@ -119,7 +129,7 @@ def _call_for_logits(model: nn.Module, inputs: Any) -> Tensor:
 
 def _gives(after: Any, logits: Tensor) -> bool:
     """Whether a layer's output are the logits: all of it, or that of one token a row."""
-    if not isinstance(after, Tensor) or after.is_meta:
+    if not isinstance(after, Tensor) or after.is_meta or after.is_nested:
         return after is logits
     if after is logits:
         return True
@@ -202,6 +212,7 @@ class FeatureBlocks:
         return (self._of(slice(start, start + _BLOCK)) for start in range(0, self._count, _BLOCK))
 
 
+@full_precision()
 def spectrum(blocks: Iterable[Tensor]) -> Spectrum:
     """Principal directions of features, blocks of [some, d] that can be gone through twice.
 

@@ -7,6 +7,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from turnover.errors import UserError
 from turnover.masking.calling import tensors_in
 from turnover.masking.identity import masks_identity
 from turnover.reading.passes import original
@@ -15,6 +16,8 @@ from turnover.reading.passes import original
 def model_fingerprint(model: nn.Module) -> str:
     """A hash (hex) of structure, weights and masks of `model`; the same for a compiled network."""
     model = original(model)
+    if any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
+        raise UserError("the network has lazy layers, whose shapes are not known yet: run one batch through it first")
     digest = hashlib.sha256(f"{model!r} {masks_identity(model)}".encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
 from turnover.errors import UserError
-from turnover.reading.checks import check_names
+from turnover.reading.checks import Names, check_names
+from turnover.reading.layout import ids_of
 
 
 class WithIds:
@@ -25,19 +26,19 @@ class WithIds:
             raise TypeError("with_ids takes a DataLoader of a data set with a length: of others, yield ids yourself")
         if loader.batch_sampler is None:
             raise TypeError("with_ids takes a DataLoader that makes the batches itself: this one has batch_size=None")
-        self._loader = rebuilt(loader, loader.batch_sampler, again=True)
-        self._ids = None if ids is None else check_names(ids)
+        self.loader, self.ids = loader, None if ids is None else check_names(ids)
+        check_count(self.ids, loader)
+        self._placed = rebuilt(loader, loader.batch_sampler, again=True)
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._placed)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for places, batch in self._loader:
-            if self._ids is None:
-                yield batch, torch.tensor(places)
-            else:
-                ids = self._ids[places]
-                yield batch, ids.tolist() if ids.dtype == object else torch.from_numpy(ids)
+        for places, batch in self._placed:
+            names = np.asarray(places) if self.ids is None else self.ids[places]
+            if self.ids is None and (own := ids_of(batch)) is not None:
+                names = check_names(own)
+            yield batch, names.tolist() if names.dtype == object else torch.from_numpy(names)
 
 
 def with_ids(loader: DataLoader[Any], ids: Any = None) -> WithIds:
@@ -51,7 +52,8 @@ def with_ids(loader: DataLoader[Any], ids: Any = None) -> WithIds:
 
     Args:
         loader: of a data set with a length.
-        ids: of all examples, in the order of the data set: integers or names. None: their places in it.
+        ids: of all examples, in the order of the data set: integers or names. None: those in the batches (see
+            `turnover.read`), else places in the data set.
 
     Returns:
         An iterable of (batch, ids), as often as wanted: ids int64 [batch], or a list of those given. Both are what
@@ -59,6 +61,7 @@ def with_ids(loader: DataLoader[Any], ids: Any = None) -> WithIds:
 
     Raises:
         TypeError: the loader has no data set with a length, or makes no batches.
+        UserError: there are more or fewer ids than examples.
     """
     return WithIds(loader, ids)
 
@@ -135,11 +138,26 @@ def quietly(sampler: Iterable[Any], loader: DataLoader[Any]) -> list[Any]:
     return found
 
 
+def check_count(ids: Names | None, loader: DataLoader[Any]) -> None:
+    """Raise UserError unless there are as many ids as the data set of `loader` has examples, or none are given."""
+    count = len(loader.dataset)  # type: ignore[arg-type]
+    if ids is not None and len(ids) != count:
+        raise UserError(
+            f"the data set has {count} examples but there are {len(ids)} ids: pass one for each, in its order (of a "
+            "Subset, [ids[i] for i in subset.indices])"
+        )
+
+
 def refuse_repeats(places: np.ndarray[Any, Any], loader: DataLoader[Any]) -> None:
     values, counts = np.unique(places, return_counts=True)
     if len(values) < len(places):
         raise UserError(
-            f"the loader visits example {values[counts > 1][0]} {counts.max()} times (sampler "
-            f"{type(loader.sampler).__name__}), and may leave others out: for reading pass the data set, or a loader "
-            "that visits every example once"
+            f"the loader visits example {values[counts > 1][0]} {counts.max()} times ({_sampling(loader)}), and may "
+            "leave others out: for reading pass the data set, or a loader that visits every example once"
         )
+
+
+def _sampling(loader: DataLoader[Any]) -> str:
+    """What decides the batches of a loader."""
+    own = loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler
+    return f"batch sampler {type(loader.batch_sampler).__name__}" if own else f"sampler {type(loader.sampler).__name__}"

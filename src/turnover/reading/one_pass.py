@@ -124,11 +124,12 @@ def read(
     """
     source = Source(x, y, ids, batch_size=batch_size, classes=classes, whole=forward is not None)
     made_by = model_fingerprint(model)
-    kept = Appended(Path(folder), made_by, precision) if folder is not None else None
+    layer = None if features is False else features
+    reader = Reader(model, layer, forward, masked=masked)
+    kept = Appended(Path(folder), made_by, precision, features, masked=reader.masked) if folder is not None else None
     rows = None if features is False else Rows(precision, memory=memory) if kept is None else kept.features
-    found = Readings(made_by, rows, Rows(memory=memory) if logits else None, inputs)
+    found = Readings(made_by, rows, Rows(memory=memory) if logits else None, inputs, layer)
     columns = _Columns(source.length)
-    reader = Reader(model, None if features is False else features, forward, masked=masked)
     device = device_of(model)
     bar = progress_bar(total=source.length, unit="example", description="reading", show=progress)
     with evaluating(model), bar:
@@ -140,6 +141,8 @@ def read(
             outputs, features_of_batch = reader(moved(batch.inputs, device), keys if reader.masked else None)
             if not found.classes:
                 found.classes = class_logits(outputs.full).shape[1]
+                if classes is not None and len(classes) != found.classes:
+                    raise UserError(f"{len(classes)} classes are named, but the network has {found.classes}")
                 if source.float_labels and not reader.one_logit:
                     raise TypeError("labels must be integers, classes counted from 0, got floats: pass labels.long()")
             labels = check_labels(batch.labels, found.classes).to(device)
@@ -160,6 +163,7 @@ def read(
             first = found.batches[-1].stop if found.batches else 0
             found.batches.append(slice(first, first + len(labels)))
             bar.update(len(labels))
+    reader.finish()
     found.short = reader.short is not None
     _finish(found, columns)
     return found if kept is None else kept.finish(found)

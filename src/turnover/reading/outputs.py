@@ -20,9 +20,14 @@ from turnover.masking.probing import probe
 from turnover.masking.reruns import Selection
 from turnover.masking.subnetworks import subnetwork
 from turnover.reading.features import Features, Tap
+from turnover.reading.layout import divisible
 
 NETWORKS = ("exposed", "flipped", "full")
 _TRIED = 16  # examples that the short way is tried on
+_PROBABILITIES = (
+    "the network gives probabilities, not logits: they would go through a second softmax. Leave its last softmax or "
+    "sigmoid out, or pass forward=lambda model, batch: call of the network without it"
+)
 
 
 class Outputs(NamedTuple):
@@ -68,6 +73,7 @@ class Reader:
         self.short: MaskedHead | None = None  # where the short way is proved
         self.one_logit = False
         self._tried = False
+        self._rows, self._within = 0, True  # examples, and whether all outputs lie in [0, 1]
 
     def __call__(self, inputs: Any, ids: Tensor | None) -> tuple[Outputs, Tensor | None]:
         """Logits and features of a batch.
@@ -82,9 +88,14 @@ class Reader:
         features, full = self.tap(inputs)
         if not self._tried:
             self._try(inputs, full, ids)
+        if self.one_logit and self.tap.head is None:
+            self._rows += len(full)
+            self._within = self._within and bool(((full >= 0) & (full <= 1)).all())
         if not self.masked:
             return Outputs(class_logits(full)), features
         assert ids is not None
+        if self.short is not None and features is not None and not self._is_the_head(features, full):
+            self.short = None  # clamped, scaled or replaced for these examples
         if self.short is not None and features is not None:
             selections = Selection(ids, flipped=False), Selection(ids, flipped=True)
             halves = [features * self.short.dropout.factors(selection, features, 1) for selection in selections]
@@ -97,6 +108,17 @@ class Reader:
         with subnetwork(self.model, ids, flipped=flipped):
             return self.tap.forward(self.model, inputs)
 
+    def _is_the_head(self, features: Tensor, full: Tensor) -> bool:
+        """Whether the output of this batch is what the head makes of its features."""
+        assert self.short is not None
+        found = F.linear(features, self.short.linear.weight, self.short.linear.bias)
+        return found.is_meta or alike(found.view_as(full), full)
+
+    def finish(self) -> None:
+        """Raise UserError if all that the network ever gave were probabilities of one class."""
+        if self.one_logit and self.tap.head is None and self._rows >= _TRIED // 2 and self._within:
+            raise UserError(_PROBABILITIES)
+
     def _try(self, inputs: Any, full: Tensor, ids: Tensor | None) -> None:
         """What can be known of a network only from a batch: is its output one that can be scored, and by which way."""
         self._tried = True
@@ -106,7 +128,7 @@ class Reader:
         if not self.masked:
             return
         assert ids is not None
-        some, few = take(inputs, slice(_TRIED)), ids[:_TRIED]
+        some, few = (take(inputs, slice(_TRIED)), ids[:_TRIED]) if divisible(inputs, len(ids)) else (inputs, ids)
         probe(self.model, some, self.tap.forward)  # which may move the mask
         short = short_way(self.model, self.tap.head)
         expected = self._through(some, few, flipped=False)
@@ -117,16 +139,16 @@ class Reader:
             return  # features of the user's choice, which do not enter the head
         factors = short.dropout.factors(Selection(few, flipped=False), features, 1)
         found = F.linear(features * factors, short.linear.weight, short.linear.bias)
-        if found.is_meta or _close(found, expected.view_as(found)):
+        if found.is_meta or alike(found, expected.view_as(found)):
             self.short = short
 
 
-def _close(found: Tensor, expected: Tensor) -> bool:
+def alike(found: Tensor, expected: Tensor) -> bool:
     """Whether two ways give the same, up to rounding; rows that overflow somewhere say nothing."""
     sound = expected.isfinite()
     if not bool(sound.any()):
         return False
-    tolerance = (1e-4 if found.dtype == torch.float32 else 3e-2) * float(expected[sound].abs().max())
+    tolerance = (1e-4 if found.dtype in (torch.float32, torch.float64) else 3e-2) * float(expected[sound].abs().max())
     return torch.allclose(found[sound], expected[sound], rtol=0, atol=tolerance)
 
 
@@ -169,10 +191,7 @@ def check_logits(logits: Tensor, rows: int, *, of_a_layer: bool) -> None:
     if bool(((values >= 0) & (values <= 1)).all()):
         several = values.dim() == 2 and values.shape[1] > 1
         if bool(((values.sum(1) - 1).abs() < 1e-3).all()) if several else rows >= _TRIED // 2:
-            raise UserError(
-                "the network gives probabilities, not logits: they would go through a second softmax. Leave its last "
-                "softmax or sigmoid out, or pass forward=lambda model, batch: call of the network without it"
-            )
+            raise UserError(_PROBABILITIES)
 
 
 def loss_and_margin(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within: no autocast. It is for networks; what is computed from their outputs takes the precision they have."""
+    with torch.autocast("cpu", enabled=False):
+        if not torch.cuda.is_available():
+            yield
+            return
+        with torch.autocast("cuda", enabled=False):
+            yield
+
+
 def run_and_catch(
     model: nn.Module, modules: Sequence[nn.Module], forward: Callable[[nn.Module, Any], Any], inputs: Any
 ) -> tuple[Any, list[tuple[nn.Module, Any, Any]]]:

@@ -32,7 +32,29 @@ from turnover.reading.identity import add_tensor, model_fingerprint
 from turnover.reading.rows import Rows
 
 MANIFEST = "readings.json"
-_VERSION = 1
+FUNCTION = "a function"  # stands for features that a function of the user's gave, which cannot be written down
+_VERSION = 2
+
+
+class _OtherVersion(ValueError):
+    """A manifest of another version of the library."""
+
+
+def _seal(manifest: dict[str, Any]) -> str:
+    """A checksum of all other entries of a manifest."""
+    entries = {name: value for name, value in manifest.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def _checked(manifest: Any) -> dict[str, Any]:
+    """A manifest that was read, unless it is of another version, or not as it was written."""
+    if not isinstance(manifest, dict):
+        raise ValueError("it holds no entries")
+    if manifest.get("version") != _VERSION:
+        raise _OtherVersion
+    if manifest.get("seal") != _seal(manifest):
+        raise ValueError("its entries are not those that were written")
+    return manifest
 
 
 class Readings:
@@ -62,10 +84,14 @@ class Readings:
         batches: rows of each batch that was read.
         short: masks and head are such that exposed and flipped outputs follow from the features.
         model: fingerprint of the network.
+        layer: what `features` of `read` asked for: a module's name, a function, or None for what enters the head. (Of
+            readings that were loaded, "a function" stands for one.)
     """
 
-    def __init__(self, model: str, features: Rows | None, logits: Rows | None, keep_inputs: bool) -> None:
-        self.model, self.features, self.logits = model, features, logits
+    def __init__(
+        self, model: str, features: Rows | None, logits: Rows | None, keep_inputs: bool, layer: Any = None
+    ) -> None:
+        self.model, self.features, self.logits, self.layer = model, features, logits, layer
         self.classes, self.ignored, self.short = 0, 0, False
         self.batches: list[slice] = []
         self.values: dict[str, Tensor] = {}
@@ -130,15 +156,15 @@ class Readings:
         """
         folder = Path(folder)
         try:
-            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+            manifest = _checked(json.loads((folder / MANIFEST).read_text()))
             content = (folder / manifest["columns"]).read_bytes()
             names = (folder / manifest["names"]).read_bytes() if manifest["names"] else b""
         except FileNotFoundError as error:
             raise UserError(f"{folder} holds no readings: {error.filename} is missing") from error
-        except (ValueError, KeyError, OSError) as error:
+        except _OtherVersion as error:
+            raise UserError(f"{folder} was written by another version of the library: read the data again") from error
+        except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(f"{folder / MANIFEST} is damaged ({error}): read the data again") from error
-        if manifest.get("version") != _VERSION:
-            raise UserError(f"{folder} was written by another version of the library: read the data again")
         if hashlib.sha256(content + names).hexdigest() != manifest["checksum"]:
             raise UserError(f"{folder / manifest['columns']} is damaged: read the data again")
         try:
@@ -148,12 +174,12 @@ class Readings:
         features = None
         if (of := manifest["features"]) is not None:
             path = folder / "features.bin"
-            if not path.exists():
+            if not path.is_file():
                 raise UserError(f"{path} is gone: read the data again")
             features = Rows(of["dtype"], path, width=of["width"], count=of["count"], append=False)
             if not features.verify(of["checksum"]):
                 raise UserError(f"{path} is damaged: read the data again")
-        found = Readings(manifest["model"], features, None, False)
+        found = Readings(manifest["model"], features, None, False, manifest["layer"])
         found.ids, found.labels = columns.pop("ids"), columns.pop("labels")
         found.names = np.array(json.loads(names), dtype=object) if names else columns.pop("given").numpy()
         found.values = dict(sorted(columns.items()))
@@ -180,6 +206,7 @@ class Readings:
             "classes": self.classes,
             "ignored": self.ignored,
             "short": self.short,
+            "layer": FUNCTION if callable(self.layer) else self.layer,
             "columns": f"columns-{checksum[:12]}.safetensors",
             "names": f"names-{checksum[:12]}.json" if text else None,
             "checksum": checksum,
@@ -191,6 +218,7 @@ class Readings:
                 "checksum": features.checksum,
             },
         }
+        manifest["seal"] = _seal(manifest)
         parts = {manifest["columns"]: content, **({manifest["names"]: names} if text else {})}
         with writing(folder):
             for name, part in {**parts, MANIFEST: json.dumps(manifest, indent=1).encode()}.items():

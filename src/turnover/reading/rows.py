@@ -66,6 +66,15 @@ class Rows:
     def __len__(self) -> int:
         return self.count
 
+    def close(self) -> None:
+        """Close the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            self.close()
+
     def append(self, rows: Tensor) -> None:
         """Add rows [some, width].
 
@@ -136,6 +145,7 @@ class Rows:
         for part in self:
             copy.append(part)
         self.checksum = copy.checksum
+        copy.close()
 
     def verify(self, checksum: int) -> bool:
         """Whether the rows in the file are those that were appended."""

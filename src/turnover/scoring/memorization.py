@@ -89,6 +89,8 @@ def memorization(
         return combine(list(_one_each(model, x, y, ids, options)))
     if not masked_layers(model):
         raise UserError("the model has no turn-over dropout: call insert(model, ...) first")
+    if isinstance(x, (list, tuple)) and x and isinstance(x[0], Readings):
+        raise UserError(f"{len(x)} readings but one network: pass the one that is of this network")
     if isinstance(x, Readings):
         found = x.of(model)
     else:
@@ -114,11 +116,15 @@ def memorization(
 
 def _one_each(models: Any, x: Any, y: Any, ids: Any, options: dict[str, Any]) -> Iterator[pd.DataFrame]:
     """`memorization` of each of several networks, which are asked for one at a time."""
-    several = isinstance(x, list) and bool(x) and all(isinstance(of, Readings) for of in x)
+    several = isinstance(x, (list, tuple)) and bool(x) and all(isinstance(of, Readings) for of in x)
     number = 0
     for number, model in enumerate([models] if isinstance(models, str) else models, 1):
         if not isinstance(model, nn.Module):
             raise TypeError(f"a model is a {type(model).__name__}: pass a torch.nn.Module, or several of them")
+        if number > 1 and isinstance(x, Iterator):
+            raise UserError(
+                "an iterator is gone through once, and there are several networks: pass a data set or loader"
+            )
         if several and number > len(x):
             raise UserError(f"more networks than the {len(x)} readings: pass one for each")
         yield memorization(model, x[number - 1] if several else x, y, ids, **options)
@@ -190,7 +196,7 @@ def memorization_over_training(
     return pd.concat(frames, ignore_index=True)
 
 
-def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Mean memorization over independent runs, with its standard error.
 
     The runs should differ in the seeds of weights, order and masks: the standard error then covers all three.
@@ -204,12 +210,15 @@ def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         One row an example, in the order of the first frame: ``id``, ``runs``, and of each column that all frames have
-        its mean and, in the column ``..._se``, the standard error of the mean (sample standard deviation, n - 1, over
-        the square root of the number of runs).
+        its mean (of numbers) and, in the column ``..._se``, the standard error of the mean (sample standard deviation,
+        n - 1, over the square root of the number of runs).
 
     Raises:
         ValueError: fewer than two runs, the runs do not hold the same ids, or an id stands in one twice.
     """
+    frames = [frame.reset_index() if frame.index.name == "id" else frame for frame in frames]
+    if any("id" not in frame for frame in frames):
+        raise ValueError("a frame has no column id: pass frames of memorization")
     if len(frames) < 2:
         raise ValueError(f"a standard error needs at least 2 runs, got {len(frames)}")
     ids = pd.Index(frames[0]["id"])
@@ -223,7 +232,7 @@ def combine(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
         aligned.append(by_id.loc[ids])
     columns: dict[str, Any] = {"id": ids, "runs": len(frames)}
     for name in aligned[0].columns:
-        if all(name in frame for frame in aligned):
+        if all(name in frame and pd.api.types.is_numeric_dtype(frame[name]) for frame in aligned):
             values = np.stack([frame[name].to_numpy(np.float64) for frame in aligned])
             columns[name] = values.mean(0)
             columns[f"{name}_se"] = values.std(0, ddof=1) / np.sqrt(len(frames))

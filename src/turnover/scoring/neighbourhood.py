@@ -14,7 +14,7 @@ from turnover.errors import UserError
 from turnover.masking.calling import Forward
 from turnover.reading.features import LARGEST, RIDGE, Features, Spectrum, spectrum
 from turnover.reading.one_pass import read
-from turnover.reading.passes import DEFAULT_MEMORY, device_of
+from turnover.reading.passes import DEFAULT_MEMORY, device_of, full_precision
 from turnover.reading.readings import Readings
 from turnover.reading.rows import Rows
 
@@ -103,6 +103,7 @@ def neighbourhood(
     return pd.DataFrame({**named, **columns, "loss_full": found.values["loss_full"].double().numpy()})
 
 
+@full_precision()
 def around(
     features: Rows,
     labels: Tensor,

@@ -6,6 +6,7 @@ training it also tells how fast an example was learned, and by which of the netw
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,13 @@ def sharpened(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
 
 def _of_the_same(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     """The rows of `near`, each for the example of `frame` in the same row."""
+    frame, near = (of.reset_index() if of.index.name == "id" and "id" not in of else of for of in (frame, near))
+    if "contrast" in frame and ("id" in near) != ("id" in frame):
+        warnings.warn(
+            "one of the frames has no ids, so rows are joined by their index, and nothing tells whether it was reset: "
+            "pass ids to neighbourhood, too",
+            stacklevel=3,
+        )
     if "id" in near and "id" in frame:
         near, wanted, by = near.set_index("id"), pd.Index(frame["id"]), "id"
     else:

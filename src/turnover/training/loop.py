@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
+from turnover.masking.calling import logits_of
 from turnover.masking.insertion import keep_frozen
 from turnover.masking.probing import probe
 from turnover.masking.subnetworks import subnetwork
 from turnover.progress import progress_bar
 from turnover.reading.checks import check_example_ids, check_inputs, check_labels, check_tensor
 from turnover.reading.examples import Examples, step_seed
+from turnover.reading.outputs import class_logits
 from turnover.reading.passes import evaluating
 from turnover.reading.processes import shard
 from turnover.training.checkpoints import Checkpoint, identify
@@ -185,12 +187,17 @@ def _step(
     dtype = _AUTOCAST.get(config.precision)
     autocast = torch.autocast(images.device.type, dtype) if dtype is not None else nullcontext()
     with subnetwork(model, batch.ids) if turn_over else nullcontext(), autocast:
-        logits = network(images).float()
+        logits = class_logits(logits_of(network(images))).float()
     return F.cross_entropy(logits, batch.labels), (logits.detach().argmax(1) == batch.labels).sum()
 
 
 def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
     """The examples, their labels as int64, unless something is wrong with them (see `train`)."""
+    if not isinstance(examples, Examples):
+        raise TypeError(
+            f"examples are a {type(examples).__name__}: pass Examples(images, labels, ids), tensors in memory; for a "
+            "data loader write a loop of your own with `with_ids` and `subnetwork`"
+        )
     check_inputs(examples.images, "images")
     for name in ("labels", "ids"):
         check_tensor(getattr(examples, name), name)
@@ -203,7 +210,7 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
         probe(model, examples.images[:16])
     masked = subnetwork(model, examples.ids[:1]) if turn_over else nullcontext()
     with evaluating(model), torch.no_grad(), masked:  # in evaluation mode nothing random is drawn
-        classes = model(examples.images[:1]).shape[-1]
+        classes = class_logits(logits_of(model(examples.images[:1]))).shape[-1]
     check_labels(labels, classes)
     return Examples(examples.images, labels, examples.ids)
 
