@@ -139,6 +139,8 @@ def test_a_disk_without_space_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
         def truncate(self, size: int) -> None: ...
 
+        def close(self) -> None: ...
+
         def write(self, content: memoryview) -> int:
             raise OSError(28, "No space left on device")
 
