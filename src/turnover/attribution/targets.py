@@ -131,11 +131,17 @@ class ReadTargets:
         linears = (module for module in original(model).modules() if isinstance(module, nn.Linear))
         heads = [way for linear in linears if (way := short_way(model, linear)) is not None] if readings.short else []
         self.short = heads[0] if heads else None
-        self._model, self._readings, self._tap = model, readings, Tap(model, None, forward)
+        self._model, self._readings, self._forward = model, readings, forward
+        self._tap = Tap(model, None, forward)
         if self.short is None and readings._inputs is None:
+            why = (
+                "they do not follow from what enters its last linear layer"
+                if "loss_exposed" in readings.values
+                else "the targets were read with masked=False, which does not try whether features are enough"
+            )
             raise UserError(
-                "the scores of this network need the inputs of the targets, because not only the input of its last "
-                "linear layer is masked: pass the data of the targets instead of their readings"
+                f"the scores of this network need the inputs of the targets, because {why}: pass the data of the "
+                "targets instead of their readings"
             )
 
     def pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
@@ -164,7 +170,7 @@ class ReadTargets:
                 f"training examples and targets are compared by features={features!r}, but the targets were read with "
                 f"features={self._readings.layer!r}: read both alike, or pass the data of the targets"
             )
-        tap = Tap(self._model, features)
+        tap = Tap(self._model, features, self._forward)
         with evaluating(self._model), uncompiled():
             return torch.cat([_or_refuse(tap(inputs)[0]).float() for _, inputs in self.pieces(rows)])
 

@@ -139,6 +139,24 @@ def test_examples_and_targets_are_compared_by_the_same_features(features: Any, t
         torch.testing.assert_close(loaded, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_features_of_another_layer_and_a_call_of_the_user_go_together() -> None:
+    model, batches = deep(), [{"numbers": X[:20], "labels": Y[:20]}, {"numbers": X[20:], "labels": Y[20:]}]
+
+    def forward(network: nn.Module, batch: Any) -> Tensor:
+        logits: Tensor = network(batch["numbers"])
+        return logits
+
+    train = read(model, batches, features="0", forward=forward)
+    found = influence(model, train, batches, forward=forward)
+    torch.testing.assert_close(found, influence(model, read(model, X, Y, features="0"), X, Y), rtol=1e-3, atol=1e-5)
+
+
+def test_why_readings_of_targets_do_not_do() -> None:
+    model = network()
+    with pytest.raises(ValueError, match="were read with masked=False"):
+        influence(model, (X, Y), read(model, X[:3], Y[:3], masked=False))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "what"),
     [
