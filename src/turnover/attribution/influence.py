@@ -13,7 +13,7 @@ from turnover.attribution.pairs import Asked, Estimate, pairs_of
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.tiles import Tiles, grid_of
 from turnover.masking.calling import Forward
-from turnover.reading.checks import Inputs
+from turnover.reading.checks import Inputs, networks_of
 from turnover.reading.passes import DEFAULT_MEMORY, full_precision
 
 
@@ -73,7 +73,7 @@ def influence(
             estimate needs what `train` does not tell.
         TypeError: inputs are no tensors, or ids or labels are not integers.
     """
-    networks = [model] if isinstance(model, nn.Module) else list(model)
+    networks = networks_of(model)
     asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size, classes)
     pairs = pairs_of(networks, train, targets, y, asked)
     count, width = len(pairs.train.ids), len(pairs.labels)

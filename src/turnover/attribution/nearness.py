@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.scorer import scratch, spans
-from turnover.attribution.targets import check_tree
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, count_of
-from turnover.reading.checks import Inputs, check_inputs, check_labels
+from turnover.reading.checks import Inputs, check_inputs, check_labels, check_network, check_tensor, check_tree
 from turnover.reading.features import LARGEST, RIDGE, FeatureBlocks, Features, features_of, spectrum
+from turnover.reading.options import check_options
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, full_precision
-from turnover.reading.readings import Readings
+from turnover.reading.readings import Readings, why_no_features
 
 # Fixed, and not tuned to a data set: agreement with retraining is flat around them, see docs/method.md.
 SHARPNESS = 2.0
@@ -70,9 +70,7 @@ class Localized:
         check_tree(self.x_train, "x_train")
         if self.reference is not None:
             check_tree(self.reference, "reference")
-        for name in ("ridge", "sharpness"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name}={getattr(self, name)}: it must be a positive number")
+        check_options(features=self.features, ridge=self.ridge, sharpness=self.sharpness)
 
 
 class Similarity:
@@ -170,16 +168,9 @@ def similarity_of(
     Raises:
         UserError: there are no features, or they are too wide.
     """
-    if readings.features is None:
-        raise UserError(
-            "no features of the training examples were read: name a module with read(model, data, features=...), or "
-            'ask for estimate="raw"'
-        )
-    if (width := readings.features.width) > LARGEST:
-        raise UserError(
-            f"features of {width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer with "
-            'read(model, data, features=...), or ask for estimate="raw"'
-        )
+    if readings.features is None or readings.features.width > LARGEST:
+        why = why_no_features(readings, "the training examples", given=True)
+        raise UserError(f'{why}, or ask for estimate="raw"')
     return Similarity(readings.features, len(readings), targets, device_of(model), memory=memory)
 
 
@@ -218,6 +209,8 @@ def localize(
     Raises:
         ValueError: shapes do not fit, a setting is out of range, or the model has no features to compare.
     """
+    check_network(model)
+    check_tensor(influence, "influence")
     settings = Localized(x_train, features, ridge, sharpness)
     check_inputs(x_target, "x_target")
     if influence.shape != (len(x_train), len(x_target)):
@@ -257,14 +250,15 @@ def pool_within_classes(localized: Tensor, factor: Tensor, y_train: Tensor, stre
         ValueError: shapes do not fit, or `strength` is negative.
         TypeError: labels are not an integer tensor.
     """
+    check_options(strength=strength)
+    for name, matrix in (("localized", localized), ("factor", factor)):
+        check_tensor(matrix, name)
     y_train = check_labels(y_train, name="y_train")
     if localized.shape != factor.shape or localized.dim() != 2 or len(y_train) != len(localized):
         raise ValueError(
             f"localized has shape {tuple(localized.shape)}, factor {tuple(factor.shape)}, and there are {len(y_train)} "
             "labels: pass two matrices [train, target], and one label for each row"
         )
-    if not 0.0 <= strength < float("inf"):
-        raise ValueError(f"strength={strength}: it must be a number that is not negative")
     classes, group = torch.unique(y_train.to(localized.device), return_inverse=True)
     sums, weights = (
         torch.zeros(len(classes), localized.shape[1], device=localized.device).index_add_(0, group, values.float())

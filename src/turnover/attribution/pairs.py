@@ -14,13 +14,14 @@ from turnover.attribution.fused import WORTH_COMPILING
 from turnover.attribution.head import HeadScorer
 from turnover.attribution.nearness import Similarity, check_localized, similarity, similarity_of
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
-from turnover.attribution.targets import GivenTargets, ReadTargets, Targets, check_tree
+from turnover.attribution.targets import GivenTargets, ReadTargets, Targets
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, count_of
 from turnover.masking.ids import example_ids
 from turnover.masking.layer import masked_layers
-from turnover.reading.checks import check_example_ids, check_labels, check_names
+from turnover.reading.checks import check_example_ids, check_labels, check_names, check_tree, given_labels
 from turnover.reading.one_pass import read
+from turnover.reading.options import check_choice, check_options
 from turnover.reading.readings import FUNCTION, Readings
 
 _ONCE = "an iterator is gone through once, and there are several networks: pass a data set or loader"
@@ -49,6 +50,7 @@ class TrainingExamples(NamedTuple):
     ids: Tensor  # int64 [train], what masks are drawn from
     names: np.ndarray[Any, Any]  # the ids as they were given, [train]: integers or strings
     labels: Tensor | None = None  # int64 [train]
+    floats: bool = False  # whether the labels were given as 0.0 and 1.0
     readings: Sequence[Readings] = ()  # by each network
 
 
@@ -109,9 +111,8 @@ def pairs_of(
     classes = [of.classes for of in views]
     if len(set(classes)) > 1:
         raise UserError(f"the models have different numbers of classes: {classes}")
-    labels = check_labels(views[0].labels, classes[0], "y")
     if known.labels is not None:
-        known = known._replace(labels=check_labels(known.labels, classes[0], "train_labels"))
+        check_labels(known.labels, classes[0], "train_labels", floats=known.floats)
     near = []
     if estimate != "raw":
         for number, (network, of) in enumerate(zip(networks, views, strict=True)):
@@ -123,7 +124,7 @@ def pairs_of(
                 near.append(similarity_of(network, readings, _features(of, _layer(readings)), memory))
     pooled = known.labels if estimate == "pooled" else None
     scorers = [scorer_of(network, known.ids, of, asked) for network, of in zip(networks, views, strict=True)]
-    return Pairs(known, labels, classes[0], views, scorers, near, pooled)
+    return Pairs(known, views[0].labels, classes[0], views, scorers, near, pooled)
 
 
 def scorer_of(network: nn.Module, ids: Tensor, targets: Targets, asked: Asked) -> Scorer:
@@ -136,20 +137,20 @@ def scorer_of(network: nn.Module, ids: Tensor, targets: Targets, asked: Asked) -
 
 
 def _check_settings(networks: Sequence[nn.Module], asked: Asked) -> None:
-    measure, precision = asked.measure, asked.precision
-    if not networks:
-        raise ValueError("no model was given")
+    measure = asked.measure
+    check_options(
+        memory=asked.memory, fused=asked.fused, forward=asked.forward, batch_size=asked.batch_size,
+        classes=asked.classes, progress=asked.progress,
+    )  # fmt: skip
     if not isinstance(measure, str):
         raise ValueError(
             f'measure must be "loss" or "margin", got a {type(measure).__name__}: inputs of the training examples are '
             "the argument localized"
         )
-    if measure not in ("loss", "margin"):
-        raise ValueError(f'measure={measure!r}: use "loss" or "margin"')
-    if precision not in DTYPES:
-        raise ValueError(f'precision={precision!r}: use "float32" or "bfloat16"')
-    if asked.estimate not in (None, "raw", "localized", "pooled"):
-        raise ValueError(f'estimate={asked.estimate!r}: use "raw", "localized" or "pooled"')
+    check_choice("measure", measure, ("loss", "margin"))
+    check_choice("precision", asked.precision, DTYPES)
+    if asked.estimate is not None:
+        check_choice("estimate", asked.estimate, ("raw", "localized", "pooled"))
     if not all(map(masked_layers, networks)):
         raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
 
@@ -165,10 +166,16 @@ def _training_examples(
     networks: Sequence[nn.Module], train: Any, labels: Any, asked: Asked, *, compare: bool
 ) -> TrainingExamples:
     if _is_ids(train):
+        if np.ndim(train) > 1:
+            raise UserError(
+                f"the training examples are a {type(train).__name__} of shape {tuple(np.shape(train))}, inputs without "
+                "labels: pass (x, y), a data set or a loader, or ids alone"
+            )
         names = check_names(train, "train_ids")
         found = TrainingExamples(example_ids(names), names)
         if labels is not None:
-            found = found._replace(labels=check_labels(labels, name="train_labels", class_names=asked.classes).cpu())
+            labels, floats = given_labels(labels, "train_labels", asked.classes)
+            found = found._replace(labels=labels.cpu(), floats=floats)
             if len(labels) != len(names):
                 raise UserError(f"{len(names)} training ids but {len(labels)} training labels: pass one for each")
         if not len(names):
@@ -191,7 +198,7 @@ def _training_examples(
                     f"network {number} has read other training examples than network 1 (other ids or labels, or "
                     "another order): read the same data with each"
                 )
-        found = TrainingExamples(first.ids, first.names, first.labels, readings)
+        found = TrainingExamples(first.ids, first.names, first.labels, readings=readings)
     check_example_ids(found.ids, "train_ids")
     return found
 
@@ -215,12 +222,14 @@ def _targets(
 ) -> list[Targets]:
     if y is not None:
         check_tree(targets)
-        labels = check_labels(y, name="y", class_names=asked.classes)
+        labels, floats = given_labels(y, "y", asked.classes)
         if (count := count_of(targets)) != len(labels):
             raise UserError(f"{count} targets but {len(labels)} labels: pass one label for each target")
         if not count:
             raise UserError("there are no targets: pass at least one")
-        return [GivenTargets(network, targets, labels, ids, asked.forward) for network in networks]
+        views = [GivenTargets(network, targets, labels, ids, asked.forward) for network in networks]
+        check_labels(labels, views[0].classes, "y", floats=floats)
+        return list(views)
     if len(networks) > 1 and isinstance(targets, Iterator):
         raise UserError(_ONCE)
     given = _readings(networks, targets)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.reading.identity import add_tensor, model_fingerprint
+from turnover.reading.options import as_path, check_choice
 
 StoredType = Literal["float32", "float16"]
 
@@ -50,9 +51,8 @@ class ScoreStore:
     """
 
     def __init__(self, folder: Path | str, dtype: StoredType = "float32") -> None:
-        if dtype not in ("float32", "float16"):
-            raise ValueError(f'dtype={dtype!r}: a score store holds "float32" or "float16"')
-        self.folder, self.dtype = Path(folder), dtype
+        check_choice("dtype", dtype, ("float32", "float16"))
+        self.folder, self.dtype = as_path("folder", folder), dtype
 
     @property
     def partial(self) -> Path:
@@ -120,7 +120,7 @@ class ScoreStore:
         Raises:
             UserError: there is none.
         """
-        folder = Path(folder)
+        folder = as_path("folder", folder)
         if not (folder / "manifest.json").exists():
             raise UserError(f"{folder} holds no finished influence scores")
         manifest = json.loads((folder / "manifest.json").read_text())

@@ -21,7 +21,8 @@ from turnover.masking.calling import Forward
 from turnover.masking.undisturbed import sharded
 from turnover.progress import progress_bar
 from turnover.reading import processes as sharding
-from turnover.reading.checks import Inputs
+from turnover.reading.checks import Inputs, networks_of
+from turnover.reading.options import check_options
 from turnover.reading.passes import DEFAULT_MEMORY, full_precision
 
 # Sums by class that are held whatever the memory: of so many training examples, or as many as take so many bytes.
@@ -134,10 +135,10 @@ def summarize(
     Under `torchrun`, once the default process group is initialized, processes share the targets, and
     each of them returns the whole summary.
     """
-    networks = [models] if isinstance(models, nn.Module) else list(models)
-    for name, kept in (("top", top), ("top_targets", top_targets)):
-        if kept < 0:
-            raise ValueError(f"{name}={kept}: it must not be negative")
+    networks = networks_of(models)
+    check_options(top=top, top_targets=top_targets)
+    if store is not None and not isinstance(store, ScoreStore):
+        raise TypeError(f"store is a {type(store).__name__}: pass ScoreStore(folder)")
     shard, labels = sharding.shard(), None
     if len(targets) == 3:
         labels, *targets = targets  # type: ignore[assignment]

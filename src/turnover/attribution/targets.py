@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.errors import UserError
-from turnover.masking.calling import Forward, part_of, rows_of, tensors_in
-from turnover.reading.checks import check_inputs
+from turnover.masking.calling import Forward, part_of, tensors_in
 from turnover.reading.features import Features, Tap
 from turnover.reading.outputs import MaskedHead, Reader, alike, class_logits, short_way
 from turnover.reading.passes import device_of, evaluating, moved, original
-from turnover.reading.readings import Readings
+from turnover.reading.readings import Readings, why_no_features
 
 _BATCH = 256  # targets that go through the network at once
 _TRIED = 16  # targets on which the fast path has to give what the network itself gives
@@ -163,8 +161,9 @@ class ReadTargets:
 
     def features(self, rows: slice, features: Features) -> Tensor:
         if features is self._readings.layer or features == self._readings.layer:
-            kept = self._readings.features
-            return _or_refuse(None if kept is None else kept[rows]).to(self.device)
+            if (kept := self._readings.features) is None:
+                raise UserError(why_no_features(self._readings, "the targets", given=True))
+            return kept[rows].to(self.device)
         if self._readings._inputs is None:
             raise UserError(
                 f"training examples and targets are compared by features={features!r}, but the targets were read with "
@@ -181,21 +180,6 @@ class ReadTargets:
                 yield from self.head(rows)
             else:
                 yield from (value for _, inputs in self.pieces(rows) for value in tensors_in(inputs))
-
-
-def check_tree(x: Any, name: str = "x") -> None:
-    """Raise TypeError where `x` cannot be inputs: a tensor, a dict or tuple of tensors, or what gives one when sliced.
-
-    Args:
-        x: inputs of examples.
-        name: what the caller's argument is called.
-    """
-    if isinstance(x, (Mapping, tuple)) and rows_of(x):
-        for part in x.values() if isinstance(x, Mapping) else x:
-            if isinstance(part, np.ndarray):
-                check_inputs(part, f"a part of {name}")
-    else:
-        check_inputs(x, name)
 
 
 def uncompiled() -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Itera
 
 from turnover.errors import UserError
 from turnover.masking.calling import rows_of, take
-from turnover.reading.checks import IGNORED, Names, check_inputs, check_labels, check_names
+from turnover.reading.checks import IGNORED, Names, check_names, check_tree, given_labels
 from turnover.reading.layout import CONVENTION, divisible, is_batch, is_column, parts_of
 from turnover.reading.loaders import WithIds, check_count, once_each, quietly, rebuilt, refuse_repeats
 
@@ -56,8 +56,7 @@ class Source:
         classes: Sequence[str] | None = None,
         whole: bool = False,
     ) -> None:
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise UserError(f"batch_size={batch_size!r}: it must be a positive integer")
+        batch_size = int(batch_size)  # data loaders take no integers of numpy
         if isinstance(data, WithIds):
             data, ids = data.loader, data.ids if ids is None else ids
         self._classes, self._whole = classes, whole
@@ -69,7 +68,7 @@ class Source:
                 self._ids = check_names(data[2])
             data, y = data[:2]
         self.length: int | None = None  # examples, if that is known
-        self.float_labels = False  # 0.0 and 1.0, which only a head with one logit takes
+        self.float_labels = False  # 0.0 and 1.0, which only two classes take
         self._batches: Callable[[], Iterator[tuple[Any, Any]]]
         if y is not None:
             self._batches = self._slices(data, y, batch_size)
@@ -121,18 +120,16 @@ class Source:
             raise UserError(f"there were {seen} examples but {len(self._ids)} ids: pass one for each")
 
     def _labels(self, labels: Any, name: str) -> Tensor:
-        if isinstance(labels, Tensor) and labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all()):
-            self.float_labels = True
-            labels = labels.long()
-        return check_labels(labels, name=name, class_names=self._classes)
+        found, floats = given_labels(labels, name, self._classes)
+        self.float_labels = self.float_labels or floats
+        return found
 
     def _slices(self, x: Any, y: Any, batch_size: int) -> Callable[[], Iterator[tuple[Any, Any]]]:
         """Batches of inputs that lie in memory (or are made when sliced)."""
         if isinstance(x, (DataLoader, IterableDataset)):
             raise TypeError("y is given beside a data loader: its labels come with the batches; leave y out")
         tree = isinstance(x, (Mapping, tuple))
-        if not tree:
-            check_inputs(x)
+        check_tree(x)
         labels = self._labels(y, "y")
         self.length = rows_of(x) if tree else len(x)
         ids = f", {len(self._ids)} ids" if self._ids is not None else ""
@@ -189,7 +186,9 @@ class Source:
 
 def _loader_of(data: Any, batch_size: int) -> DataLoader[Any]:
     if isinstance(data, (Tensor, np.ndarray, str, Mapping)):
-        raise TypeError(f"data is a {type(data).__name__} without labels: pass y, or a Dataset or DataLoader of both")
+        if is_batch(data):
+            raise TypeError(f"data is a single batch, a {type(data).__name__}: pass a list of batches, or (x, y)")
+        raise TypeError(f"data is a {type(data).__name__} without labels: pass (x, y), or a Dataset or DataLoader")
     if not hasattr(data, "__len__"):
         raise TypeError(f"{type(data).__name__} has no length: pass a DataLoader, or an iterable of batches")
     if isinstance(data, (list, tuple)) and data and is_batch(data[0]):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from turnover.errors import UserError
+from turnover.masking.calling import tensors_in
 
 INTEGERS = (
     torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64,
@@ -25,6 +26,30 @@ class Inputs(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice, /) -> Tensor: ...
+
+
+def check_network(model: Any) -> None:
+    """Raise TypeError unless `model` is one network."""
+    if isinstance(model, (list, tuple, nn.ModuleList)):
+        raise TypeError(f"a {type(model).__name__} is given where one network is asked for: call this for each of them")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"a model is a {type(model).__name__}: pass a torch.nn.Module")
+
+
+def networks_of(models: Any) -> list[nn.Module]:
+    """One network or several as a list.
+
+    Raises:
+        TypeError: something else is among them.
+        UserError: there are none.
+    """
+    single = isinstance(models, nn.Module) and not isinstance(models, nn.ModuleList)
+    networks = [models] if single or not isinstance(models, Iterable) or isinstance(models, str) else list(models)
+    if not networks:
+        raise UserError("no model was given: pass a torch.nn.Module, or several")
+    for network in networks:
+        check_network(network)
+    return networks
 
 
 def check_inputs(x: Any, name: str = "x") -> None:
@@ -45,8 +70,52 @@ def check_inputs(x: Any, name: str = "x") -> None:
         )
 
 
+def check_tree(x: Any, name: str = "x") -> None:
+    """Raise TypeError where `x` cannot be inputs: a tensor, a dict or tuple of tensors, or what gives one when sliced.
+
+    Args:
+        x: inputs of examples.
+        name: what the caller's argument is called.
+    """
+    if not isinstance(x, (Mapping, tuple)):
+        check_inputs(x, name)
+        return
+    _check_parts(x, name)
+    if _holds_none(x):
+        raise TypeError(f"{name} is a {type(x).__name__} without tensors: pass a tensor, or a dict or tuple of tensors")
+
+
+def _check_parts(tree: Any, name: str) -> None:
+    """Raise TypeError for numbers that are no tensors: they would go whole to the network with every batch."""
+    for key, part in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+        if isinstance(part, np.ndarray) or (isinstance(part, list) and _holds_none(part)):
+            check_tensor(part, f"{name}[{key!r}]")
+        elif isinstance(part, (Mapping, tuple, list)):
+            _check_parts(part, f"{name}[{key!r}]")
+
+
+def _holds_none(tree: Any) -> bool:
+    return next(tensors_in(tree), None) is None
+
+
+def given_labels(labels: Any, name: str, class_names: Sequence[str] | None = None) -> tuple[Tensor, bool]:
+    """`check_labels` of what users hand in, which may also be 0.0 and 1.0, as the loss of a single logit takes them.
+
+    Returns:
+        int64 [n], on the device of `labels`; whether they were such floats, which only two classes take: see
+        `check_labels`.
+    """
+    labels = _numbered(labels, class_names, name)
+    floats = labels.is_floating_point() and bool(((labels == 0) | (labels == 1)).all())
+    return check_labels(labels.long() if floats else labels, name=name), floats
+
+
 def check_labels(
-    labels: Any, classes: int | None = None, name: str = "labels", class_names: Sequence[str] | None = None
+    labels: Any,
+    classes: int | None = None,
+    name: str = "labels",
+    class_names: Sequence[str] | None = None,
+    floats: bool = False,
 ) -> Tensor:
     """The labels, as torch's losses and indexing want them.
 
@@ -55,12 +124,13 @@ def check_labels(
         classes: how many classes the network has, once that is known: looks at the values, which waits for a GPU.
         name: what the caller's argument is called.
         class_names: the classes in the order of the network's outputs; strings need them.
+        floats: they were given as 0.0 and 1.0.
 
     Returns:
         int64 [n], on the device of `labels`.
 
     Raises:
-        TypeError: `labels` are neither integers nor strings, or `class_names` is a single string.
+        TypeError: `labels` are neither integers nor strings, or were floats of more than two classes.
         UserError: `labels` is not one-dimensional, a string is not among `class_names`, or a label is outside of
             0..classes-1.
     """
@@ -78,6 +148,8 @@ def check_labels(
             else "the numbers of a regression, or soft labels, are no classes, and there are no scores for them"
         )
         raise TypeError(f"{name} must be integers, classes counted from 0, got {labels.dtype}: {cure}")
+    if floats and classes not in (None, 2):
+        raise TypeError(f"{name} must be integers, classes counted from 0, got floats: pass {name}.long()")
     if classes is not None and len(labels):
         labels = labels.long()
         low, high = int(labels.min()), int(labels.max())
@@ -95,11 +167,6 @@ def _numbered(labels: Any, class_names: Sequence[str] | None, name: str) -> Tens
     """Labels as a tensor: strings by their place among the classes."""
     if isinstance(labels, Tensor):
         return labels
-    if class_names is not None and not isinstance(class_names, (list, tuple, np.ndarray)):
-        raise TypeError(
-            f"classes is a {type(class_names).__name__}: pass the list of the classes' names, in the order of the "
-            "network's outputs"
-        )
     values = np.asarray(labels)
     if values.dtype.kind in "biuf":
         return torch.from_numpy(values)

@@ -8,7 +8,7 @@ metric in which ridge regression, and with it the influence function of a last l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, call, count_of, logits_of, part_of, rows_of, take
-from turnover.reading.layout import divisible
+from turnover.reading.layout import check_taken, divisible
 from turnover.reading.passes import (
     DEFAULT_MEMORY,
     device_of,
@@ -71,7 +71,7 @@ class Tap:
         self.forward: Forward = forward or _call_for_logits
         self.head: nn.Linear | None = None  # its output are the logits
         self._module: nn.Module | None = None
-        self._place, self._settled = 1, False
+        self._place, self._settled, self._width = 1, False, 0
         if isinstance(features, str):
             if features not in dict(self.model.named_modules()):
                 known = ", ".join(name for name, _ in self.model.named_modules() if name)
@@ -104,12 +104,21 @@ class Tap:
             return after.flatten(1), logits
         return _of_rows(before, after, logits), logits
 
+    def width(self, inputs: Any) -> int:
+        """How many logits the network gives for an example, found on a few rows of these inputs."""
+        if not self._settled:
+            self._settle(inputs)
+        return self._width
+
     def _settle(self, inputs: Any) -> None:
         """Find the head, and with it the features, on a few rows."""
         self._settled = True
+        if self.forward is _call_for_logits and isinstance(inputs, Mapping):
+            check_taken(self.model, inputs)
         few = take(inputs, slice(_TRIED)) if divisible(inputs, rows_of(inputs)) else inputs
         linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
         logits, caught = run_and_catch(self.model, linears, self.forward, few)
+        self._width = logits.shape[-1] if logits.dim() > 1 else 1
         ran = [module for module, _, _ in caught]
         once = [(module, *seen) for module, *seen in caught if ran.count(module) == 1]
         self.head = next((module for module, _, after in reversed(once) if _gives(after, logits)), None)

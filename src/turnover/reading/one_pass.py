@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,18 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from turnover.errors import UserError
-from turnover.masking.calling import Forward
+from turnover.masking.calling import Forward, take
 from turnover.masking.ids import example_ids
 from turnover.progress import progress_bar
 from turnover.reading.appending import Appended
-from turnover.reading.batches import Source
-from turnover.reading.checks import Names, check_labels
+from turnover.reading.batches import Batch, Source
+from turnover.reading.checks import Names, check_labels, check_network
 from turnover.reading.features import Features
 from turnover.reading.identity import model_fingerprint
+from turnover.reading.layout import divisible
+from turnover.reading.options import check_choice, check_options
 from turnover.reading.outputs import NETWORKS, Reader, class_logits, loss_and_margin
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved
 from turnover.reading.readings import Readings
-from turnover.reading.rows import Rows, Stored
+from turnover.reading.rows import DTYPES, Rows, Stored
+
+_TRIED = 16  # examples that go through the network together in any case, when it is tried
+_COPIES = 8  # of a batch's logits at once: three networks', and what losses and margins are made of
 
 
 class _Columns:
@@ -115,25 +120,34 @@ def read(
         precision: in which features are kept.
         folder: keep features and all else there, on the disk, for `Readings.load`. If it holds readings of this
             network, the new ones are appended.
-        memory: bytes of features that are kept in memory; beyond them, a temporary file is used.
+        memory: bytes of scratch. Features and logits that do not fit are kept in a temporary file; a batch whose logits
+            do not fit goes through the network in parts.
         progress: show a progress bar. None: on a terminal.
 
     Raises:
         TypeError, UserError: the data, labels or ids are not such as described; nothing was read; an id or label is
             outside of its range; the network gives no logits, or its forward pass reaches no mask.
     """
+    check_options(
+        features=None if features is False else features, batch_size=batch_size, classes=classes, forward=forward,
+        masked=masked, logits=logits, inputs=inputs, folder=folder, memory=memory, progress=progress,
+    )  # fmt: skip
+    check_choice("precision", precision, DTYPES)
+    check_network(model)
     source = Source(x, y, ids, batch_size=batch_size, classes=classes, whole=forward is not None)
     made_by = model_fingerprint(model)
     layer = None if features is False else features
     reader = Reader(model, layer, forward, masked=masked)
     kept = Appended(Path(folder), made_by, precision, features, masked=reader.masked) if folder is not None else None
-    rows = None if features is False else Rows(precision, memory=memory) if kept is None else kept.features
-    found = Readings(made_by, rows, Rows(memory=memory) if logits else None, inputs, layer)
+    scratch = memory // 4  # for the logits of a batch; the rest is for what is kept
+    room = (memory - scratch) // (2 if logits else 1)
+    rows = None if features is False else Rows(precision, memory=room) if kept is None else kept.features
+    found = Readings(made_by, rows, Rows(memory=room) if logits else None, inputs, layer)
     columns = _Columns(source.length)
     device = device_of(model)
     bar = progress_bar(total=source.length, unit="example", description="reading", show=progress)
     with evaluating(model), bar:
-        for batch in source:
+        for batch in _fitting(source, reader, device, scratch):
             found.ignored += batch.ignored
             if not len(batch.labels):
                 continue
@@ -143,9 +157,7 @@ def read(
                 found.classes = class_logits(outputs.full).shape[1]
                 if classes is not None and len(classes) != found.classes:
                     raise UserError(f"{len(classes)} classes are named, but the network has {found.classes}")
-                if source.float_labels and not reader.one_logit:
-                    raise TypeError("labels must be integers, classes counted from 0, got floats: pass labels.long()")
-            labels = check_labels(batch.labels, found.classes).to(device)
+            labels = check_labels(batch.labels, found.classes, floats=source.float_labels).to(device)
             found_here = {"ids": keys, "labels": labels}
             for of in NETWORKS:
                 if (scored := getattr(outputs, of)) is not None:
@@ -172,6 +184,28 @@ def read(
 def evaluate(model: nn.Module, x: Any, y: Any, ids: Any, *, batch_size: int = 256) -> dict[str, Tensor]:
     """Losses and margins of the three networks, see `Readings.values`; arguments and errors as for `read`."""
     return read(model, x, y, ids, features=False, batch_size=batch_size, progress=False).values
+
+
+def _fitting(source: Source, reader: Reader, device: torch.device, memory: int) -> Iterator[Batch]:
+    """The batches of a source, in parts where their logits would take more than `memory` bytes."""
+    most = 0
+    for batch in source:
+        if not most and len(batch.labels):
+            few = moved(next(_parts(batch, _TRIED)).inputs, device)
+            most = max(_TRIED, memory // (_COPIES * 4 * reader.tap.width(few)))
+        yield from _parts(batch, most)
+
+
+def _parts(batch: Batch, most: int) -> Iterator[Batch]:
+    """A batch in parts of at most `most` examples; whole where it cannot be cut."""
+    count = len(batch.labels)
+    if count <= most or not divisible(batch.inputs, count):
+        yield batch
+        return
+    for start in range(0, count, most):
+        some = slice(start, start + most)
+        ignored = 0 if start else batch.ignored
+        yield Batch(take(batch.inputs, some), batch.labels[some], batch.names[some], ignored)
 
 
 def _finish(found: Readings, columns: _Columns) -> None:

@@ -27,8 +27,10 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.masking.calling import take
-from turnover.reading.checks import Names
+from turnover.reading.checks import Names, check_network
+from turnover.reading.features import LARGEST
 from turnover.reading.identity import add_tensor, model_fingerprint
+from turnover.reading.options import as_path
 from turnover.reading.rows import Rows
 
 MANIFEST = "readings.json"
@@ -114,8 +116,10 @@ class Readings:
         """These readings, unless another network made them.
 
         Raises:
+            TypeError: `model` is not one network.
             UserError: other weights, masks or structure.
         """
+        check_network(model)
         if (found := model_fingerprint(model)) != self.model:
             raise UserError(
                 f"these readings ({self.model[:12]}) are of another network, or it was trained since ({found[:12]}): "
@@ -137,7 +141,7 @@ class Readings:
         Raises:
             UserError: the folder exists, or cannot be written.
         """
-        folder = Path(folder)
+        folder = as_path("folder", folder)
         if (folder / MANIFEST).exists():
             raise UserError(f"{folder} holds readings already: remove it, or save to another folder")
         with writing(folder):
@@ -154,7 +158,7 @@ class Readings:
         Raises:
             UserError: there are none, or a file is damaged.
         """
-        folder = Path(folder)
+        folder = as_path("folder", folder)
         try:
             manifest = _checked(json.loads((folder / MANIFEST).read_text()))
             content = (folder / manifest["columns"]).read_bytes()
@@ -231,6 +235,23 @@ class Readings:
             for path in [*folder.glob("columns-*.safetensors"), *folder.glob("names-*.json")]:
                 if path.name not in parts:
                     path.unlink()
+
+
+def why_no_features(readings: Readings, of: str, *, given: bool) -> str:
+    """Why there are no features of some examples to compare, and what to do.
+
+    Args:
+        of: what the readings are of.
+        given: the user read them, and so may have asked for no features.
+    """
+    if readings.features is not None:
+        return (
+            f"features of {readings.features.width} numbers are too wide to compare (at most {LARGEST}): name a "
+            "narrower layer in `features`"
+        )
+    if given:
+        return f"no features of {of} were read: call read without features=False, or name a module in its `features`"
+    return "the network has no linear layer whose input could be its features: name a module in `features`"
 
 
 @contextmanager

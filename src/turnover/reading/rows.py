@@ -46,8 +46,6 @@ class Rows:
         count: int = 0,
         append: bool = True,
     ) -> None:
-        if dtype not in DTYPES:
-            raise ValueError(f'precision={dtype!r}: features are kept as "float32", "float16" or "bfloat16"')
         self.dtype, self.width, self.count = dtype, width, count
         self.checksum = 0  # of what was appended here
         self._memory, self._parts = memory, list[Tensor]()

@@ -15,6 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from turnover.reading.options import check_options
+from turnover.scoring.frames import with_id_column
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -68,12 +71,16 @@ def calibrate(
         ValueError: a column is missing, `false_discovery_rate` is outside (0, 1), a score is not finite, the placebos
             do not vary, or they are too few: the smallest p-value, 1 / (placebos + 1), is above the rate.
     """
+    check_options(false_discovery_rate=false_discovery_rate)
+    scores, placebo = (
+        with_id_column(frame, name, "memorization") for name, frame in (("scores", scores), ("placebo", placebo))
+    )
     for name, frame in (("scores", scores), ("placebo", placebo)):
         missing = [column for column in ("id", measure) if column not in frame]
         if missing:
             raise ValueError(f"{name} has no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
-    if not 0.0 < false_discovery_rate < 1.0:
-        raise ValueError(f"false_discovery_rate={false_discovery_rate}: it must lie strictly between 0 and 1")
+        if not pd.api.types.is_numeric_dtype(frame[measure]):
+            raise ValueError(f"column {measure!r} of {name} holds no numbers: name one of the measures of memorization")
     values, null = scores[measure].to_numpy(np.float64), placebo[measure].to_numpy(np.float64)
     if 1.0 / (len(null) + 1) > false_discovery_rate:
         needed = int(np.ceil(1.0 / false_discovery_rate)) - 1

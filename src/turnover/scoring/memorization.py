@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from turnover.errors import UserError
 from turnover.masking.calling import Forward
 from turnover.masking.layer import masked_layers
-from turnover.reading.checks import warn_of_repeats
+from turnover.reading.checks import check_network, warn_of_repeats
 from turnover.reading.features import LARGEST, Features
 from turnover.reading.one_pass import read
+from turnover.reading.options import check_options
 from turnover.reading.outputs import NETWORKS
 from turnover.reading.passes import DEFAULT_MEMORY, device_of
-from turnover.reading.readings import Readings
+from turnover.reading.readings import Readings, why_no_features
+from turnover.scoring.frames import with_id_column
 from turnover.scoring.measures import measures
 from turnover.scoring.neighbourhood import around
 from turnover.scoring.sharpening import sharpened
@@ -63,7 +65,8 @@ def memorization(
     True
 
     Args:
-        model: a network trained with turn-over dropout, or several (other seeds): then the result is that of `combine`.
+        model: a network trained with turn-over dropout, or several (other seeds): then the result is that of `combine`
+            (of a list of one: that of the network).
         x, y, ids: the training examples, all of them, as for `turnover.read`; or `Readings` of them (of several
             networks a list). Ids are the same as in training. Rows with one id share a mask; repeated ids are warned
             of.
@@ -83,10 +86,11 @@ def memorization(
         TypeError, ValueError: as for `turnover.read`; the model has no turn-over dropout; or an output is NaN or
             infinite.
     """
-    if not isinstance(model, nn.Module):
-        options: dict[str, Any] = {"neighbours": neighbours, "batch_size": batch_size, "classes": classes}
-        options |= {"features": features, "forward": forward, "memory": memory, "progress": progress}
-        return combine(list(_one_each(model, x, y, ids, options)))
+    options: dict[str, Any] = {"neighbours": neighbours, "batch_size": batch_size, "classes": classes}
+    options |= {"features": features, "forward": forward, "memory": memory, "progress": progress}
+    check_options(**options)
+    if not isinstance(model, nn.Module) or isinstance(model, nn.ModuleList):
+        return _of_several(list(_one_each(model, x, y, ids, options)))
     if not masked_layers(model):
         raise UserError("the model has no turn-over dropout: call insert(model, ...) first")
     if isinstance(x, (list, tuple)) and x and isinstance(x[0], Readings):
@@ -103,11 +107,8 @@ def memorization(
     if not neighbours:
         return scores
     if found.features is None or found.features.width > LARGEST:
-        warnings.warn(
-            "the scores have no column sharpened: the network has no linear layer whose input is a vector of at most "
-            f"{LARGEST} features; name a layer in features=..., or pass neighbours=False",
-            stacklevel=2,
-        )
+        why = why_no_features(found, "the examples", given=isinstance(x, Readings))
+        warnings.warn(f"the scores have no column sharpened: {why}, or pass neighbours=False", stacklevel=2)
         return scores
     near = around(found.features, found.labels, memory=memory // 2, device=device_of(model))
     scores = sharpened(scores, pd.DataFrame(near))
@@ -118,9 +119,10 @@ def _one_each(models: Any, x: Any, y: Any, ids: Any, options: dict[str, Any]) ->
     """`memorization` of each of several networks, which are asked for one at a time."""
     several = isinstance(x, (list, tuple)) and bool(x) and all(isinstance(of, Readings) for of in x)
     number = 0
-    for number, model in enumerate([models] if isinstance(models, str) else models, 1):
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"a model is a {type(model).__name__}: pass a torch.nn.Module, or several of them")
+    if isinstance(models, str) or not isinstance(models, Iterable):
+        models = [models]
+    for number, model in enumerate(models, 1):
+        check_network(model)
         if number > 1 and isinstance(x, Iterator):
             raise UserError(
                 "an iterator is gone through once, and there are several networks: pass a data set or loader"
@@ -128,8 +130,23 @@ def _one_each(models: Any, x: Any, y: Any, ids: Any, options: dict[str, Any]) ->
         if several and number > len(x):
             raise UserError(f"more networks than the {len(x)} readings: pass one for each")
         yield memorization(model, x[number - 1] if several else x, y, ids, **options)
+    if not number:
+        raise UserError("no model was given: pass a torch.nn.Module, or several")
     if several and number < len(x):
         raise UserError(f"{number} networks but {len(x)} readings: pass one for each")
+
+
+def _of_several(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """`combine` of frames that networks gave for the same data; the frame itself of a single one.
+
+    Rows with one id, which `combine` could not tell apart, are joined by their places where all frames have the same
+    ids in the same order.
+    """
+    if len(frames) == 1:
+        return frames[0]
+    if all(np.array_equal(frame["id"].to_numpy(), frames[0]["id"].to_numpy()) for frame in frames):
+        return _means([frame.set_index("id") for frame in frames])
+    return combine(frames)
 
 
 def self_influence(found: Readings) -> pd.DataFrame:
@@ -179,13 +196,15 @@ def memorization_over_training(
         ValueError: there are no checkpoints, or as for `memorization`.
         RuntimeError: a checkpoint does not fit the network.
     """
+    check_network(model)
+    check_options(batch_size=batch_size)
+    if isinstance(checkpoints, (Mapping, str, Path)):
+        raise TypeError("checkpoints is a single checkpoint: pass a list of state dicts or files")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     frames = []
     try:
         for number, checkpoint in enumerate(checkpoints):
-            if isinstance(checkpoint, (str, Path)):
-                checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            model.load_state_dict(checkpoint)
+            model.load_state_dict(_state_of(checkpoint, number))
             frame = memorization(model, x, y, ids, batch_size=batch_size, neighbours=False)
             frame.insert(0, "checkpoint", number)
             frames.append(frame)
@@ -194,6 +213,19 @@ def memorization_over_training(
     if not frames:
         raise ValueError("there are no checkpoints: give at least one")
     return pd.concat(frames, ignore_index=True)
+
+
+def _state_of(checkpoint: Any, number: int) -> Mapping[str, Tensor]:
+    """The state dict that a checkpoint is, or holds."""
+    if isinstance(checkpoint, (str, Path)):
+        if not Path(checkpoint).is_file():
+            raise UserError(
+                f"checkpoint {number}, {checkpoint}, is not there: pass the path of a file, or a state dict"
+            )
+        checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if not isinstance(checkpoint, Mapping):
+        raise TypeError(f"checkpoint {number} is a {type(checkpoint).__name__}: pass a state dict, or a file of one")
+    return checkpoint
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -216,7 +248,9 @@ def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     Raises:
         ValueError: fewer than two runs, the runs do not hold the same ids, or an id stands in one twice.
     """
-    frames = [frame.reset_index() if frame.index.name == "id" else frame for frame in frames]
+    if isinstance(frames, pd.DataFrame):
+        raise TypeError("frames is a single frame: pass a list of frames, one a run")
+    frames = [with_id_column(frame, f"run {number}", "memorization") for number, frame in enumerate(frames)]
     if any("id" not in frame for frame in frames):
         raise ValueError("a frame has no column id: pass frames of memorization")
     if len(frames) < 2:
@@ -226,14 +260,22 @@ def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     for number, frame in enumerate(frames):
         by_id = frame.set_index("id")
         if not by_id.index.is_unique:
-            raise ValueError(f"run {number} holds an id twice: scores are joined by id")
+            raise ValueError(
+                f"run {number} holds an id twice, and scores are joined by id: give every example an id of its own, or "
+                "pass all networks to one call of memorization"
+            )
         if len(by_id) != len(ids) or not ids.isin(by_id.index).all():
             raise ValueError(f"run {number} holds other ids than run 0")
         aligned.append(by_id.loc[ids])
-    columns: dict[str, Any] = {"id": ids, "runs": len(frames)}
-    for name in aligned[0].columns:
-        if all(name in frame and pd.api.types.is_numeric_dtype(frame[name]) for frame in aligned):
-            values = np.stack([frame[name].to_numpy(np.float64) for frame in aligned])
+    return _means(aligned)
+
+
+def _means(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The result of `combine`, of frames with ids as their index, whose rows are of the same examples."""
+    columns: dict[str, Any] = {"id": frames[0].index, "runs": len(frames)}
+    for name in frames[0].columns:
+        if all(name in frame and pd.api.types.is_numeric_dtype(frame[name]) for frame in frames):
+            values = np.stack([frame[name].to_numpy(np.float64) for frame in frames])
             columns[name] = values.mean(0)
             columns[f"{name}_se"] = values.std(0, ddof=1) / np.sqrt(len(frames))
     return pd.DataFrame(columns)

@@ -14,8 +14,9 @@ from turnover.errors import UserError
 from turnover.masking.calling import Forward
 from turnover.reading.features import LARGEST, RIDGE, Features, Spectrum, spectrum
 from turnover.reading.one_pass import read
+from turnover.reading.options import check_options
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, full_precision
-from turnover.reading.readings import Readings
+from turnover.reading.readings import Readings, why_no_features
 from turnover.reading.rows import Rows
 
 # Fixed; agreement with retraining and mislabel detection are flat around them, see docs/method.md.
@@ -81,11 +82,10 @@ def neighbourhood(
         ValueError, TypeError: as for `turnover.read`; a setting is not positive, or the model has no features to
             compare.
     """
-    for name, value in (("ridge", ridge), ("sharpness", sharpness), ("leverage_ridge", leverage_ridge)):
-        if not 0.0 < value < float("inf"):
-            raise ValueError(f"{name}={value}: it must be a positive number")
-    if references is not None and references < 1:
-        raise ValueError(f"references={references}: it must be at least 1")
+    check_options(
+        features=features, ridge=ridge, sharpness=sharpness, leverage_ridge=leverage_ridge, references=references,
+        batch_size=batch_size, classes=classes, forward=forward, memory=memory, progress=progress,
+    )  # fmt: skip
     if isinstance(x, Readings):
         found = x.of(model)
     else:
@@ -94,7 +94,7 @@ def neighbourhood(
             forward=forward, memory=memory // 2, progress=progress,
         )  # fmt: skip
     if found.features is None:
-        raise UserError("the model has no linear layer whose input could be its features: name a module in `features`")
+        raise UserError(why_no_features(found, "the examples", given=isinstance(x, Readings)))
     columns = around(
         found.features, found.labels, ridge=ridge, sharpness=sharpness, leverage_ridge=leverage_ridge,
         references=references, memory=memory // 2, device=device_of(model),

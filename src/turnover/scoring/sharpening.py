@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from turnover.reading.outputs import NETWORKS
+from turnover.scoring.frames import with_id_column
 from turnover.scoring.measures import measures, probabilities
 
 
@@ -40,6 +41,7 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: columns are missing, no checkpoint is left, or an example is missing at some checkpoint.
     """
+    frame = with_id_column(frame, "frame", "memorization_over_training")
     time = next((column for column in ("checkpoint", "epoch") if column in frame), "checkpoint")
     missing = [column for column in (time, "id", *(f"loss_{of}" for of in NETWORKS)) if column not in frame]
     if missing:
@@ -48,6 +50,11 @@ def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
         )
     if time == "epoch":
         frame = frame[frame["epoch"] > 0]
+    if (twice := frame.duplicated([time, "id"])).any():
+        raise ValueError(
+            f"id {frame['id'][twice].iloc[0]} stands there more than once at one {time}, and scores are averaged by "
+            "id: give every example an id of its own"
+        )
     counts = frame.groupby("id", sort=False).size()
     if not len(counts) or counts.nunique() != 1 or counts.iloc[0] != frame[time].nunique():
         raise ValueError("there must be at least one trained checkpoint, and every example once at each")
@@ -119,7 +126,8 @@ def sharpened(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
 
 def _of_the_same(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     """The rows of `near`, each for the example of `frame` in the same row."""
-    frame, near = (of.reset_index() if of.index.name == "id" and "id" not in of else of for of in (frame, near))
+    frame = with_id_column(frame, "frame", "memorization")
+    near = with_id_column(near, "near", "neighbourhood")
     if "contrast" in frame and ("id" in near) != ("id" in frame):
         warnings.warn(
             "one of the frames has no ids, so rows are joined by their index, and nothing tells whether it was reset: "
@@ -131,7 +139,10 @@ def _of_the_same(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     else:
         wanted, by = frame.index, "index"
     if not near.index.is_unique:
-        raise ValueError(f"the frame of the neighbourhood holds {by} {near.index[near.index.duplicated()][0]} twice")
+        raise ValueError(
+            f"the frame of the neighbourhood holds {by} {near.index[near.index.duplicated()][0]} twice, and rows are "
+            "joined by it: give every example an id of its own, or call memorization, which sharpens by itself"
+        )
     missing = wanted[~wanted.isin(near.index)]
     if len(missing) or len(wanted) > len(near):
         first = f"{by} {missing[0]}" if len(missing) else "some"

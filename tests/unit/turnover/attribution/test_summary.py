@@ -84,7 +84,7 @@ def test_none_may_be_kept(counts: dict[str, int], models: int) -> None:
     assert torch.equal(found.total, whole.total)
     if "top" not in counts:
         assert torch.equal(found.harmful, whole.harmful)
-    with pytest.raises(ValueError, match=r"top_targets=-1: it must not be negative"):
+    with pytest.raises(ValueError, match=r"top_targets=-1: it must be an integer that is not negative"):
         summarize(networks, IDS, LABELS, x, y, top_targets=-1)
 
 

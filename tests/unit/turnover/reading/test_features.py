@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from turnover import Localized, influence, insert, localize, neighbourhood
+from turnover import Localized, influence, insert, localize, neighbourhood, read
 from turnover.reading import features
 from turnover.reading.features import FeatureBlocks, features_of, spectrum
 from turnover.scoring import neighbourhood as module
@@ -87,3 +87,23 @@ def test_neighbourhood_keeps_to_its_memory() -> None:
         peaks.append(Peak.largest)
     assert peaks[0] == module._ROWS * 1800 * 4
     assert peaks[1] <= 1 << 19  # the largest is a block of weights, or 32 numbers an example
+
+
+@pytest.mark.parametrize("after", ["head", "all"])
+def test_logits_of_many_classes_keep_to_the_memory(after: str) -> None:
+    torch.manual_seed(0)
+    classes = 4000
+    model = insert(nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, classes)), after)
+    x, y = X.repeat(3, 1), torch.arange(270) % classes
+    whole = read(model, x, y, logits=True)
+    for memory, rows in ((1 << 30, 256), (1 << 24, 32), (1, 16)):
+        with Peak():
+            Peak.largest = 0
+            found = read(model, x, y, memory=memory)
+        assert Peak.largest <= rows * classes * 4 * 1.05
+        assert max(batch.stop - batch.start for batch in found.batches) <= rows
+        for name, values in whole.values.items():
+            torch.testing.assert_close(found.values[name], values, rtol=1e-4, atol=1e-4)
+        assert torch.equal(found.ids, whole.ids) and torch.equal(found.labels, whole.labels)
+    parts = read(model, x, y, inputs=True, memory=1)
+    torch.testing.assert_close(torch.cat([parts.inputs(rows) for rows in parts.batches]), x)

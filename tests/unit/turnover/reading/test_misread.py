@@ -103,7 +103,7 @@ def test_an_iterable_data_set_is_data() -> None:
 @pytest.mark.parametrize("classes", [{"a", "b", "c"}, {"a": 2, "b": 1, "c": 0}])
 def test_classes_have_an_order(classes: Any) -> None:
     labels = ["abc"[label] for label in Y]
-    with pytest.raises(TypeError, match="pass the list of the classes' names"):
+    with pytest.raises(ValueError, match="pass the list of the classes' names"):
         read(network(), X, labels, classes=classes)
     with pytest.raises(ValueError, match="4 classes are named, but the network has 3"):
         read(network(), X, labels, classes=["a", "b", "c", "d"])

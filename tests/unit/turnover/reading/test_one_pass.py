@@ -146,7 +146,7 @@ def test_labels_as_strings() -> None:
         read(network(), X, text, classes=classes[:2])
     with pytest.raises(TypeError, match=r"y are strings: pass classes=\[\.\.\.\]"):
         read(network(), X, text)
-    with pytest.raises(TypeError, match="pass the list of the classes' names"):
+    with pytest.raises(ValueError, match="pass the list of the classes' names"):
         read(network(), X, text, classes="cat")
 
 
@@ -247,7 +247,7 @@ def test_forward_maps_a_whole_batch_to_logits() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (X, "data is a Tensor without labels: pass y"),
+        (X, "data is a Tensor without labels: pass \\(x, y\\)"),
         ({"input": X}, "without labels"),
         (5, "data is a int: pass a Dataset"),
         ([{"input": X}], "a batch has no labels among its keys input"),
