@@ -62,7 +62,7 @@ def alignment_effects(study: Study, setting: Setting) -> Iterator[Effect]:
         pairs = [_over_epochs(study.similarity[run], network) for run in setting.runs]
         for definition in setting.groups:
             groups = [_groups_of(setting, definition, row, sample.ids) for row in range(len(setting.runs))]
-            for kind, easy, difficult in KINDS_OF_DIFFICULTY:
+            for _, easy, difficult in KINDS_OF_DIFFICULTY:
                 if any(min((group == easy).sum(), (group == difficult).sum()) < 2 for group in groups):
                     continue
                 for matched in (False, True):

@@ -1,9 +1,10 @@
 """An effect with its uncertainty: over networks and examples at once, or over networks alone.
 
-Networks (seeds) and examples are both drawn from many. Who wants to say something of other networks *and* other examples
-has to count both: they are crossed random effects. The variance of an effect is that of its mean over seeds plus that of
-its mean over examples; with Satterthwaite's degrees of freedom this is the min F' of Clark (1973), "The language-as-
-fixed-effect fallacy", as a t-test. The variance of single cells is in both terms, so the test errs on the safe side.
+Networks (seeds) and examples are both drawn from many. Who wants to say something of other networks *and* other
+examples has to count both: they are crossed random effects. The variance of an effect is that of its mean over seeds
+plus that of its mean over examples; with Satterthwaite's degrees of freedom this is the min F' of Clark (1973), "The
+language-as-fixed-effect fallacy", as a t-test. The variance of single cells is in both terms, so the test errs on the
+safe side.
 """
 
 from __future__ import annotations

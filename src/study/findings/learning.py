@@ -1,4 +1,4 @@
-"""Finding (i): are easy and difficult examples learned together, the easy ones faster? From the losses over training."""
+"""Finding (i): are easy and difficult examples learned together, the easy ones faster? By the losses over training."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def _difference(
     """The later (or slower) group minus the other one."""
     fixed = {"wrongly labelled": setting.members(setting.wrong), "real": setting.members(setting.real)}
     group = setting.groups[definition or MEMORIZATION]
-    members = [fixed[name] if name in fixed else group == name for name in (plus, minus)]
+    members = [fixed.get(name, group == name) for name in (plus, minus)]
     first, second = (minus, plus) if words.startswith("decrease") else (plus, minus)
     where = _where(setting, f"{words}, {first} minus {second} examples", unit, definition)
     return compare_groups(where, values, *members)
