@@ -238,8 +238,8 @@ def learning_effects(setting: Setting) -> Iterator[Effect]:
     for name, members in _own(setting):
         yield _own_effect(setting, members, name)
     for name, kind in (("real", setting.real), ("randomly labelled", ~setting.real)):
-        if kind.any() and len(setting.runs) > 2:
-            values = setting.learned["first"][:, kind]
+        values = setting.learned["first"][:, kind]
+        if kind.any() and len(setting.runs) > 2 and np.ptp(values, axis=1).all():  # else there is no rank to agree on
             text = f"first learned epoch of {name} examples, rank correlation of a seed with the mean of the others"
             yield compare_seeds(_where(setting, text, "rank correlation"), _agreement(values))
 

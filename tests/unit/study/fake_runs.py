@@ -118,6 +118,8 @@ def _removals(name: str, noise: float, seed: int) -> Iterator[tuple[object, ...]
         for place, (order, of) in enumerate(worth.items()):
             wobble = 0.001 * (seed + 1) * (place + 1)
             for action, count in (("remove", fraction), ("keep", 1 - fraction)):
+                if action == "keep" and not order.startswith("balanced"):
+                    continue
                 accuracy = 0.85 + 0.01 * seed - 0.2 * of * count + wobble
                 yield name, seed, order, action, fraction, round((1 - count) * TRAIN), accuracy, 0.5
     if noise and noise < 1:
