@@ -54,6 +54,8 @@ class Setting:
     loss: np.ndarray  # exposed, [seeds, recorded epochs, examples]
     gap: np.ndarray  # flipped minus exposed loss, likewise
     placebo_gap: np.ndarray  # the same of the placebos, [seeds, recorded epochs, placebos]
+    memorized: np.ndarray  # memorization (probability) at the end
+    placebo_memorized: np.ndarray  # the same of the placebos, [seeds, placebos]
     epochs: np.ndarray
 
     def members(self, of: np.ndarray) -> np.ndarray:
@@ -81,7 +83,8 @@ def read_setting(study: Study, scenario: str, placement: str, quantile: float) -
         return np.stack([_losses(frame, of, network) for frame in frames])
 
     epochs = np.sort(frames[0]["epoch"].unique()).astype(np.float64)
-    loss = losses("exposed", ids)
+    loss, flipped = losses("exposed", ids), losses("flipped", ids)
+    placebo_loss, placebo_flipped = losses("exposed", placebos), losses("flipped", placebos)
     decrease = (loss[:, :1] - loss[:, 1:]) / (epochs[1:] - epochs[0])[None, :, None]
     early = max(0, int((epochs[1:] <= EARLY).sum()) - 1)
     return Setting(
@@ -100,8 +103,10 @@ def read_setting(study: Study, scenario: str, placement: str, quantile: float) -
         },
         groups={definition: np.stack([groups(definition, run) for run in runs]) for definition in DEFINITIONS},
         loss=loss,
-        gap=losses("flipped", ids) - loss,
-        placebo_gap=losses("flipped", placebos) - losses("exposed", placebos),
+        gap=flipped - loss,
+        placebo_gap=placebo_flipped - placebo_loss,
+        memorized=np.exp(-loss[:, -1]) - np.exp(-flipped[:, -1]),
+        placebo_memorized=np.exp(-placebo_loss[:, -1]) - np.exp(-placebo_flipped[:, -1]),
         epochs=epochs,
     )
 
@@ -237,6 +242,8 @@ def learning_effects(setting: Setting) -> Iterator[Effect]:
                     yield _difference(setting, words, unit, sign * values, difficult, easy, definition)
     for name, members in _own(setting):
         yield _own_effect(setting, members, name)
+        text, values = "memorization (probability) at the end", (setting.memorized, setting.placebo_memorized)
+        yield _minus_placebos(setting, text, "probability", *values, members, name)
     for name, kind in (("real", setting.real), ("randomly labelled", ~setting.real)):
         values = setting.learned["first"][:, kind]
         if kind.any() and len(setting.runs) > 2 and np.ptp(values, axis=1).all():  # else there is no rank to agree on
@@ -268,15 +275,20 @@ def _own(setting: Setting) -> Iterator[tuple[str, np.ndarray]]:
 
 def _own_effect(setting: Setting, members: np.ndarray, name: str) -> Effect:
     """Flipped minus exposed loss after the first epoch, minus that of the placebos, whom no network trained on."""
-    seeds, placebos = setting.placebo_gap.shape[0], setting.placebo_gap.shape[2]
-    text = f"flipped minus exposed loss after the first epoch, {name} minus placebos"
-    if not placebos:  # no placebos: in expectation theirs is 0
-        where = _where(setting, text.replace(" minus placebos", ""))
-        return compare_groups(where, setting.gap[:, 1], members)
-    values = np.concatenate([setting.gap[:, 1], setting.placebo_gap[:, 1]], axis=1)
-    plus = np.concatenate([members, np.zeros((seeds, placebos), bool)], axis=1)
-    minus = np.concatenate([np.zeros_like(members), np.ones((seeds, placebos), bool)], axis=1)
-    return compare_groups(_where(setting, text), values, plus, minus)
+    text = "flipped minus exposed loss after the first epoch"
+    return _minus_placebos(setting, text, "nats", setting.gap[:, 1], setting.placebo_gap[:, 1], members, name)
+
+
+def _minus_placebos(
+    setting: Setting, text: str, unit: str, values: np.ndarray, of_placebos: np.ndarray, members: np.ndarray, name: str
+) -> Effect:
+    """Mean of the values [seeds, examples] of some members, minus that of the placebos [seeds, placebos]."""
+    if not of_placebos.size:  # in expectation theirs is 0
+        return compare_groups(_where(setting, f"{text}, {name}", unit), values, members)
+    plus = np.concatenate([members, np.zeros_like(of_placebos, bool)], axis=1)
+    minus = np.concatenate([np.zeros_like(members), np.ones_like(of_placebos, bool)], axis=1)
+    both = np.concatenate([values, of_placebos], axis=1)
+    return compare_groups(_where(setting, f"{text}, {name} minus placebos", unit), both, plus, minus)
 
 
 def _agreement(values: np.ndarray) -> list[float]:

@@ -47,7 +47,8 @@ def test_planted_effects_of_difficulty_are_found() -> None:
 
 
 def test_wrong_labels_are_learned_together_with_the_real_ones_and_later() -> None:
-    claims = _claims(planted_study(fraction=0.2))
+    study = planted_study(fraction=0.2)
+    claims = _claims(study)
     assert {key: claim["verdict"] for key, claim in claims.items()} == {"P1": "supported", "P2": "supported"}
     own = claims["P2"]
     # Planted: an eighth of 2 nats after the first epoch, for hardness 1; nothing for placebos.
@@ -55,6 +56,11 @@ def test_wrong_labels_are_learned_together_with_the_real_ones_and_later() -> Non
     assert own["plain"]["mean"] == pytest.approx(100 * (np.exp(own["mean"]) - 1), rel=1e-4)
     assert 0 < own["more"]["overlap"]["mean"] < 1
     assert own["more"]["easy_fitted"] < 0.9
+    end = _effects(study, "memorization (probability) at the end").set_index("text")["mean"]
+    # Planted: exposed losses of 2.3 exp(-8 x .2 / 3), flipped ones 2 nats above; at the end, for hardness 1.
+    loss = 2.3 * np.exp(-8 * 0.2 / 3)
+    text = "memorization (probability) at the end, wrongly labelled examples minus placebos"
+    assert end[text] == pytest.approx(np.exp(-loss) - np.exp(-loss - 2), abs=0.03)
 
 
 def test_dynamics_independent_of_difficulty_support_nothing() -> None:

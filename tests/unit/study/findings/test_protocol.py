@@ -57,6 +57,8 @@ def _setting(scenario: str, mean_loss: np.ndarray, wrong: int, difficult: np.nda
         loss=loss,
         gap=np.stack([np.zeros_like(gap[:, :count]), *[gap[:, :count]] * 3], axis=1),
         placebo_gap=np.stack([np.zeros_like(gap[:, count:]), *[gap[:, count:]] * 3], axis=1),
+        memorized=gap[:, :count],
+        placebo_memorized=gap[:, count:],
         epochs=EPOCHS,
     )
 
