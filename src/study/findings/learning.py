@@ -242,8 +242,8 @@ def learning_effects(setting: Setting) -> Iterator[Effect]:
                     yield _difference(setting, words, unit, sign * values, difficult, easy, definition)
     for name, members in _own(setting):
         yield _own_effect(setting, members, name)
-        text, values = "memorization (probability) at the end", (setting.memorized, setting.placebo_memorized)
-        yield _minus_placebos(setting, text, "probability", *values, members, name)
+        text, of_placebos = "memorization (probability) at the end", setting.placebo_memorized
+        yield _minus_placebos(setting, text, "probability", setting.memorized, of_placebos, members, name)
     for name, kind in (("real", setting.real), ("randomly labelled", ~setting.real)):
         values = setting.learned["first"][:, kind]
         if kind.any() and len(setting.runs) > 2 and np.ptp(values, axis=1).all():  # else there is no rank to agree on
