@@ -126,6 +126,7 @@ class TurnOverDropout(nn.Module):
         """
         rows, units = x.size(0), x.size(dim)
         if selection.off:
+            selection.rows.append(rows)
             return torch.zeros(rows, units, dtype=x.dtype, device=x.device)
         if len(selection.ids) != rows:
             raise ValueError(

@@ -123,11 +123,18 @@ def _masks_hold(trial: Trial) -> Tensor | None:
         UserError: they do.
     """
     _mask_the_head(trial)
-    full = trial.logits()
-    off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
-    dark = trial.logits({layer._number: off for layer in masked_layers(trial.network)})
-    if full is None or dark is None or not off.reached:  # masks that never run are for `subnetwork` to report
+    full, (dark, rows) = trial.logits(), _dark(trial)
+    fewer = trial.first(trial.rows - 1)
+    fewer_full, (_, fewer_rows) = fewer.logits(), _dark(fewer)
+    if full is None or dark is None or not rows:  # masks that never run are for `subnetwork` to report
         return None
+    if fewer_full is not None and [n * fewer.rows for n in rows] != [n * trial.rows for n in fewer_rows]:
+        raise UserError(
+            f"dimension 0 of what the masks are applied to is not the batch: with {trial.rows} and {fewer.rows} "
+            f"examples, masked layers get {_counts(rows)} and {_counts(fewer_rows)} rows, so masks would belong to "
+            "other things than examples (steps of time, say). Bring the batch to dimension 0 before that layer, or "
+            "name one after which it is there: insert(remove(model), after=[...])"
+        )
     spread = spread_of(full)
     if not spread > 1e-6 * float(full.abs().max()):
         return None
@@ -143,6 +150,16 @@ def _masks_hold(trial: Trial) -> Tensor | None:
         raise UserError(message)
     warnings.warn(f"scores are damped, because {message}", stacklevel=2)
     return full
+
+
+def _dark(trial: Trial) -> tuple[Tensor | None, list[int]]:
+    """Logits with all masked units off, and how many rows each masked layer got that ran."""
+    off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
+    return trial.logits({layer._number: off for layer in masked_layers(trial.network)}), off.rows
+
+
+def _counts(rows: list[int]) -> str:
+    return ", ".join(map(str, sorted(set(rows)))) or "no"
 
 
 def _mask_the_head(trial: Trial) -> None:

@@ -60,6 +60,10 @@ class Trial(NamedTuple):
             inputs = to_device(inputs, parameters[0].device)
         return cls(network, inputs, forward or (lambda network, batch: logits_of(call(network, batch))), rows)
 
+    def first(self, rows: int) -> Trial:
+        """The same with the first rows only."""
+        return self._replace(inputs=take(self.inputs, slice(rows)), rows=rows)
+
     def logits(self, selections: dict[int, Selection] | None = None, order: Tensor | None = None) -> Tensor | None:
         """Logits [rows, classes] under these selections (none: the full network), of the rows in this order.
 

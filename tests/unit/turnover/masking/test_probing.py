@@ -180,6 +180,28 @@ class TestWaysRound:
         assert head_by_data(head_registered_first(), X[:1]) is None
 
 
+class TestRows:
+    @pytest.mark.parametrize("rows", [7, 8, 9, 24, 25])
+    @pytest.mark.parametrize("steps", [8, 24])
+    def test_masks_along_time_are_refused_also_where_there_are_as_many_steps_as_rows(
+        self, rows: int, steps: int
+    ) -> None:
+        x = torch.randn(rows, steps, 20, generator=torch.Generator().manual_seed(0))
+        time_first = insert(Net(lambda n, x: n.out(n.body(x).relu().transpose(0, 1)).mean(0), **body()))
+        with pytest.raises(ValueError, match=r"dimension 0 of .* is not the batch.* before that layer"):
+            run(time_first, x, range(rows))
+        batch_first = insert(Net(lambda n, x: n.out(n.body(x).relu()).mean(1), **body()))
+        run(batch_first, x, range(rows))
+        assert masked_layers(batch_first)[0].probed
+
+    def test_rows_of_the_user_s_making_may_have_ids_each(self) -> None:
+        """Choices of a question are rows of their own at the mask."""
+        model = insert(Net(lambda n, x: n.out(n.body(x.flatten(0, 1)).relu())[:, 0].view(len(x), -1), **body()))
+        x = torch.randn(8, 3, 20)
+        run(model, x, IDS.repeat_interleave(3))
+        assert masked_layers(model)[0].probed
+
+
 class TestMixedRows:
     @pytest.mark.parametrize(
         ("make", "place"),
