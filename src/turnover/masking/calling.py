@@ -13,6 +13,24 @@ from turnover.errors import UserError
 # Logits [batch, classes] from the network and one batch, for whatever `call` and `logits_of` do not cover.
 Forward = Callable[[nn.Module, Any], Tensor]
 
+# Wrappers that bring inputs to the devices of their network.
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def wrapping(model: nn.Module) -> list[nn.Module]:
+    """`model`, what it wraps (torch.compile, DataParallel, DistributedDataParallel), what that wraps, and so on."""
+    found: list[nn.Module] = []
+    inner: Any = model
+    while isinstance(inner, nn.Module):
+        found.append(inner)
+        inner = getattr(inner, "module" if isinstance(inner, PARALLEL) else "_orig_mod", None)
+    return found
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself."""
+    return wrapping(model)[-1]
+
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """What `model` gives for the inputs of a batch: a mapping are its keyword arguments, a tuple or list its positional

@@ -7,6 +7,7 @@ Which masks apply is a context variable: local to a thread (and to an asyncio ta
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +71,10 @@ class TurnOverDropout(nn.Module):
         self.keep, self.seed, self.layer, self.dim, self.units = keep, seed, layer, dim, units
         self._masks: dict[int, InstanceMasks] = {}
         self.used = False  # whether a sub-network may have trained through this layer, or through one it is a copy of
-        self.probed = False  # whether `turnover.masking.probing` found its network in order
-        self.probes = 0  # in how many `subnetwork` blocks it tried to find out
+        # States of the network (see `turnover.masking.probing`): those in which it was found in order, and in how many
+        # `subnetwork` blocks that was tried to find out.
+        self.probed: set[int] = set()
+        self.probes: Counter[int] = Counter()
         # BatchNorm that `insert` found in evaluation mode, by name. In a list, so that it is no submodule of this.
         self.frozen: list[tuple[str, nn.Module]] = []
         self._register()

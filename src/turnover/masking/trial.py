@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,12 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from turnover.masking.calling import Forward, call, logits_of, rows_of, take, tensors_in, to_device
+from turnover.masking.calling import (
+    PARALLEL,
+    Forward,
+    call,
+    logits_of,
+    map_tensors,
+    rows_of,
+    take,
+    tensors_in,
+    to_device,
+    wrapping,
+)
 from turnover.masking.reruns import Selection
 from turnover.masking.selections import selecting
 from turnover.masking.undisturbed import unnoticed
 
 _ROWS = 16
+_trying = ContextVar("turnover_trying", default=False)  # whether this is a pass of a trial
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class FirstBatch:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Compiled code must not trace into it: what holds in a network is found uncompiled.
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not _trying.get():
             self.ask(module, args, kwargs)
 
 
@@ -42,13 +55,7 @@ class Trial(NamedTuple):
     @classmethod
     def over(cls, model: nn.Module, inputs: Any, forward: Forward | None) -> Trial | None:
         """None where the inputs cannot be cut into two rows, or the network does not know its shapes yet."""
-        network, on_devices = model, False
-        parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-        while isinstance(
-            inner := getattr(network, "module" if isinstance(network, parallel) else "_orig_mod", None), nn.Module
-        ):
-            on_devices = on_devices or isinstance(network, parallel)
-            network = inner
+        *around, network = wrapping(model)
         parameters = list(network.parameters())
         if any(value.is_nested for value in tensors_in(inputs)) or any(map(nn.parameter.is_lazy, parameters)):
             return None
@@ -56,7 +63,7 @@ class Trial(NamedTuple):
         if rows < 2:
             return None
         inputs = take(inputs, slice(rows))
-        if on_devices and parameters:  # these wrappers bring inputs to their devices
+        if parameters and any(isinstance(wrapper, PARALLEL) for wrapper in around):  # these bring inputs to devices
             inputs = to_device(inputs, parameters[0].device)
         return cls(network, inputs, forward or (lambda network, batch: logits_of(call(network, batch))), rows)
 
@@ -71,15 +78,18 @@ class Trial(NamedTuple):
         that the user asked for.
         """
         inputs = self.inputs if order is None else take(self.inputs, order)
+        trying = _trying.set(True)
         try:
             with selecting(selections or {}), unnoticed(self.network):
                 found = self.forward(self.network, inputs)
         except Exception:
             return None
+        finally:
+            _trying.reset(trying)
         understood = isinstance(found, Tensor) and found.shape[:1] == (self.rows,) and found.dim() == 2
         if not understood or not found.is_floating_point() or not bool(torch.isfinite(found).all()):
             return None
-        return found.detach()
+        return found
 
     def heads(self) -> list[tuple[str, nn.Linear]]:
         """The linear layers whose output the logits are, in the order in which they run."""
@@ -95,6 +105,23 @@ class Trial(NamedTuple):
             return []
         tensors = [each for each in outputs if isinstance(each[2], Tensor) and not each[2].is_nested]
         return [(name, linear) for name, linear, output in tensors if torch.equal(output.to(logits.dtype), logits)]
+
+    def trained_after(self, module: nn.Module) -> list[str]:
+        """Names of the parameters through which logits can learn without the input of `module`; not its own."""
+
+        def cut(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+            return map_tensors(Tensor.detach, args), map_tensors(Tensor.detach, kwargs)
+
+        own = set(module.parameters())
+        found = {n: p for n, p in self.network.named_parameters() if p.requires_grad and p not in own}
+        # Hooks of its own, so that those of a checkpoint around do not count what is saved here.
+        keeping = torch.autograd.graph.saved_tensors_hooks(lambda value: value, lambda value: value)
+        with removed([module.register_forward_pre_hook(cut, with_kwargs=True)]), torch.enable_grad(), keeping:
+            logits = self.logits()
+            if logits is None or not logits.requires_grad or not found:
+                return []
+            gradients = torch.autograd.grad(logits.sum(), list(found.values()), allow_unused=True)
+        return [name for name, gradient in zip(found, gradients, strict=True) if gradient is not None]
 
     def alike(self, one: Tensor, other: Tensor, spread: float) -> bool:
         """Whether two logits differ by rounding only, measured by the spread that logits have here."""

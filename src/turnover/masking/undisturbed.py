@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_OPENING = 0.1  # size of the numbers in place of zeros
+_SMALL = 1e-3  # parameters of a way that is as good as closed, like LayerScale at its start
+_OPENING = 0.1  # size of the numbers in their place
 
 
 @contextmanager
@@ -21,8 +22,8 @@ def undisturbed(
 ) -> Iterator[None]:
     """Within: forward passes through `network`, uncompiled and without gradients, that leave no trace in it.
 
-    Parameters that are all zero hold small random numbers within, because a way that they close opens with the first
-    step: LoRA, the last layer of a residual branch, a head.
+    Parameters that are zero, or nearly, hold random numbers within, because a way that they close opens in training:
+    LoRA, LayerScale, the last layer of a residual branch, a head; frozen ones with the step that thaws them.
 
     Args:
         network: not a wrapper around one.
@@ -86,15 +87,15 @@ def sharded(network: nn.Module) -> bool:
 
 
 def _opened(network: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter, nn.Parameter]]:
-    """Module, name, parameter and replacement, of all parameters that can learn and are zero so far."""
+    """Module, name, parameter and replacement, of all parameters that are zero so far, or nearly."""
     numbers = torch.Generator().manual_seed(0)
     new: dict[nn.Parameter, nn.Parameter] = {}
     found = []
     for module in network.modules():
         for name, parameter in module._parameters.items():
-            if type(parameter) is not nn.Parameter or not parameter.requires_grad or not parameter.is_floating_point():
+            if type(parameter) is not nn.Parameter or not parameter.is_floating_point():
                 continue
-            if parameter not in new and not bool(parameter.any()):
+            if parameter not in new and bool((parameter.detach().abs() < _SMALL).all()):
                 noise = torch.randn(parameter.shape, generator=numbers) * _OPENING
                 new[parameter] = nn.Parameter(noise.to(parameter))
             if parameter in new:

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from tests.unit.turnover.masking.networks import gradients, mlp, run
 from turnover import TurnOverDropout, insert, remove, subnetwork
 from turnover.masking.layer import masked_layers, masking_hooks
-from turnover.masking.probing import head_by_data, probe
+from turnover.masking.probing import _state, head_by_data, probe
 
 IDS = torch.arange(8)
 X = torch.randn(8, 20, generator=torch.Generator().manual_seed(0))
@@ -155,7 +155,7 @@ class TestWaysRound:
         handle = linear.register_forward_pre_hook(lambda module, args: before.append(args[0]))
         run(model.eval(), X, IDS)
         handle.remove()
-        assert torch.equal(before[0] != 0, mask & (before[0] != 0))
+        assert torch.equal(before[-1] != 0, mask & (before[-1] != 0))
         assert torch.equal(remove(model)(X), full)
         assert sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()) == 0
 
@@ -178,6 +178,126 @@ class TestWaysRound:
         assert head_by_data(two_heads(), X) is None
         assert head_by_data(nn.Sequential(nn.Linear(20, 4), nn.LogSoftmax(1)), X) is None
         assert head_by_data(head_registered_first(), X[:1]) is None
+
+
+def mark_as_probed(model: nn.Module) -> None:
+    for layer in masked_layers(model):
+        layer.probed.add(_state(model))
+
+
+def low_rank_beside(linear: nn.Linear) -> Net:
+    """LoRA, as one puts it around a layer."""
+    torch.manual_seed(1)
+    net = Net(
+        lambda n, x: n.base(x) + n.up(n.down(x)),
+        base=linear,
+        down=nn.Linear(linear.in_features, 3, bias=False),
+        up=nn.Linear(3, linear.out_features, bias=False),
+    )
+    nn.init.zeros_(net.up.weight)
+    return net
+
+
+class TestLater:
+    """What opens after the first batch."""
+
+    def test_a_module_put_in_later(self) -> None:
+        model = insert(Net(_plain, **body()))
+        run(model, X, IDS)
+        model.out = low_rank_beside(model.out)
+        with pytest.raises(ValueError, match="logits also come past the masks"):
+            run(model, X, IDS)
+        with pytest.raises(ValueError, match="logits also come past the masks"):
+            run(torch.compile(model, backend="eager"), X, IDS)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("by", ["switch", "parameter"])
+    def test_a_way_that_is_switched_on(self, by: str) -> None:
+        def forward(net: Net, x: Tensor) -> Tensor:
+            logits = _plain(net, x)
+            return logits + net.wide(x) if getattr(net, by) else logits  # type: ignore[no-any-return]
+
+        model = insert(Net(forward, **body(), wide=nn.Linear(20, 4)))
+        model.register_parameter(by, None) if by == "parameter" else setattr(model, by, False)
+        run(model, X, IDS)
+        setattr(model, by, True if by == "switch" else nn.Parameter(torch.ones(())))
+        with pytest.raises(ValueError, match="logits also come past the masks"):
+            run(model, X, IDS)
+
+    def test_a_frozen_branch(self) -> None:
+        model = low_rank(True)
+        model.up.requires_grad_(False)
+        with pytest.raises(ValueError, match="logits also come past the masks"):
+            run(insert(model), X, IDS)
+
+    def test_mixing_that_is_thawed(self) -> None:
+        model = insert(nn.Sequential(nn.Linear(20, 32), OverTheBatch(), nn.ReLU(), nn.Linear(32, 4)))
+        model[1].eval()
+        run(model, X, IDS)
+        run(model.eval(), X, IDS)  # this way it was in training
+        model.train()
+        with pytest.raises(ValueError, match="examples are mixed inside of the batch.*module '1'"):
+            run(model, X, IDS)
+
+    @pytest.mark.parametrize("scale", [0.0, 1e-6, 1e-4])
+    def test_a_way_that_is_nearly_closed(self, scale: float) -> None:
+        model = Net(lambda n, x: n.out(n.body(x).relu()) + n.scale * n.wide(x), **body(), wide=nn.Linear(20, 4))
+        model.scale = nn.Parameter(torch.full((4,), scale))
+        with pytest.raises(ValueError, match="logits also come past the masks"):
+            run(insert(model), X, IDS)
+
+    def test_a_state_is_tried_once(self) -> None:
+        model, calls = insert(Net(_plain, **body())), []
+        run(model, X, IDS)
+        run(model.eval(), X, IDS)
+        model.register_forward_pre_hook(lambda *_: calls.append(1))
+        for training in (True, False) * 2:
+            run(model.train(training), X, IDS)
+        assert len(calls) == 4
+
+
+def arc_face() -> Net:
+    net = Net(
+        lambda n, x: 8 * F.linear(F.normalize(n.hidden(n.body(x).relu())), F.normalize(n.classes)),
+        body=nn.Linear(20, 32), hidden=nn.Linear(32, 16),
+    )  # fmt: skip
+    net.classes = nn.Parameter(torch.randn(4, 16))
+    return net
+
+
+def convolution() -> Net:
+    return Net(
+        lambda n, x: n.classes(n.hidden(n.body(x).relu()).relu()[:, :, None, None]).flatten(1),
+        body=nn.Linear(20, 32), hidden=nn.Linear(32, 16), classes=nn.Conv2d(16, 4, 1),
+    )  # fmt: skip
+
+
+class TestOtherHeads:
+    @pytest.mark.parametrize("make", [arc_face, convolution])
+    def test_a_head_that_is_no_linear_layer_is_an_error_with_the_cure(self, make: Callable[[], Net]) -> None:
+        model = insert(make())
+        message = r"masks the input of 'hidden', .*'classes.*' is trained behind it.*after=\['hidden'\]"
+        with pytest.raises(ValueError, match=message):
+            run(model, X, IDS)
+        model = insert(remove(model), after=["hidden"])
+        with subnetwork(model, IDS):
+            checkpoint(model, X, use_reentrant=False).square().sum().backward()
+        assert masked_layers(model)[0].probed
+
+    @pytest.mark.parametrize(
+        "tail",
+        [
+            lambda n, z: 3 * torch.tanh(z / 3),
+            lambda n, z: 5 * z,
+            lambda n, z: z.log_softmax(1),
+            lambda n, z: n.scale * z + n.shift,
+        ],
+    )
+    def test_tails_that_learn_nothing_are_fine(self, tail: Callable[[Net, Tensor], Tensor]) -> None:
+        model = insert(Net(lambda n, x: tail(n, _plain(n, x)), **body()))
+        model.scale, model.shift = nn.Parameter(torch.full((), 3.0)), nn.Parameter(torch.ones(4))
+        with subnetwork(model, IDS):
+            checkpoint(model, X, use_reentrant=False).square().sum().backward()
+        assert masked_layers(model)[0].probed
 
 
 class TestRows:
@@ -260,8 +380,8 @@ class TestNoTrace:
         for asked in (True, False):
             model = insert(self.stateful())
             model.body.eval()
-            for layer in masked_layers(model):
-                layer.probed = not asked
+            if not asked:
+                mark_as_probed(model)
             torch.manual_seed(3)
             random.seed(3)
             np.random.seed(3)
@@ -286,7 +406,8 @@ class TestNoTrace:
         found = []
         for asked in (True, False):
             model = insert(Net(lambda n, x: n.out(n.body(x).relu()), **body()))
-            masked_layers(model)[0].probed = not asked
+            if not asked:
+                mark_as_probed(model)
             with torch.autocast("cpu", torch.bfloat16), subnetwork(model, IDS):
                 loss = model(X).float().square().sum()
             loss.backward()
