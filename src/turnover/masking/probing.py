@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from turnover.errors import UserError
-from turnover.masking.calling import Forward, logits_of, unwrapped
+from turnover.masking.calling import Forward, logits_of, rows_of, unwrapped
 from turnover.masking.insertion import WidenedHead, forget_compiled, places
 from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks
 from turnover.masking.norms import refuse_thawed
@@ -85,6 +85,9 @@ def probe(model: nn.Module, inputs: Any, forward: Forward | None = None, *, agai
             refuse_thawed(layers[0].frozen)
         with undisturbed(trial.network):
             full = _masks_hold(trial)
+            if full is None and not together and trial.rows < rows_of(inputs):  # a graph cannot be cut, for one
+                trial = trial.of(inputs)
+                full = _masks_hold(trial)
         # In evaluation mode nothing tells which modules stay there in training, as they did when masks were in use.
         if (full is not None or together) and (trial.network.training or not any(layer.probed for layer in layers)):
             with undisturbed(trial.network, training=True, frozen=layers[0].frozen):

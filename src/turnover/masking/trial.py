@@ -51,6 +51,7 @@ class Trial(NamedTuple):
     inputs: Any
     forward: Forward
     rows: int
+    device: torch.device | None  # where inputs are brought to
 
     @classmethod
     def over(cls, model: nn.Module, inputs: Any, forward: Forward | None) -> Trial | None:
@@ -62,14 +63,19 @@ class Trial(NamedTuple):
         rows = min(_ROWS, rows_of(inputs))
         if rows < 2:
             return None
-        inputs = take(inputs, slice(rows))
-        if parameters and any(isinstance(wrapper, PARALLEL) for wrapper in around):  # these bring inputs to devices
-            inputs = to_device(inputs, parameters[0].device)
-        return cls(network, inputs, forward or (lambda network, batch: logits_of(call(network, batch))), rows)
+        # These wrappers bring inputs to their devices.
+        device = parameters[0].device if parameters and any(isinstance(w, PARALLEL) for w in around) else None
+        forward = forward or (lambda network, batch: logits_of(call(network, batch)))
+        return cls(network, None, forward, rows, device).of(take(inputs, slice(rows)))
+
+    def of(self, inputs: Any) -> Trial:
+        """The same of another batch."""
+        inputs = inputs if self.device is None else to_device(inputs, self.device)
+        return self._replace(inputs=inputs, rows=rows_of(inputs))
 
     def first(self, rows: int) -> Trial:
         """The same with the first rows only."""
-        return self._replace(inputs=take(self.inputs, slice(rows)), rows=rows)
+        return self.of(take(self.inputs, slice(rows)))
 
     def logits(self, selections: dict[int, Selection] | None = None, order: Tensor | None = None) -> Tensor | None:
         """Logits [rows, classes] under these selections (none: the full network), of the rows in this order.
