@@ -297,6 +297,8 @@ def _rows_stand_alone(trial: Trial, full: Tensor) -> None:
     again = trial.logits(order=order)
     if again is None or not trial.alike(first, again, spread_of(first)):
         return  # random numbers of its own: nothing can be compared
+    if trial.draws(order) != trial.draws(other):
+        return  # other rows take more random numbers or fewer, so these rows get others: nor can this be
     changed = (name for (name, a), (_, b) in zip(one, two, strict=False) if not torch.equal(a, b))
     name = next(changed, None)
     kind = type(trial.network.get_submodule(name)).__name__ if name else ""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from turnover.masking.calling import (
@@ -112,6 +113,13 @@ class Trial(NamedTuple):
         tensors = [each for each in outputs if isinstance(each[2], Tensor) and not each[2].is_nested]
         return [(name, linear) for name, linear, output in tensors if torch.equal(output.to(logits.dtype), logits)]
 
+    def draws(self, order: Tensor) -> list[torch.Size]:
+        """The shapes of the random numbers that torch draws for the rows in this order."""
+        found = _Draws()
+        with found:
+            self.logits(order=order)
+        return found.shapes
+
     def trained_after(self, module: nn.Module) -> list[str]:
         """Names of the parameters through which logits can learn without the input of `module`; not its own."""
 
@@ -149,6 +157,20 @@ class Trial(NamedTuple):
         leaves = [(name, m) for name, m in self.network.named_modules() if name and not any(m.children())]
         with removed([note(name, module) for name, module in leaves]):
             yield found
+
+
+class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within: the shapes of all random numbers that torch draws, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shapes: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.shapes += [value.shape for value in tensors_in(output)]
+        return output
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 _SMALL = 1e-3  # parameters of a way that is as good as closed, like LayerScale at its start
 _OPENING = 0.1  # size of the numbers in their place
@@ -27,7 +28,8 @@ def undisturbed(
 
     Args:
         network: not a wrapper around one.
-        training: in training mode (as it is, if it is there already), else in evaluation mode.
+        training: in training mode (as it is, if it is there already), else in evaluation mode. Dropout is off in both:
+            what it drops of a row may hang on how much there is of the others (packed sequences).
         frozen: modules that stay in evaluation mode.
     """
     parameters = _opened(network)
@@ -51,6 +53,11 @@ def undisturbed(
                 network.train()
                 for _, module in frozen:
                     module.eval()
+            for module in network.modules():
+                if isinstance(module, (_DropoutNd, nn.RReLU)):
+                    module.eval()
+                elif isinstance(module, nn.RNNBase):
+                    module.dropout = 0.0
             yield
         finally:
             torch.set_autocast_cache_enabled(cache)

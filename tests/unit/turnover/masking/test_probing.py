@@ -372,6 +372,62 @@ class TestMixedRows:
             assert masked_layers(model)[0].probed
 
 
+class Packed(nn.Module):
+    def __init__(self, lstm: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        kind = nn.LSTM if lstm else nn.GRU
+        self.rnn, self.out = kind(20, 16, 2, dropout=0.5, batch_first=True), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        last = self.rnn(packed)[1]
+        return self.out((last[0] if isinstance(last, tuple) else last)[-1])  # type: ignore[no-any-return]
+
+
+def _ragged(act: Callable[[Net, Tensor], Tensor], mixes: bool = False, **modules: nn.Module) -> Net:
+    """An activation of what is not negative, of which rows have more or less; the last row comes first."""
+
+    def forward(net: Net, x: Tensor) -> Tensor:
+        if net.training and mixes:
+            x = 0.5 * x + 0.5 * x[torch.randperm(len(x))]
+        h = net.body(x).flip(0)
+        h = torch.zeros_like(h).masked_scatter(h > 0, act(net, h[h > 0]))
+        return net.out(h.flip(0))  # type: ignore[no-any-return]
+
+    return Net(forward, **body(), **modules)
+
+
+class TestRandomNumbersThatShift:
+    """How many are drawn for a row hangs on the other rows, which is no mixing."""
+
+    @pytest.mark.parametrize("lstm", [False, True])
+    def test_packed_sequences(self, lstm: bool) -> None:
+        model, lengths = insert(Packed(lstm)), torch.tensor([9, 3, 5, 1, 7, 2, 8, 4])
+        with torch.no_grad(), subnetwork(model, IDS):
+            model(torch.randn(8, 9, 20), lengths)
+        assert masked_layers(model)[0].probed
+        assert model.rnn.dropout == 0.5
+
+    def test_dropout_of_what_a_mask_selects(self) -> None:
+        for model in (
+            _ragged(lambda n, h: n.drop(h), drop=nn.Dropout(0.5)),
+            _ragged(lambda n, h: n.drop(h), drop=nn.RReLU(-1.0, 1.0)),
+            _ragged(lambda n, h: F.dropout(h, 0.5, n.training)),
+        ):
+            run(insert(model), X, IDS)
+            assert masked_layers(model)[0].probed
+            assert all(module.training for module in model.modules())
+
+    def test_examples_that_are_mixed_at_random_are_still_refused(self) -> None:
+        for model in (
+            _ragged(lambda n, h: h, mixes=True),
+            _ragged(lambda n, h: n.drop(h), mixes=True, drop=nn.Dropout(0.5)),
+        ):
+            with pytest.raises(ValueError, match="examples are mixed inside of the batch"):
+                run(insert(model), X, IDS)
+
+
 class TestNoTrace:
     def stateful(self) -> Net:
         """Everything that a forward pass may change."""
