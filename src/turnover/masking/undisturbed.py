@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 _SMALL = 1e-3  # parameters of a way that is as good as closed, like LayerScale at its start
+_CONTAINERS = (list, dict, set, deque)
+_TORCHS = frozenset(vars(nn.Module())) - {"training"}  # tables of parameters, modules and hooks
 _OPENING = 0.1  # size of the numbers in their place
 
 
@@ -34,9 +39,10 @@ def undisturbed(
     """
     parameters = _opened(network)
     tables = [(table, dict(table)) for module in network.modules() for table in (module.__dict__, module._buffers)]
-    # What may be changed in place: buffers, and tensors that are plain attributes.
-    held = [value for table, _ in tables for value in table.values() if isinstance(value, Tensor)]
-    values = [(value, value.clone()) for value in held if not value.requires_grad]
+    # What may be changed in place: buffers, and tensors and containers that are plain attributes.
+    tensors, containers = _held([value for table, _ in tables for key, value in table.items() if key not in _TORCHS])
+    values = [(value, value.clone()) for value in tensors if not value.requires_grad]
+    contents = [(container, copy.copy(container)) for container in containers]
     cache = torch.is_autocast_cache_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
@@ -69,6 +75,8 @@ def undisturbed(
                 for name, attribute in before.items():
                     if table.get(name) is not attribute:
                         table[name] = attribute
+            for container, content in contents:
+                _refill(container, content)
             for tensor, value in values:
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
@@ -86,6 +94,31 @@ def unnoticed(network: nn.Module) -> Iterator[None]:
         finally:
             random.setstate(here)
             np.random.set_state(numpys)
+
+
+def _held(values: Iterable[Any]) -> tuple[list[Tensor], list[Any]]:
+    """The tensors and the containers among `values`, and in these."""
+    found: dict[int, Any] = {}
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if id(value) not in found and isinstance(value, (Tensor, tuple, *_CONTAINERS)):
+            found[id(value)] = value
+            if not isinstance(value, Tensor):
+                waiting += value.values() if isinstance(value, dict) else value
+    each = list(found.values())
+    return [v for v in each if isinstance(v, Tensor)], [v for v in each if isinstance(v, _CONTAINERS)]
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Put into a container what its copy holds, if that is something else."""
+    if isinstance(container, dict):
+        before, now = ([*map(id, each), *map(id, each.values())] for each in (content, container))
+    else:
+        before, now = ([*map(id, each)] for each in (content, container))
+    if before != now:
+        container.clear()
+        container.extend(content) if isinstance(container, (list, deque)) else container.update(content)
 
 
 def sharded(network: nn.Module) -> bool:

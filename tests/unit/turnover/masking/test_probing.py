@@ -7,6 +7,7 @@ import pickle
 import random
 import re
 import warnings
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -438,11 +439,18 @@ class TestNoTrace:
             net.held += 1.0
             net.mean.add_(x.mean())
             net.swapped = net.swapped * 2.0
+            net.seen.append(len(x))
+            net.kinds["rows"] += 1
+            net.nested["norms"].append(x.norm())
+            net.nested["sum"][0] += x.sum()
+            net.recent.append(len(x))
             return net.out(F.dropout(net.norm(net.body(x).relu()), training=net.training))  # type: ignore[no-any-return]
 
         torch.manual_seed(0)
         net = Net(forward, norm=nn.utils.parametrizations.spectral_norm(nn.Linear(32, 32)), **body())
         net.calls, net.held = 0, torch.zeros(())
+        net.seen, net.kinds, net.recent = [], Counter[str](), deque([1, 2], maxlen=2)
+        net.nested = {"norms": [], "sum": [torch.zeros(())]}
         net.register_buffer("mean", torch.zeros(()))
         net.register_buffer("swapped", torch.ones(()))
         return net
@@ -465,11 +473,14 @@ class TestNoTrace:
             assert not model.body.training
             assert model.training
             drawn = (torch.rand(2), torch.tensor(random.random()), torch.tensor(np.random.rand()))
+            assert (model.seen, model.kinds, list(model.recent)) == ([8], {"rows": 1}, [2, 8])
             extra = (torch.tensor(model.calls), model.last, model.held.clone())
+            extra += (*model.nested["norms"], *model.nested["sum"])
             found.append([*gradients(model), *model.state_dict().values(), *drawn, *extra])
             assert not any(m._forward_hooks for m in model.modules())
             assert sum(len(m._forward_pre_hooks) for m in model.modules()) == 1
         assert model.calls == 1
+        assert model.nested["norms"] == [X.norm()]
         for one, other in zip(*found, strict=True):
             assert torch.equal(one, other)
 
