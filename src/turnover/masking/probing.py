@@ -6,11 +6,10 @@ may change what the network says about another. What code may do to break that h
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,12 +19,12 @@ from torch.utils.hooks import RemovableHandle
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, logits_of, rows_of, unwrapped
 from turnover.masking.insertion import WidenedHead, forget_compiled, places
-from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks
+from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks, remove_hook
 from turnover.masking.norms import refuse_thawed
 from turnover.masking.reruns import Selection, in_backward
 from turnover.masking.selections import current
 from turnover.masking.trial import FirstBatch, Trial, removed, spread_of
-from turnover.masking.undisturbed import sharded, undisturbed
+from turnover.masking.undisturbed import sharded, uncompiled, undisturbed
 
 _TRIES = 3  # a network that is not understood may be large, and every try takes time
 _lock = threading.Lock()  # a probe changes modes for a moment
@@ -47,7 +46,7 @@ def probing(model: nn.Module, layers: Sequence[TurnOverDropout]) -> Iterator[Non
     # First of all hooks: those of a sharded network gather its parameters, which a probe then does for itself.
     handle = model.register_forward_pre_hook(FirstBatch(_probe_called), with_kwargs=True, prepend=True)
     try:
-        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        with uncompiled():
             yield
     finally:
         handle.remove()
@@ -190,11 +189,11 @@ def _mask_the_head(trial: Trial) -> list[tuple[str, nn.Linear]]:
     Raises:
         UserError: it is too late for that, or the layer was widened.
     """
-    found = [(table, hook) for table, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)]
+    found = [(module, hook) for module, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)]
     heads = trial.heads() if found else []
     if not heads or any(_input_masked(linear) for _, linear in heads):
         return heads
-    (table, hook), (name, linear) = found[0], heads[-1]
+    (module, hook), (name, linear) = found[0], heads[-1]
     widened = any(isinstance(module, WidenedHead) for module in trial.network.modules())
     if widened or hook.layer.used:
         full = trial.logits()
@@ -204,10 +203,9 @@ def _mask_the_head(trial: Trial) -> list[tuple[str, nn.Linear]]:
             f'after="head" masks {hook.name!r}, the last linear layer registered, but the logits are those of '
             f"{name!r}, and masks cannot move there, because {hook.name!r} {why}. {cure}"
         )
-    for key in [key for key, value in table.items() if value is hook]:
-        del table[key]
+    remove_hook(module, hook)
     hook.layer.units = linear.in_features
-    linear.register_forward_pre_hook(_MaskInput(hook.layer, name, hook.after))
+    linear.register_forward_pre_hook(_MaskInput(hook.layer, name, hook.after), with_kwargs=True)
     forget_compiled()
     return heads
 

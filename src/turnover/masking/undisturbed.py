@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from turnover.errors import UserError
+
 _SMALL = 1e-3  # parameters of a way that is as good as closed, like LayerScale at its start
 _CONTAINERS = (list, dict, set, deque)
 _TORCHS = frozenset(vars(nn.Module())) - {"training"}  # tables of parameters, modules and hooks
@@ -46,8 +48,7 @@ def undisturbed(
     cache = torch.is_autocast_cache_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        if "torch._dynamo" in sys.modules:  # parts of the network may be compiled
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(uncompiled())
         # Casts made here have no gradients, and must not be found by the forward pass that follows.
         torch.set_autocast_cache_enabled(False)
         try:
@@ -80,6 +81,25 @@ def undisturbed(
             for tensor, value in values:
                 if not torch.equal(tensor, value):
                     tensor.copy_(value)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Within: what torch.compile has made of a network, or of parts of it, runs as it was written.
+
+    Raises:
+        UserError: compiled code is running already.
+    """
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:
+            try:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            except RuntimeError as error:
+                raise UserError(
+                    "`with subnetwork(...)` stands inside of a function that torch.compile compiles: compile the "
+                    "network itself, and enter `subnetwork` outside of compiled code"
+                ) from error
+        yield
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tests.unit.turnover.masking.networks import gradients, mlp, run
 from turnover import TurnOverDropout, insert, remove, subnetwork
+from turnover.masking.calling import call
 from turnover.masking.layer import masked_layers, masking_hooks
 from turnover.masking.probing import _state, head_by_data, probe
 
@@ -427,6 +428,35 @@ class TestRandomNumbersThatShift:
         ):
             with pytest.raises(ValueError, match="examples are mixed inside of the batch"):
                 run(insert(model), X, IDS)
+
+
+class TestCalls:
+    def test_a_head_that_is_called_by_keyword(self) -> None:
+        named = insert(Net(lambda n, x: n.out(input=n.body(x).relu()), **body()))
+        plain = insert(Net(_plain, **body()))
+        assert torch.equal(run(named, X, IDS), run(plain, X, IDS))
+        hidden = Net(lambda n, x: n.first(input=n.hidden(n.body(x).relu())), **{"first": nn.Linear(16, 4), **body()})
+        hidden.hidden, hidden.out = nn.Linear(32, 16), nn.Identity()
+        run(insert(hidden), X, IDS)
+        assert not any(m._forward_pre_hooks_with_kwargs for m in remove(hidden).modules())
+
+    def test_inside_of_compiled_code(self) -> None:
+        model = insert(Net(_plain, **body()))
+        step: Any = torch.compile(lambda x: run(model, x, IDS), backend="eager")
+        with pytest.raises(ValueError, match="stands inside of a function that torch.compile compiles"):
+            step(X)
+
+    def test_several_rows_an_example(self) -> None:
+        model = insert(Net(lambda n, x: n.out(n.body(x.flatten(0, 1)).relu())[:, 0].view(len(x), -1), **body()))
+        with pytest.raises(ValueError, match="given 8 ids, .* 24 rows: if the network makes 3 rows of an example"):
+            run(model, torch.randn(8, 3, 20), IDS)
+
+    def test_names_that_the_network_does_not_take(self) -> None:
+        model = nn.Linear(20, 4)
+        assert torch.equal(call(model, {"input": X}), model(X))
+        for network in (model, torch.compile(model, backend="eager")):
+            with pytest.raises(ValueError, match="the forward of Linear takes no 'idx', which the batches hold: leave"):
+                call(network, {"input": X, "idx": IDS})
 
 
 class TestNoTrace:
