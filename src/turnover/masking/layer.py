@@ -290,13 +290,14 @@ class _Hook:
 class _MaskInput(_Hook):
     """Forward pre-hook, with keyword arguments: mask what goes into a module."""
 
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         if args or not kwargs:
-            return (self.mask(module, args[0] if args else None, "first input"), *args[1:]), kwargs
-        first = next(iter(kwargs))
-        return args, {**kwargs, first: self.mask(module, kwargs[first], "first input")}
+            args = (self.mask(module, args[0] if args else None, "first input"), *args[1:])
+        else:
+            first = next(iter(kwargs))
+            kwargs = {**kwargs, first: self.mask(module, kwargs[first], "first input")}
+        # Quantization registers the hooks of a module anew, and without keyword arguments.
+        return args if kwargs is None else (args, kwargs)
 
 
 class _MaskOutput(_Hook):
