@@ -133,10 +133,12 @@ def _gradients(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, s
 
 def _removal(study: Study, table: pd.DataFrame, settings: FiguresParams, folder: Path) -> None:
     """`removal`: networks retrained without, or with only, a share of the examples; a line an order and share."""
-    orders = table[table["order"].isin(_ORDERS)].assign(column=table["scenario"] + " " + table["action"])
+    shares = table.loc[table["order"] == next(iter(_ORDERS)), "fraction"]  # no others, which are of the cleansing
+    orders = table[table["order"].isin(_ORDERS) & table["fraction"].isin(shares)]
+    orders = orders.assign(column=orders["scenario"] + " " + orders["action"])
     words = orders["order"].map({order: label for order, (label, _) in _ORDERS.items()})
-    shares = orders["fraction"].map("{:.0%}".format).str.replace("%", " %")
-    orders["row"] = words + (", " + shares if orders["fraction"].nunique() > 1 else "")
+    in_words = ", " + orders["fraction"].map("{:.0%}".format).str.replace("%", " %")
+    orders["row"] = words + (in_words if shares.nunique() > 1 else "")
     lines = {
         str(row): (_ORDERS[str(order)][1], str(order).startswith("balanced_"))
         for (order, row), _ in orders.groupby([pd.Categorical(orders["order"], list(_ORDERS)), "row"], observed=True)

@@ -134,7 +134,7 @@ class _Row(NamedTuple):
 
 def draw_effects(study: Study, table: pd.DataFrame, settings: FiguresParams, folder: Path) -> None:
     """`effects`: every effect with its interval, a panel a unit, a line a comparison, a dot a setting."""
-    table = table.dropna(subset="mean").fillna({"definition": ""})
+    table = table.dropna(subset="mean").fillna({"definition": "", "low": table["mean"], "high": table["mean"]})
     panels = {unit: _rows_of(part) for unit, part in table.groupby(_unit(table), sort=False)}
     sizes = [len(rows) + 1.2 for rows in panels.values()]
     figure = Figure(
@@ -177,15 +177,19 @@ def _rows_of(part: pd.DataFrame) -> list[_Row]:
 def _short(words: str) -> str:
     """A comparison in as few words as its heading leaves to be said."""
     words = re.sub(r": [\d.]+ of the examples$|pairs of | examples\b", "", words)
-    words = re.sub(r"(without|with only) (.*) minus \1 ", r"\1 \2 minus ", words).replace("as many", "those")
+    words = re.sub(r"(without|with only) (.*) minus \1 ", r"\1 \2 minus ", words)
     if words.count(" of every class") == 2:
-        words = f"{words.replace(' of every class', '')}, class by class"
-    return words.replace(" minus ", " − ")
+        words = f"{words.replace(' of every class', '')}, by class"
+    for long, short in (("as many at random", "random ones"), ("matched by labels", "same labels"), ("minus", "−")):
+        words = words.replace(long, short)
+    return words
 
 
 def _forest(panel: Axes, rows: list[_Row], colours: Mapping[str, str], markers: Mapping[str, str]) -> None:
     shown = pd.concat([row.effects for row in rows if row.effects is not None])
     edge = max(_WIDEST * float(shown["mean"].abs().max()), 1e-9)
+    left, right = max(float(shown["low"].min()), -edge), min(float(shown["high"].max()), edge)
+    left, right = min(left, 0.0) - 0.04 * edge, max(right, 0.0) + 0.04 * edge
     panel.axvline(0, color=INK, linewidth=0.7)
     for at, row in enumerate(rows):
         if row.effects is None:
@@ -193,17 +197,14 @@ def _forest(panel: Axes, rows: list[_Row], colours: Mapping[str, str], markers: 
         offsets = _BETWEEN * (np.arange(len(row.effects)) - (len(row.effects) - 1) / 2)
         for offset, of in zip(offsets, row.effects.to_dict("records"), strict=True):
             colour, height = colours[of["scenario"]], at + offset
-            if np.isfinite(of["low"]):
-                ends = [max(of["low"], -edge), min(of["high"], edge)]
-                panel.plot(ends, [height] * 2, color=colour, linewidth=0.9)
+            panel.plot([max(of["low"], left), min(of["high"], right)], [height] * 2, color=colour, linewidth=0.9)
             panel.plot(of["mean"], height, color=colour, marker=markers[of["placement"]], markersize=2.8)
     panel.set_yticks(range(len(rows)), [row.words for row in rows], fontsize=6.8)
     for label, row in zip(panel.get_yticklabels(), rows, strict=True):
         if row.effects is None:
             label.set_fontweight("bold")
     panel.set_ylim(len(rows) - 0.4, -0.6)
-    below, above = (bool((shown[["mean", end]] * side > 0).any(axis=None)) for end, side in (("low", -1), ("high", 1)))
-    panel.set_xlim(-edge if below else -0.04 * edge, edge if above else 0.04 * edge)
+    panel.set_xlim(left, right)
     panel.xaxis.set_major_locator(MaxNLocator(nbins=6))
     panel.tick_params(axis="y", length=0)
     panel.grid(axis="y", visible=False)

@@ -78,7 +78,7 @@ def _done(findings: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     counted = f"{networks} network{'s' if networks > 1 else ''} per experiment"
     images = f"{first['train']:,} {dataset_name(first['dataset'])} images"
     noisy = [f"{of['random'] / of['train']:.0%}".replace("%", " %") for of in scenarios.values() if of["random"]]
-    labels = f"; in one experiment {noisy[0]} of the labels are random" if noisy else ""
+    labels = f"; one experiment has {noisy[0]} random labels" if noisy else ""
     return (
         "Half of every network never sees a given image, so comparing the halves shows what was memorized "
         f"({counted}, {images}{labels})."
@@ -121,12 +121,13 @@ def _open(claims: Sequence[Mapping[str, Any]]) -> str:
 
 def _limits(claim: Mapping[str, Any]) -> Iterator[str]:
     """What the retrained networks do not show, or what speaks against a hasty reading of P4."""
-    lost, alone = claim["plain"], claim["more"]["alone"]
+    lost, alone, who = claim["plain"], claim["more"]["alone"], "the most memorized"
     if claim["verdict"] == "supported" and lost["low"] is not None and lost["low"] <= 0 <= lost["high"]:
         found = f"{plain(lost['mean'], 1)} points{brackets(lost['low'], lost['high'], 1)}"
-        yield f"without these, accuracy is not clearly lower ({found})"
+        yield f"accuracy without {who} is not clearly lower ({found})"
+        who = "they"
     if alone is not None and alone["high"] is not None and alone["high"] < 0:
-        yield f"alone, the most memorized teach less than random ones ({plain(alone['mean'], 1)} points of accuracy)"
+        yield f"alone, {who} teach less than random ones ({plain(alone['mean'], 1)} points of accuracy)"
 
 
 class Row(NamedTuple):
