@@ -139,7 +139,7 @@ def draw_effects(study: Study, table: pd.DataFrame, settings: FiguresParams, fol
     sizes = [len(rows) + 1.2 for rows in panels.values()]
     figure = Figure(
         figsize=(WIDTH, 0.6 + 0.36 * len(panels) + _ROW * sum(sizes)),
-        layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.03),
+        layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.03),
     )
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=sizes)[:, 0]
     colours = dict(zip(study.scenarios, _SCENARIO_COLOURS, strict=False))
