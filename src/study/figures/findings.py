@@ -1,4 +1,4 @@
-"""One figure for each of the two findings, and one of all effects that no claim is about."""
+"""One figure for each of the two findings, and one of all effects."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ _MEASURES = {"heldout_loss": "loss on new images\n(nats)", "heldout_accuracy": "
 _SCENARIO_COLOURS = (BLUE, ORANGE, VERMILLION, GREEN, PURPLE)
 _MARKERS = "os^vD"
 _ROW = 0.165  # inches
+_SHORTER = {
+    "as many at random": "random ones",
+    "matched by labels": "same labels",
+    "minus the ": "− ",
+    "minus": "−",
+}
 _BETWEEN = 0.14  # the dots of a line, in lines
 _WIDEST = 1.6  # times the largest effect: intervals that go on further are cut
 
@@ -139,7 +145,7 @@ def draw_effects(study: Study, table: pd.DataFrame, settings: FiguresParams, fol
     sizes = [len(rows) + 1.2 for rows in panels.values()]
     figure = Figure(
         figsize=(WIDTH, 0.6 + 0.36 * len(panels) + _ROW * sum(sizes)),
-        layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.03),
+        layout=ConstrainedLayoutEngine(w_pad=0.2, h_pad=0.03),
     )
     axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=sizes)[:, 0]
     colours = dict(zip(study.scenarios, _SCENARIO_COLOURS, strict=False))
@@ -152,7 +158,7 @@ def draw_effects(study: Study, table: pd.DataFrame, settings: FiguresParams, fol
         words = "retrained networks" if name == "retrained" else f"placement {name}"
         handles.append(Line2D([], [], color=MUTED, marker=marker, linestyle="", markersize=4, label=words))
     figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
-    note = f"lines: {settings.confidence:.0%} intervals of single effects, not corrected; no verdict rests on them"
+    note = f"lines: {settings.confidence:.0%} intervals of single effects, not corrected"
     save(figure, note, folder, "effects", settings.dpi, table)
 
 
@@ -180,7 +186,7 @@ def _short(words: str) -> str:
     words = re.sub(r"(without|with only) (.*) minus \1 ", r"\1 \2 minus ", words)
     if words.count(" of every class") == 2:
         words = f"{words.replace(' of every class', '')}, by class"
-    for long, short in (("as many at random", "random ones"), ("matched by labels", "same labels"), ("minus", "−")):
+    for long, short in _SHORTER.items():
         words = words.replace(long, short)
     return words
 

@@ -26,7 +26,7 @@ FOLDED = {
     "statistics": "How the claims were tested",
     "learning": "How examples are learned",
     "telling": "What difficult examples are worth",
-    "effects": "All other effects",
+    "effects": "All effects",
     "memorization": "Memorization",
     "detection": "Finding wrong labels",
     "validation": "The estimates against retraining, beside other estimators",
