@@ -14,7 +14,7 @@ import pandas as pd
 
 from study.analysis.intervals import over_seeds
 from study.findings.effects import Effect, Where, compare_seeds
-from study.findings.protocol import Evidence, plain
+from study.findings.protocol import Evidence, Plain, plain
 
 NONE, FLAGGED, ORACLE = "none", "flagged", "oracle"
 MOST, LEAST, AT_RANDOM = "most_memorized", "least_memorized", "random"
@@ -53,12 +53,13 @@ class Pair(NamedTuple):
     other: str
 
 
+ALONE = Pair("keep", BALANCED_MOST, BALANCED)
 PAIRS = (
     Pair("remove", BALANCED_MOST, BALANCED),
     Pair("remove", BALANCED_MOST, BALANCED_LEAST),
     Pair("remove", MOST, AT_RANDOM),
     Pair("remove", MOST, LEAST),
-    Pair("keep", BALANCED_MOST, BALANCED),
+    ALONE,
     Pair("keep", BALANCED_MOST, BALANCED_LEAST),
     Pair("remove", FLAGGED, AT_RANDOM),
 )
@@ -79,9 +80,13 @@ def tell_more(removal: pd.DataFrame, scenario: str, fraction: float, confidence:
     accuracy = _effect(removal, ACCURACY, scenario, pairs[0], fraction)
     if len(parts) < len(pairs) or accuracy is None:
         return None
-    return Evidence(
-        tuple(parts), plain(accuracy, "points of accuracy", confidence, scale=100.0), {"fraction": fraction}
-    )
+    alone = _effect(removal, ACCURACY, scenario, ALONE, fraction)
+    more = {"fraction": fraction, "alone": None if alone is None else _points(alone, confidence)._asdict()}
+    return Evidence(tuple(parts), _points(accuracy, confidence), more)
+
+
+def _points(accuracy: Effect, confidence: float) -> Plain:
+    return plain(accuracy, "points of accuracy", confidence, scale=100.0)
 
 
 def removal_effects(removal: pd.DataFrame, scenario: str) -> Iterator[Effect]:
