@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro full test test-fast lint ui bench check lock
+.PHONY: help setup repro full variants test test-fast lint ui bench check lock
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -43,6 +43,9 @@ repro: setup  ## the whole pipeline, MLflow backfill, report
 
 full: setup  ## the whole data set, beside the default results: see configs/full.yaml
 	@python -m study.commands.full
+
+variants: setup  ## the claims in other settings: see configs/variants.yaml
+	@python -m study.commands.variants
 
 test: setup  ## all tests
 	@$(PYTEST)

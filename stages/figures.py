@@ -11,12 +11,14 @@ from study.context.params import FiguresParams
 from study.context.stage import Stage, main
 from study.figures.claims import draw_claims
 from study.figures.curves import draw_curves, draw_distributions, draw_memorization_over_training
+from study.figures.findings import draw_effects, draw_tell_more, draw_together
 from study.figures.images import draw_images
 from study.figures.scores import draw_cost, draw_detection, draw_influence
 from study.figures.style import styled
 from study.figures.validation import draw_validation
 
 _OF_THE_RUNS = (
+    draw_together,
     draw_curves,
     draw_distributions,
     draw_memorization_over_training,
@@ -35,6 +37,8 @@ def run(stage: Stage) -> None:
         folder.mkdir(parents=True)
         for draw in _OF_THE_RUNS:
             draw(study, settings, folder)
+        draw_tell_more(study, stage.param("removal.fractions")[0], settings, folder)
+        draw_effects(study, tables["effects"], settings, folder)
         draw_claims(study, tables, settings, folder)
         for validation in read_validations(stage):
             draw_validation(validation, settings.dpi, folder)

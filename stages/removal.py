@@ -46,7 +46,7 @@ def retrain_all(stage: Stage, folder: Path) -> None:
 def _retrained(stage: Stage, scenario: Scenario, settings: RemovalParams) -> pd.DataFrame:
     trained = scenario.of("train")
     scores = mean_scores(stage, scenario, settings)
-    asked = [(seed, one) for seed in range(settings.seeds) for one in plan(trained, scores, settings, seed)]
+    asked = [(seed, one) for seed in settings.seeds for one in plan(trained, scores, settings, seed)]
     images, labels = scenario.arrays("train", "heldout")
     inside = np.zeros((len(asked), len(images)), dtype=np.bool_)
     for row, (_, one) in enumerate(asked):

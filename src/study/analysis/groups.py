@@ -15,6 +15,8 @@ REAL_EASY, REAL_DIFFICULT = "real easy", "real difficult"
 RANDOM_EASY, RANDOM_DIFFICULT = "random easy", "random difficult"
 REAL, RANDOM, PLACEBO = KINDS = ("real", "random", "placebo")  # as column `kind` of a scenario's examples says
 GROUPS = (REAL_EASY, REAL_DIFFICULT, RANDOM, RANDOM_EASY, RANDOM_DIFFICULT, PLACEBO)
+WRONG = "wrongly labelled"  # random, and not right by chance
+HELDOUT = "held-out"  # in neither mask: known to the full network only
 
 
 def of_other_seeds(values: Mapping[int, pd.Series[float]], seed: int) -> pd.Series[float]:

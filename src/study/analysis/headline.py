@@ -21,8 +21,8 @@ _OF_SETTING = {
     "heldout_accuracy": ("heldout_accuracy",),
     "heldout_accuracy_minus_control": ("difference_to_control",),
 }
-# The claims whose main effect stands here; the others of `findings.json` are variants of these.
-_CLAIMS = ("faster_real", "aligned_real", "tell_more", "removal", "turns_round", "cleansing")
+# Claims whose effect stands here in a plain unit too.
+_PLAIN = {"P1": "epochs_easy_faster", "P3": "epochs_easy_faster_real", "P4": "accuracy_points_tell_more"}
 _SCORES = {"lds": "lds", "memorization": "memorization_spearman"}
 _BEST_FIRST = ("turn-over pooled", "turn-over sharpened", "turn-over raw")
 _NETWORKS = {1: "one_network", 4: "four_networks"}
@@ -31,7 +31,7 @@ _NETWORKS = {1: "one_network", 4: "four_networks"}
 def headline(
     summary: Mapping[str, Any], findings: Mapping[str, Any], validations: Iterable[Validation]
 ) -> dict[str, float]:
-    """What is there of: the primary setting, the main claims' effects, the best estimates against retraining.
+    """What is there of: the primary setting, the claims' effects and verdicts, the best estimates against retraining.
 
     A score of a validation set is that of the pooled estimate, or where it has none of the sharpened one, or of the
     raw one: always the same method, so that a difference between two versions is one of results.
@@ -45,7 +45,8 @@ def headline(
         if value:
             found[name] = value["mean"]
     claims: Sequence[Mapping[str, Any]] = findings["claims"]
-    found |= {f"effect_{of['key']}": of["main"]["effect"]["mean"] for of in claims if of["key"] in _CLAIMS}
+    found |= {f"effect_{of['name']}": of["mean"] for of in claims}
+    found |= {_PLAIN[of["key"]]: of["plain"]["mean"] for of in claims if of["key"] in _PLAIN}
     for verdict in ("supported", "contradicted"):
         found[f"claims_{verdict}"] = sum(claim["verdict"] == verdict for claim in claims)
     for validation in validations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -58,6 +58,7 @@ class Study:
     train_metrics: Mapping[Run, dict[str, Any]]  # the control's runs too
     estimate_metrics: Mapping[Run, dict[str, Any]]
     removal: pd.DataFrame | None  # None: no network was retrained, or the stage does not declare it
+    curves: Mapping[Run, pd.DataFrame] = field(default_factory=dict)  # of the full network, an epoch a row
 
     @property
     def placements(self) -> list[str]:
@@ -125,6 +126,7 @@ def read_study(stage: Stage) -> Study:
         train_metrics=_WhenAsked(lambda run: read_json(stage, f"{run.folder}/metrics.json")),
         estimate_metrics=_WhenAsked(lambda run: read_json(stage, f"{run.scores}/metrics.json")),
         removal=_removal(stage) if REMOVAL in stage.declared.deps else None,
+        curves=_WhenAsked(lambda run: _curve(stage, f"{run.folder}/curve.csv")),
     )
 
 
@@ -145,6 +147,13 @@ def _removal(stage: Stage) -> pd.DataFrame:
     if missing:
         raise UserError(f"{REMOVAL} lacks the column {missing[0]!r}: delete it and run `dvc repro`")
     return table
+
+
+def _curve(stage: Stage, path: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(stage.dep(path))[["epoch", "heldout_loss", "heldout_accuracy"]]
+    except (ValueError, KeyError) as error:
+        raise corrupt(path, error) from error
 
 
 def _similarity(stage: Stage, path: str) -> Similarity:

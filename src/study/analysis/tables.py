@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.analysis.groups import GROUPS, KINDS, PLACEBO, RANDOM, REAL, assign_groups, deciles
+from study.analysis.groups import GROUPS, HELDOUT, KINDS, PLACEBO, RANDOM, REAL, WRONG, assign_groups, deciles
 from study.analysis.inputs import MEASURES, NETWORKS, Study, memorization_of
 from study.analysis.intervals import over_seeds
 from study.context.rules import CONTROL
@@ -31,7 +31,10 @@ def _ordered(table: pd.DataFrame, keys: list[str], **orders: Any) -> pd.DataFram
 
 
 def curve_table(study: Study, scenario: str, placement: str, quantile: float, confidence: float) -> pd.DataFrame:
-    """Means of each group: ``group``, ``network``, ``measure`` (loss, margin, accuracy), ``epoch``, interval."""
+    """Means of each group: ``group``, ``network``, ``measure`` (loss, margin, accuracy), ``epoch``, interval.
+
+    The held-out examples are a group of the full network alone, and have no margin.
+    """
     pieces = []
     for run in study.runs(scenario, placement):
         frame = study.dynamics[run]
@@ -42,8 +45,44 @@ def curve_table(study: Study, scenario: str, placement: str, quantile: float, co
             for network in NETWORKS
             for column, measure in _COLUMNS.items()
         ]
+        pieces += [
+            study.curves[run][["epoch", f"heldout_{measure}"]]
+            .set_axis(["epoch", "value"], axis=1)
+            .assign(group=HELDOUT, network="full", measure=measure)
+            for measure in ("loss", "accuracy")
+        ]
     keys = ["group", "network", "measure", "epoch"]
-    return over_seeds(_ordered(pd.concat(pieces), keys, group=GROUPS), keys, confidence)
+    return over_seeds(_ordered(pd.concat(pieces), keys, group=(*GROUPS, HELDOUT)), keys, confidence)
+
+
+def together_table(study: Study, scenario: str, placement: str, confidence: float) -> pd.DataFrame:
+    """How real and wrongly labelled examples are learned: ``measure``, ``group``, ``epoch``, interval over the seeds.
+
+    ``accuracy`` is that of the exposed networks; ``own effect`` the flipped minus the exposed loss of the wrongly
+    labelled examples, minus that of the placebos.
+    """
+    examples = study.scenarios[scenario].examples
+    trained = examples["split"] == "train"
+    wrong = examples["is_random"] & examples["wrong"]
+    members = {REAL: trained & ~examples["is_random"], WRONG: trained & wrong, PLACEBO: examples["split"] == "placebo"}
+    ids = {name: examples.loc[of, "id"] for name, of in members.items()}
+    pieces = []
+    for run in study.runs(scenario, placement):
+        frame = study.dynamics[run]
+        found = frame[["id", "epoch"]].assign(
+            right=frame["correct_exposed"].astype(float), own=memorization_of(frame)["loss"]
+        )
+        means = {
+            name: found[found["id"].isin(of)].groupby("epoch")[["right", "own"]].mean() for name, of in ids.items()
+        }
+        own = means[WRONG]["own"] - (means[PLACEBO]["own"] if len(ids[PLACEBO]) else 0.0)
+        for measure, group, values in (
+            ("accuracy", REAL, means[REAL]["right"]),
+            ("accuracy", WRONG, means[WRONG]["right"]),
+            ("own effect", WRONG, own),
+        ):
+            pieces.append(values.rename("value").reset_index().assign(measure=measure, group=group))
+    return over_seeds(pd.concat(pieces), ["measure", "group", "epoch"], confidence)
 
 
 def memorization_table(study: Study, quantile: float, confidence: float) -> pd.DataFrame:

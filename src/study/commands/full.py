@@ -39,15 +39,30 @@ def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any]) -> Non
             params[key] = value
 
 
-def make_copy(root: Path, folder: Path, config: Path) -> None:
-    """A clone of the committed code of `root` in `folder`, with the settings of `config`; an earlier one is updated.
+def read_config(config: Path) -> dict[str, Any]:
+    """The settings of a file.
 
     Raises:
-        UserError: the config names a setting or value that there is not, or `folder` holds another repository.
+        ParamsError: it holds no settings.
     """
     changes = read_yaml(config)
     if not isinstance(changes, dict):
         raise ParamsError(f"{config.name}: it should hold settings as params.yaml does")
+    return changes
+
+
+def make_copy(root: Path, folder: Path, changes: Mapping[str, Any], source: str) -> None:
+    """A clone of the committed code of `root` in `folder`, with `changes` of its settings; an earlier one is updated.
+
+    Args:
+        root: the repository.
+        folder: of the clone.
+        changes: put over its params.yaml.
+        source: where they come from, for errors.
+
+    Raises:
+        UserError: the changes name a setting or value that there is not, or `folder` holds another repository.
+    """
     commit = run_in(root, "git", "rev-parse", "HEAD", capture=True).strip()
     lock = folder / "dvc.lock"
     state = lock.read_bytes() if lock.exists() else None
@@ -68,7 +83,7 @@ def make_copy(root: Path, folder: Path, config: Path) -> None:
     overlay(params, changes)
     with writing(folder / "params.yaml") as beside, beside.open("w", encoding="utf-8") as file:
         yaml.dump(params, file)
-    check_params(read_yaml(folder / "params.yaml"), config.name)
+    check_params(read_yaml(folder / "params.yaml"), source)
 
 
 def collect(folder: Path, target: Path, settings: str) -> list[str]:
@@ -111,14 +126,19 @@ def made_by(folder: Path, settings: str) -> dict[str, Any]:
     }
 
 
-def run(root: Path, folder: Path, config: Path) -> None:
-    """Copy, run, collect; the results are then in `reports/`, in a folder with the name of the config."""
+def run_copy(root: Path, folder: Path, changes: Mapping[str, Any], source: str, *targets: str) -> None:
+    """Make the copy, and run its pipeline up to `targets`; none: all of it."""
     if run_in(root, "git", "status", "--porcelain", "--", "src", "stages", "dvc.yaml", "params.yaml", capture=True):
         print("warning: uncommitted changes are not part of this run", file=sys.stderr)
-    make_copy(root, folder, config)
+    make_copy(root, folder, changes, source)
     # Data that are here already need not be fetched again.
     run_in(folder, "dvc", "config", "--local", "cache.dir", str(root / ".dvc" / "cache"))
-    run_in(folder, sys.executable, "-m", "study.commands.repro")
+    run_in(folder, sys.executable, "-m", "study.commands.repro", *targets)
+
+
+def run(root: Path, folder: Path, config: Path) -> None:
+    """Copy, run, collect; the results are then in `reports/`, in a folder with the name of the config."""
+    run_copy(root, folder, read_config(config), config.name)
     target = root / "reports" / config.stem
     for path in collect(folder, target, config.name):
         print(f"{path} is larger than {LARGEST / 1e6:.0f} MB and stays in {folder}")

@@ -49,11 +49,14 @@ def differences(expected: Any, found: Any, path: str = "") -> list[str]:
 
 
 def effects(findings: dict[str, Any]) -> dict[str, Any]:
-    """The effect of every comparison in `findings.json`; p-values and verdicts may turn without it moving much."""
+    """The effects of every claim in `findings.json`; p-values and verdicts may turn without them moving much."""
     return {
-        " ".join([claim["key"], part["text"], part["scenario"], part["placement"], part["definition"]]): part["effect"]
+        f"{claim['key']} {part['text']}": {
+            "mean": part["mean"],
+            "half_width": None if part["low"] is None else (part["high"] - part["low"]) / 2,
+        }
         for claim in findings["claims"]
-        for part in claim["comparisons"]
+        for part in claim["parts"]
     }
 
 

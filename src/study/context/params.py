@@ -142,7 +142,7 @@ class RemovalParams(RecipeParams):
     scenarios: Annotated[list[Name], Field(min_length=1)]
     score: Annotated[str, Field(min_length=1)]
     fractions: Annotated[list[Annotated[float, Field(gt=0.0, lt=1.0)]], Field(min_length=1)]
-    seeds: Annotated[int, Field(ge=1)]
+    seeds: Seeds
 
 
 class ComparisonParams(_Namespace):

@@ -28,7 +28,12 @@ def check_together(params: Params) -> None:
     data, training, seeds = params.data, params.training, params.seeds
     _check_dataset("data.dataset", data.dataset)
     lists = {key: getattr(params, key) for key in ("scenarios", "placements", "validation_sets")}
-    for key, values in {**lists, "seeds.head": seeds.head, "seeds.other": seeds.other}.items():
+    for key, values in {
+        **lists,
+        "seeds.head": seeds.head,
+        "seeds.other": seeds.other,
+        "removal.seeds": params.removal.seeds,
+    }.items():
         if len(set(values)) != len(values):
             raise ValueError(f"{key}: {values} names something twice")
     for name in params.scenarios:

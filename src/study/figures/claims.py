@@ -1,4 +1,4 @@
-"""The figures of the two claims, from the tables of stage `findings`."""
+"""What lies behind the two findings: figures from the tables of stage `findings`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from study.analysis.inputs import Study
 from study.context.params import FiguresParams
-from study.figures.palette import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, VERMILLION
+from study.figures.palette import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, PURPLE, SKY, VERMILLION
 from study.figures.style import (
     DASHED,
-    DOTTED,
     Label,
     draw_dots,
     draw_errors,
@@ -34,16 +33,16 @@ _PAIRS = {
     "random": ("random easy / random easy", "random easy / random difficult", "random difficult / random difficult"),
 }
 _PAIR_COLOURS = (SKY, PURPLE, BLUE)
-# Orders of removal, drawn with lines; the same `balanced_...` by class, dotted.
+# Orders of removal, from above.
 _ORDERS = {
-    "most_memorized": ("most memorized", VERMILLION, "o"),
-    "least_memorized": ("least memorized", SKY, "s"),
-    "random": ("random", INK, "D"),
+    "balanced_most_memorized": ("most memorized of every class", VERMILLION),
+    "balanced_random": ("random of every class", INK),
+    "balanced_least_memorized": ("least memorized of every class", SKY),
+    "most_memorized": ("most memorized", VERMILLION),
+    "random": ("random", INK),
+    "least_memorized": ("least memorized", SKY),
 }
-_MEASURES = {
-    "heldout_accuracy": ("removal", "held-out accuracy"),
-    "heldout_loss": ("removal-loss", "held-out loss (nats)"),
-}
+_MEASURES = {"heldout_loss": "held-out loss (nats)", "heldout_accuracy": "held-out accuracy"}
 _CLEANSING = {
     "none": ("nothing dropped", MUTED),
     "random": ("as many at random", INK),
@@ -54,7 +53,7 @@ _EVENTS = {"first": "right for the first time", "finally": "right for good"}
 
 
 def draw_claims(study: Study, tables: Mapping[str, pd.DataFrame], settings: FiguresParams, folder: Path) -> None:
-    """Every figure of the claims that there is a table for; of the first placement where there are several."""
+    """Every such figure that there is a table for; of the first placement where there are several."""
     placement = study.placements[0]
     over_seeds = over_seeds_note({placement: study.seeds[placement]}, settings.confidence, "band")
     about = f"placement {placement}; {over_seeds}"
@@ -65,8 +64,7 @@ def draw_claims(study: Study, tables: Mapping[str, pd.DataFrame], settings: Figu
         if drawn is not None:
             save(*drawn, folder, name, settings.dpi, table)
     if "removal" in tables:
-        for measure, of in tables["removal"].groupby("measure", sort=False):
-            _removal(study, of.drop(columns="measure"), str(measure), settings, folder)
+        _removal(study, tables["removal"], settings, folder)
         if len(tables["cleansing"]):
             _cleansing(tables["cleansing"], settings, folder)
 
@@ -133,35 +131,46 @@ def _gradients(study: Study, table: pd.DataFrame, about: str) -> tuple[Figure, s
     return figure, f"exposed network; grey: 95 % of shuffled groups; {about.replace('band:', 'bars:')}"
 
 
-def _removal(study: Study, table: pd.DataFrame, measure: str, settings: FiguresParams, folder: Path) -> None:
-    """`removal` and `removal-loss`: networks retrained without, or with only, a fraction of the examples."""
+def _removal(study: Study, table: pd.DataFrame, settings: FiguresParams, folder: Path) -> None:
+    """`removal`: networks retrained without, or with only, a share of the examples; a line an order and share."""
+    shares = table.loc[table["order"] == next(iter(_ORDERS)), "fraction"]  # no others, which are of the cleansing
+    orders = table[table["order"].isin(_ORDERS) & table["fraction"].isin(shares)]
+    orders = orders.assign(column=orders["scenario"] + " " + orders["action"])
+    words = orders["order"].map({order: label for order, (label, _) in _ORDERS.items()})
+    in_words = ", " + orders["fraction"].map("{:.0%}".format).str.replace("%", " %")
+    orders["row"] = words + (in_words if shares.nunique() > 1 else "")
+    lines = {
+        str(row): (_ORDERS[str(order)][1], str(order).startswith("balanced_"))
+        for (order, row), _ in orders.groupby([pd.Categorical(orders["order"], list(_ORDERS)), "row"], observed=True)
+    }
 
-    def panel(axes: Axes, scenario: str, action: str) -> list[Label]:
-        of = table[table["scenario"] == scenario]
-        acted = of[of["action"] == action].sort_values("fraction")
-        ends = []
-        for whole in of.loc[of["order"] == "none", "mean"]:
-            axes.axhline(whole, color=MUTED, linewidth=0.9, linestyle=DASHED)
-            ends.append(("all examples", float(whole), MUTED))
-        for order, (label, colour, marker) in _ORDERS.items():
-            for name, dashes in ((f"balanced_{order}", DOTTED), (order, "-")):
-                part = acted[acted["order"] == name]
-                style = {"linestyle": dashes, "marker": marker, "linewidth": 1.3, "elinewidth": 0.8}
-                draw_errors(axes, part["fraction"], part, colour, **style)
-            if len(part):
-                ends.append((label, float(part["mean"].iloc[-1]), colour))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.set_title(f"scenario {scenario}, " + ("without these" if action == "remove" else "with only these"))
-        return ends
+    def panel(axes: Axes, measure: str, column: str) -> tuple[Label, ...]:
+        scenario = column.partition(" ")[0]
+        whole = (table["scenario"] == scenario) & (table["order"] == "none") & (table["measure"] == measure)
+        for mean in table.loc[whole, "mean"]:
+            axes.axvline(mean, color=MUTED, linewidth=0.9, linestyle=DASHED)
+        for at, (row, (colour, balanced)) in enumerate(lines.items()):
+            part = orders[(orders["row"] == row) & (orders["column"] == column) & (orders["measure"] == measure)]
+            errors = [part["mean"] - part["low"], part["high"] - part["mean"]]
+            face = colour if balanced else PAPER
+            axes.errorbar(part["mean"], [at] * len(part), xerr=errors, fmt="o", color=colour, mfc=face, markersize=4)
+        axes.set_yticks(range(len(lines)), list(lines))
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.set_xlabel(_MEASURES[measure])
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=3))
+        return ()
 
-    name, words = _MEASURES[measure]
-    rows = {scenario: words for scenario in study.scenarios if (table["scenario"] == scenario).any()}
-    figure = draw_grid(rows, {"remove": "", "keep": ""}, 0.5 + 2.1 * len(rows), panel)
-    for axes, action in zip(figure.axes[-2:], ("removed", "kept"), strict=True):
-        axes.set_xlabel(f"share of the examples {action}")
+    columns = {
+        f"{scenario} {action}": f"{scenario}, {words}"
+        for scenario in study.scenarios
+        for action, words in (("remove", "without"), ("keep", "with only"))
+        if (orders["column"] == f"{scenario} {action}").any()
+    }
+    height = 1.3 + 2 * (0.35 + 0.2 * len(lines))
+    figure = draw_grid(dict.fromkeys(_MEASURES, ""), columns, height, panel, sharey=True)
     seeds = over_seeds_note({"": list(range(table["seeds"].min()))}, settings.confidence, "bars")
-    note = f"ordinary networks, retrained; dotted: as many of every class; {seeds}"
-    save(figure, note, folder, name, settings.dpi, table)
+    note = f"ordinary networks, retrained; dashed: with all examples; {seeds}"
+    save(figure, note, folder, "removal", settings.dpi, table)
 
 
 def _cleansing(table: pd.DataFrame, settings: FiguresParams, folder: Path) -> None:

@@ -22,6 +22,7 @@ from study.artefacts.files import write_csv
 from study.figures.palette import BLUE, GRID, INK, MUTED, ORANGE, PAPER, SKY, VERMILLION
 
 WIDTH = 7.2  # inches: the width of the report's column
+NARROW = 4.4  # of a figure beside another one there, and alone on a phone
 
 COLOURS = {
     groups.REAL: BLUE,
@@ -30,7 +31,9 @@ COLOURS = {
     groups.RANDOM: VERMILLION,
     groups.RANDOM_EASY: ORANGE,
     groups.RANDOM_DIFFICULT: VERMILLION,
+    groups.WRONG: VERMILLION,
     groups.PLACEBO: MUTED,
+    groups.HELDOUT: INK,
 }
 DASHED, DOTTED = (0, (4, 1.5)), (0, (1, 1.2))
 LINES = {groups.REAL_EASY: DASHED, groups.RANDOM_EASY: DASHED, groups.PLACEBO: DOTTED}
@@ -90,9 +93,10 @@ def draw_grid(
     *,
     below: str = "",
     gap: float = 0.1,
+    width: float = WIDTH,
     **options: Any,
 ) -> Figure:
-    """A figure as wide as the report's column, with a panel for each key of `rows` and each of `columns`.
+    """A figure with a panel for each key of `rows` and each of `columns`.
 
     Args:
         rows, columns: key -> words at the left and on top.
@@ -100,9 +104,10 @@ def draw_grid(
         draw: draws the panel of two keys, and gives the labels that stand at its right.
         below: what the horizontal axes are.
         gap: between labels, a fraction of the panel's height.
+        width: inches; without it the figure is as wide as the report's column.
         options: of `Figure.subplots`, such as ``sharex``.
     """
-    figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05))
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.05, h_pad=0.05))
     axes = figure.subplots(len(rows), len(columns), squeeze=False, **options)
     for first, last, title in zip(axes[0], axes[-1], columns.values(), strict=True):
         first.set_title(title)
@@ -150,7 +155,7 @@ def draw_lines(panel: Axes, table: pd.DataFrame, marker: str = "") -> list[Label
         The names of the groups, at the ends of their lines.
     """
     ends = []
-    for group in (name for name in groups.GROUPS if (table["group"] == name).any()):
+    for group in (name for name in COLOURS if (table["group"] == name).any()):
         part, colour = table[table["group"] == group], COLOURS[group]
         style = LINES.get(group, "-")
         panel.plot(part["epoch"], part["mean"], color=colour, linestyle=style, marker=marker, markersize=3)

@@ -1,1 +1,1 @@
-"""The claims tested: comparisons, verdicts, and the tables the figures of the claims are drawn from."""
+"""The four claims of docs/protocol.md, all other effects, and the tables that figures are drawn from."""

@@ -1,4 +1,4 @@
-"""Claim 1: do easy examples' gradients point the same way, through training? Against shuffled groups."""
+"""Finding (i) by the gradients: do those of easy examples point the same way more than those of difficult ones?"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pandas as pd
 from study.analysis.groups import RANDOM, RANDOM_DIFFICULT, RANDOM_EASY, REAL, REAL_DIFFICULT, REAL_EASY
 from study.analysis.inputs import Similarity, Study
 from study.analysis.intervals import over_seeds
+from study.findings.effects import Effect, Where, compare_seeds, permuted_within
 from study.findings.learning import KINDS_OF_DIFFICULTY, Setting
-from study.findings.testing import DRAWS, PERMUTATION, Comparison, permuted_within, tails
 
 _BAND = 200  # permutations behind the band of the table
 PAIRS = tuple(
@@ -50,36 +50,61 @@ def pair_means(cosines: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.nd
     return means
 
 
-def compare_alignment(study: Study, setting: Setting) -> Iterator[Comparison]:
-    """Easy pairs against pairs of shuffled groups, mean over the recorded epochs after the untrained network.
+def alignment_effects(study: Study, setting: Setting) -> Iterator[Effect]:
+    """Mean cosine of pairs of easy examples minus that of pairs of difficult ones, over the recorded epochs after the
+    untrained network: of all pairs, and of pairs with the same two labels.
 
-    The groups of all seeds are shuffled in the same way: seeds share their examples, and largely their groups, so that
-    separate shuffles would make the null of their mean too narrow.
+    Classes differ in how alike their examples are and in how many of them are easy. Matched by labels, a pair of easy
+    examples is compared with pairs of difficult ones that have the same two given labels.
     """
     sample = _sample(study, setting)
-    for definition in setting.groups:
-        for kind, easy, difficult in KINDS_OF_DIFFICULTY:
-            pool = sample.of(kind)
-            groups = [_groups_of(setting, definition, row, sample.ids[pool]) for row in range(len(setting.runs))]
-            if any(min((group == easy).sum(), (group == difficult).sum()) < 2 for group in groups):
-                continue
-            orders = permuted_within(sample.labels[pool], DRAWS, np.random.default_rng(0))
-            found, null = [], []
-            for run, group in zip(setting.runs, groups, strict=True):
-                pairs = _over_epochs(study.similarity[run])[pool][:, pool]
-                members = (group == easy).astype(np.float64)
-                shuffled = members[orders]
-                size = members.sum()
-                null.append(np.einsum("bi,bi->b", shuffled @ pairs, shuffled) / (size * (size - 1)))
-                found.append(float(members @ pairs @ members) / (size * (size - 1)))
-            centres = np.mean(null, axis=1)
-            effects = np.array(found) - centres
-            of_mean = np.mean(null, axis=0) - centres.mean()
-            text = f"mean cosine of the exposed gradients within {easy} minus that of shuffled groups"
-            yield Comparison(
-                f"aligned_{kind}", setting.scenario, setting.placement, definition, text, "cosine",
-                tuple(effects.tolist()), len(pool), PERMUTATION, *tails(effects.mean() - of_mean),
-            )  # fmt: skip
+    for network in study.similarity[setting.runs[0]].cosines:
+        pairs = [_over_epochs(study.similarity[run], network) for run in setting.runs]
+        for definition in setting.groups:
+            groups = [_groups_of(setting, definition, row, sample.ids) for row in range(len(setting.runs))]
+            for _, easy, difficult in KINDS_OF_DIFFICULTY:
+                if any(min((group == easy).sum(), (group == difficult).sum()) < 2 for group in groups):
+                    continue
+                for matched in (False, True):
+                    labels = sample.labels if matched else np.zeros_like(sample.labels)
+                    found = [
+                        _easy_minus_difficult(of, group == easy, group == difficult, labels)
+                        for of, group in zip(pairs, groups, strict=True)
+                    ]
+                    if any(value is None for value in found):
+                        continue
+                    text = f"cosine of gradients in the {network} network, pairs of {easy} minus pairs of {difficult}"
+                    where = Where(
+                        setting.scenario,
+                        setting.placement,
+                        definition,
+                        text + (", matched by labels" if matched else ""),
+                        "cosine",
+                    )
+                    yield compare_seeds(where, [value for value in found if value is not None])
+
+
+def _easy_minus_difficult(
+    cosines: np.ndarray, easy: np.ndarray, difficult: np.ndarray, labels: np.ndarray
+) -> float | None:
+    """Difference of mean cosines [n, n], strata of label pairs weighted by their number of easy pairs; None where no
+    stratum has pairs of both kinds."""
+    _, rank = np.unique(labels, return_inverse=True)
+    strata = rank.max() + 1
+    upper = np.triu_indices(len(labels), 1)
+    low, high = np.sort(rank[np.stack(upper)], axis=0)
+    stratum = low * strata + high
+    values = cosines[upper]
+    sums, counts = [], []
+    for group in (easy, difficult):
+        chosen = group[upper[0]] & group[upper[1]]
+        sums.append(np.bincount(stratum[chosen], values[chosen], strata**2))
+        counts.append(np.bincount(stratum[chosen], minlength=strata**2))
+    both = (counts[0] > 0) & (counts[1] > 0)
+    if not both.any():
+        return None
+    difference = sums[0][both] / counts[0][both] - sums[1][both] / counts[1][both]
+    return float(np.average(difference, weights=counts[0][both]))
 
 
 def alignment_table(study: Study, settings: list[Setting], confidence: float) -> pd.DataFrame:
@@ -124,12 +149,12 @@ def _sample(study: Study, setting: Setting) -> _Sample:
     return _Sample(ids, examples["given"].to_numpy(), examples["is_random"].to_numpy(bool))
 
 
-def _over_epochs(similarity: Similarity) -> np.ndarray:
-    """Mean exposed cosine [n, n] over the epochs after the untrained network; 0 on the diagonal.
+def _over_epochs(similarity: Similarity, network: str) -> np.ndarray:
+    """Mean cosine [n, n] over the epochs after the untrained network; 0 on the diagonal.
 
     A pair that has no direction at some epoch counts with the epochs where it has one.
     """
-    cosines = matrices(similarity, "exposed")[similarity.epochs > 0]
+    cosines = matrices(similarity, network)[similarity.epochs > 0]
     there = np.isfinite(cosines)
     mean: np.ndarray = np.where(there, cosines, 0.0).sum(0) / np.maximum(there.sum(0), 1)
     return mean

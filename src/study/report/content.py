@@ -34,6 +34,7 @@ class Content:
 
     summary: dict[str, Any]
     findings: dict[str, Any]
+    effects: list[dict[str, Any]]  # the rows of `effects.csv`; None where there is no value
     groups: list[dict[str, Any]]  # of each setting and group: the numbers of `groups.csv`, by name
     validations: list[dict[str, Any]]  # name, rows, and the headings of the scores that they have
     figures: Path  # the folder
@@ -54,6 +55,7 @@ def read_content(stage: Stage) -> Content:
     """
     folder = stage.dep("reports/figures")
     try:
+        effects = _rows(pd.read_csv(stage.dep("reports/metrics/findings/effects.csv")))
         groups = _groups(pd.read_csv(stage.dep("reports/metrics/findings/groups.csv")))
         gallery = _images(folder, "gallery")
         mistakes = _images(folder, "mistakes")
@@ -70,6 +72,7 @@ def read_content(stage: Stage) -> Content:
     return Content(
         summary=read_json(stage, "reports/metrics/summary.json"),
         findings=read_json(stage, "reports/metrics/findings.json"),
+        effects=effects,
         groups=groups,
         validations=[_compared(of) for of in read_validations(stage)],
         figures=folder,
@@ -93,10 +96,13 @@ def _groups(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _compared(validation: Validation) -> dict[str, Any]:
-    """The rows of a comparison, with None where a method has no value."""
-    table = validation.table.astype(object).where(validation.table.notna(), None)
-    scores = {key: title for key, title in SCORES.items() if key in table}
-    return {"name": validation.name, "rows": table.to_dict("records"), "scores": scores}
+    """The rows of a comparison, None where a method has no value."""
+    scores = {key: title for key, title in SCORES.items() if key in validation.table}
+    return {"name": validation.name, "rows": _rows(validation.table), "scores": scores}
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[return-value]
 
 
 def _images(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from study.analysis.intervals import seeds_in_words
 from study.report.content import Content
+from study.report.numbers import effect, measured, p_value, plain, pm
+from study.report.opening import TITLE, dataset_name, emphasized, markdown, rows, sentences
 from study.report.svg import inline
 
-TITLES = {1: "together, the easy ones faster", 2: "a correct difficult example tells more than an easy one"}
-_VERDICTS = ("supported", "mixed", "not supported", "contradicted", "undecided")
 _TEMPLATES = Path(__file__).parent / "templates"
-SECTIONS = {
-    "claims": "The claims",
-    "claim-1": "Claim 1: together, the easy ones faster",
-    "claim-2": "Claim 2: a correct difficult example tells more",
+# The first two stand open, below the findings; the others are folded.
+SHOWN = {
+    "gallery": "The most memorized examples",
+    "mistakes": "Mistakes, and the training examples behind them",
+}
+FOLDED = {
+    "statistics": "How the claims were tested",
+    "learning": "How examples are learned",
+    "telling": "What difficult examples are worth",
+    "effects": "All effects",
     "memorization": "Memorization",
     "detection": "Finding wrong labels",
     "validation": "The estimates against retraining, beside other estimators",
     "cost": "What it costs in accuracy",
-    "gallery": "The most memorized examples",
-    "mistakes": "Mistakes, and the training examples behind them",
     "settings": "Settings",
     "repeat": "Repeat it",
 }
@@ -39,7 +44,7 @@ SCORE_NAMES = {
 
 def render_html(content: Content) -> str:
     """The page, with figures, images and style inside it."""
-    environment = _environment(content, escape=True)
+    environment = _environment(autoescape=True)
     style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))
 
     def figure(name: str, alt: str) -> Markup:
@@ -50,85 +55,27 @@ def render_html(content: Content) -> str:
 
 def render_markdown(content: Content) -> str:
     """The same for a reader of plain text; figures are links to the PNG files."""
-    return _environment(content, escape=False).get_template("report.md.j2").render(**_names(content))
+    return _environment(autoescape=False).get_template("report.md.j2").render(**_names(content))
 
 
-def plain(value: float, digits: int = 3) -> str:
-    """A number with a real minus sign, and no minus before a zero."""
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", "−")
-
-
-def pm(entry: dict[str, Any] | None, digits: int = 3, scale: float = 1.0, sign: bool = False) -> str:
-    """A mean with its interval, such as ``0.912 ± 0.004``; without one where there is one seed only."""
-    if entry is None:
-        return "–"
-    text = plain(entry["mean"] * scale, digits)
-    if sign and not text.startswith("−"):
-        text = f"+{text}"
-    if entry["half_width"] is None:
-        return text
-    return f"{text} ± {plain(entry['half_width'] * scale, digits)}"
-
-
-def measured(row: dict[str, Any], key: str) -> str:
-    """A score with its interval, as the validation's tables hold them in columns of their own."""
-    value, low, high = (row.get(name) for name in (key, f"{key}_low", f"{key}_high"))
-    if value is None:
-        return "–"
-    return plain(value) if low is None or high is None else f"{plain(value)} [{plain(low)}, {plain(high)}]"
-
-
-def p_value(p: float | None) -> str:
-    """A p-value as people write it."""
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def p_words(p: float | None) -> str:
-    """The same in a sentence: ``p < 0.001``, ``p = 0.012``; nothing without one."""
-    if p is None:
-        return ""
-    value = p_value(p)
-    return f"p {value}" if value.startswith("<") else f"p = {value}"
-
-
-def digits(part: dict[str, Any]) -> int:
-    """Decimals for the effect of a comparison."""
-    if part["unit"] == "cosine":
-        return 4
-    return 1 if abs(part["effect"]["mean"]) >= 10 else 3
-
-
-def of_number(findings: dict[str, Any], number: int) -> list[dict[str, Any]]:
-    """The entries of one of the two claims."""
-    return [claim for claim in findings["claims"] if claim["claim"] == number]
-
-
-def by_verdict(findings: dict[str, Any], number: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The entries of one claim by verdict, those without any left out."""
-    for verdict in _VERDICTS:
-        found = [claim for claim in of_number(findings, number) if claim["verdict"] == verdict]
-        if found:
-            yield verdict, found
-
-
-def where(part: dict[str, Any]) -> str:
-    """The setting of a comparison in words."""
-    words = [f"scenario {part['scenario']}"]
-    words.append("retrained" if part["placement"] == "retrained" else f"placement {part['placement']}")
-    if part["definition"]:
-        words.append(f"difficulty by {part['definition']}")
+def where(effect: Mapping[str, Any]) -> str:
+    """The setting of an effect in words."""
+    words = [f"scenario {effect['scenario']}"]
+    words.append("retrained" if effect["placement"] == "retrained" else f"placement {effect['placement']}")
+    if effect["definition"]:
+        words.append(f"difficulty by {effect['definition']}")
     return ", ".join(words)
 
 
-def _environment(content: Content, *, escape: bool) -> Environment:
+def anchor(title: str) -> str:
+    """What GitHub calls a heading in a link."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def _environment(*, autoescape: bool) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=escape,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -137,15 +84,17 @@ def _environment(content: Content, *, escape: bool) -> Environment:
     environment.filters.update(
         pm=pm,
         plain=plain,
+        effect=effect,
         points=lambda entry: pm(entry, digits=2, scale=100, sign=True),
         percent=lambda value: f"{100 * value:.0f} %",
         share=lambda entry: "–" if entry is None else f"{100 * entry['mean']:.0f} %",
         p=p_value,
-        pwords=p_words,
         where=where,
-        effect=lambda part: pm(part["effect"], digits(part), sign=True),
         seconds=lambda value: "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}",
         thousands=lambda value: f"{value:,}",
+        emphasized=lambda text: Markup(emphasized(str(escape(text)), "<strong>{}</strong>")),
+        italics=lambda text: Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", str(escape(text)))),
+        anchor=anchor,
         score=lambda key: SCORE_NAMES.get(key, key.replace("_", " ")),
     )
     return environment
@@ -168,9 +117,11 @@ def _names(content: Content) -> dict[str, Any]:
         "main": scenario,
         "head": head,
         "findings": content.findings,
-        "claim_titles": TITLES,
-        "claims_of": lambda number: of_number(content.findings, number),
-        "by_verdict": lambda number: list(by_verdict(content.findings, number)),
+        "title": TITLE,
+        "dataset": dataset_name(scenario["dataset"]),
+        "sentences": sentences(content.findings, summary),
+        "claims": rows(content.findings),
+        "opening": markdown(content.findings, summary),
         "groups": [entry for entry in content.groups if entry["definition"] == content.findings["definitions"][0]],
         "placements": list(scenario["placements"]),
         "masked_seeds": {placement: summary["seeds"][placement] for placement in scenario["placements"]},
@@ -178,5 +129,6 @@ def _names(content: Content) -> dict[str, Any]:
         "in_words": seeds_in_words,
         "detected": detected,
         "measured": measured,
-        "sections": [(key, title) for key, title in SECTIONS.items() if key not in absent],
+        "shown_sections": {key: title for key, title in SHOWN.items() if key not in absent},
+        "folded": {key: title for key, title in FOLDED.items() if key not in absent},
     }

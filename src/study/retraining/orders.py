@@ -51,12 +51,16 @@ def removal_orders(score: np.ndarray, labels: np.ndarray, seed: int) -> dict[str
 
 
 def removals(orders: Mapping[str, np.ndarray], fractions: Sequence[float]) -> Iterator[Removal]:
-    """For every order and fraction: the training without the first of them, and the one with only these."""
+    """For every order and fraction the training without the first of them; for balanced ones also with only these.
+
+    Alone, the first of an order that is not balanced may lack whole classes, which says nothing about difficulty.
+    """
     for name, order in orders.items():
         for fraction in fractions:
             first = _chosen(order, round(fraction * len(order)))
             yield Removal(name, "remove", fraction, ~first)
-            yield Removal(name, "keep", fraction, first)
+            if name.startswith("balanced_"):
+                yield Removal(name, "keep", fraction, first)
 
 
 def cleansings(wrong: np.ndarray, suspicion: np.ndarray, orders: Mapping[str, np.ndarray]) -> Iterator[Removal]:

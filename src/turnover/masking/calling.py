@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,15 +14,52 @@ from turnover.errors import UserError
 # Logits [batch, classes] from the network and one batch, for whatever `call` and `logits_of` do not cover.
 Forward = Callable[[nn.Module, Any], Tensor]
 
+# Wrappers that bring inputs to the devices of their network.
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def wrapping(model: nn.Module) -> list[nn.Module]:
+    """`model`, what it wraps (torch.compile, DataParallel, DistributedDataParallel), what that wraps, and so on."""
+    found: list[nn.Module] = []
+    inner: Any = model
+    while isinstance(inner, nn.Module):
+        found.append(inner)
+        inner = getattr(inner, "module" if isinstance(inner, PARALLEL) else "_orig_mod", None)
+    return found
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network itself."""
+    return wrapping(model)[-1]
+
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """What `model` gives for the inputs of a batch: a mapping are its keyword arguments, a tuple or list its positional
-    ones, and anything else is its only argument."""
+    ones, and anything else is its only argument.
+
+    Raises:
+        UserError: the network has no arguments of some of these names.
+    """
     if isinstance(inputs, Mapping):
+        if isinstance(model, nn.Module):
+            _refuse_unknown(unwrapped(model), inputs)
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
         return model(*inputs)
     return model(inputs)
+
+
+def _refuse_unknown(network: nn.Module, names: Iterable[Any]) -> None:
+    """UserError if `network` has no arguments of these names. (Left out in silence, misspelt ones would be lost.)"""
+    if isinstance(network, torch.jit.ScriptModule):  # has no signature
+        return
+    taken = inspect.signature(network.forward).parameters
+    unknown = [name for name in names if name not in taken]
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        raise UserError(
+            f"the forward of {type(network).__name__} takes no {', '.join(map(repr, unknown))}, which the batches "
+            "hold: leave it out of them, or pass forward=lambda model, batch: ..., which returns the logits"
+        )
 
 
 def logits_of(output: Any) -> Tensor:

@@ -21,6 +21,7 @@ from turnover.masking.layer import (
     _MaskOutput,
     masked_layers,
     masking_hooks,
+    remove_hook,
 )
 from turnover.masking.masks import kept_units
 from turnover.masking.norms import Model, refuse_batch_norm, replace_module
@@ -107,7 +108,7 @@ def insert(
         layer = TurnOverDropout(keep, seed, number, place.dim, place.units)
         layer.frozen = frozen
         if place.before:
-            place.module.register_forward_pre_hook(_MaskInput(layer, place.name, "head"))
+            place.module.register_forward_pre_hook(_MaskInput(layer, place.name, "head"), with_kwargs=True)
         else:
             place.module.register_forward_hook(_MaskOutput(layer, place.name, "all" if after == "all" else "names"))
     forget_compiled()
@@ -122,12 +123,11 @@ def remove(model: Model) -> Model:
     >>> repr(remove(insert(model, width=64))) == before
     True
     """
-    for table, hook in list(masking_hooks(model)):
-        for key in [key for key, value in table.items() if value is hook]:
-            del table[key]
+    for module, hook in list(masking_hooks(model)):
+        remove_hook(module, hook)
     for name, module in list(model.named_modules()):
-        for key in [key for key, hook in module._forward_pre_hooks.items() if isinstance(hook, FirstBatch)]:
-            del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
+        for first in [hook for hook in module._forward_pre_hooks.values() if isinstance(hook, FirstBatch)]:
+            remove_hook(module, first)
         if isinstance(module, WidenedHead):
             # It was out of reach of `model.to(...)`.
             replace_module(model, name, module.__dict__["replaced"].to(module.expand.weight))

@@ -7,7 +7,8 @@ Which masks apply is a context variable: local to a thread (and to an asyncio ta
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -70,8 +71,10 @@ class TurnOverDropout(nn.Module):
         self.keep, self.seed, self.layer, self.dim, self.units = keep, seed, layer, dim, units
         self._masks: dict[int, InstanceMasks] = {}
         self.used = False  # whether a sub-network may have trained through this layer, or through one it is a copy of
-        self.probed = False  # whether `turnover.masking.probing` found its network in order
-        self.probes = 0  # in how many `subnetwork` blocks it tried to find out
+        # States of the network (see `turnover.masking.probing`): those in which it was found in order, and in how many
+        # `subnetwork` blocks that was tried to find out.
+        self.probed: set[int] = set()
+        self.probes: Counter[int] = Counter()
         # BatchNorm that `insert` found in evaluation mode, by name. In a list, so that it is no submodule of this.
         self.frozen: list[tuple[str, nn.Module]] = []
         self._register()
@@ -126,11 +129,19 @@ class TurnOverDropout(nn.Module):
         """
         rows, units = x.size(0), x.size(dim)
         if selection.off:
+            selection.rows.append(rows)
             return torch.zeros(rows, units, dtype=x.dtype, device=x.device)
         if len(selection.ids) != rows:
+            several = rows // len(selection.ids) if len(selection.ids) and rows % len(selection.ids) == 0 else 0
             raise ValueError(
                 f"subnetwork was given {len(selection.ids)} ids, but the batch that reached a masked layer has "
-                f"{rows} rows: pass one id for each row, and mask only where dimension 0 is the batch"
+                f"{rows} rows: "
+                + (
+                    f"if the network makes {several} rows of an example (multiple choice, several crops), name a "
+                    "module in `after` where an example is one row, or repeat its id as the network repeats it"
+                    if several > 1
+                    else "pass one id for each row, and mask only where dimension 0 is the batch"
+                )
             )
         # Made on the GPU if that is where they go; other devices take them from the CPU, which remembers them.
         ids = selection.ids.to(x.device if x.is_cuda else "cpu")
@@ -182,6 +193,12 @@ class TurnOverDropout(nn.Module):
             dim = self.unit_dim(x) if x.dim() > 1 else 0
             return _along(dim, x, _compiled_factors(x.detach(), self._number, dim))
         selection = self.select()
+        if selection is not None and _mapped() and (x.dim() < 2 or len(x) != len(selection.ids)):
+            raise UserError(
+                "inside of torch.func.vmap a masked layer does not see which example it gets: call the network with "
+                "the whole batch, or, for gradients of single examples, with one after the other, each in its "
+                "`with subnetwork(...)`"
+            )
         if self._ever_selected:
             refuse_blind_rerun()
         checkpointed = torch.is_grad_enabled() and saved_tensors_hooks()
@@ -194,6 +211,11 @@ class TurnOverDropout(nn.Module):
             # As many saved tensors, of the same shapes, as a mask has: so our own error comes before torch's.
             x = _along(dim, x, x.new_ones(x.shape[0], x.shape[dim]))
         return same_selection(x, selection) if checkpointed else x
+
+
+def _mapped() -> bool:
+    """Whether this runs inside of a transform of torch.func."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def _along(dim: int, x: Tensor, factors: Tensor) -> Tensor:
@@ -266,10 +288,16 @@ class _Hook:
 
 
 class _MaskInput(_Hook):
-    """Forward pre-hook: mask what goes into a module."""
+    """Forward pre-hook, with keyword arguments: mask what goes into a module."""
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self.mask(module, args[0] if args else None, "first positional input"), *args[1:])
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
+        if args or not kwargs:
+            args = (self.mask(module, args[0] if args else None, "first input"), *args[1:])
+        else:
+            first = next(iter(kwargs))
+            kwargs = {**kwargs, first: self.mask(module, kwargs[first], "first input")}
+        # Quantization registers the hooks of a module anew, and without keyword arguments.
+        return args if kwargs is None else (args, kwargs)
 
 
 class _MaskOutput(_Hook):
@@ -279,13 +307,21 @@ class _MaskOutput(_Hook):
         return self.mask(module, output, "output")
 
 
-def masking_hooks(model: nn.Module) -> Iterator[tuple[dict[int, Callable[..., Any]], _MaskInput | _MaskOutput]]:
-    """Every masking hook under `model`, with the table of hooks it stands in."""
+def masking_hooks(model: nn.Module) -> Iterator[tuple[nn.Module, _MaskInput | _MaskOutput]]:
+    """Every masking hook under `model`, with the module it is on."""
     for module in model.modules():
         for table in (module._forward_pre_hooks, module._forward_hooks):
             for hook in list(table.values()):
                 if isinstance(hook, (_MaskInput, _MaskOutput)):
-                    yield table, hook
+                    yield module, hook
+
+
+def remove_hook(module: nn.Module, hook: Any) -> None:
+    """Remove a forward hook or pre-hook from `module`."""
+    for table in (module._forward_pre_hooks, module._forward_hooks):
+        for key in [key for key, value in table.items() if value is hook]:
+            del table[key]
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
 def masked_layers(model: nn.Module) -> list[TurnOverDropout]:

@@ -6,11 +6,10 @@ may change what the network says about another. What code may do to break that h
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,14 +17,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from turnover.errors import UserError
-from turnover.masking.calling import Forward, logits_of
+from turnover.masking.calling import Forward, logits_of, rows_of, unwrapped
 from turnover.masking.insertion import WidenedHead, forget_compiled, places
-from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks
+from turnover.masking.layer import TurnOverDropout, _MaskInput, masked_layers, masking_hooks, remove_hook
 from turnover.masking.norms import refuse_thawed
 from turnover.masking.reruns import Selection, in_backward
 from turnover.masking.selections import current
 from turnover.masking.trial import FirstBatch, Trial, removed, spread_of
-from turnover.masking.undisturbed import sharded, undisturbed
+from turnover.masking.undisturbed import sharded, uncompiled, undisturbed
 
 _TRIES = 3  # a network that is not understood may be large, and every try takes time
 _lock = threading.Lock()  # a probe changes modes for a moment
@@ -33,27 +32,28 @@ _lock = threading.Lock()  # a probe changes modes for a moment
 
 @contextmanager
 def probing(model: nn.Module, layers: Sequence[TurnOverDropout]) -> Iterator[None]:
-    """Within: the first batch that `model` is called with is probed, unless its `layers` were before.
+    """Within: the first batch that `model` is called with is probed, unless its `layers` were in this state of it.
 
     Code that torch.compile made of it runs uncompiled meanwhile: there the batch would not be seen.
     """
-    known = all(layer.probed or layer.probes >= _TRIES for layer in layers)
+    state = _state(unwrapped(model))
+    known = all(state in layer.probed or layer.probes[state] >= _TRIES for layer in layers)
     if known or getattr(model, "_is_replica", False):
         yield
         return
     for layer in layers:
-        layer.probes += 1
+        layer.probes[state] += 1
     # First of all hooks: those of a sharded network gather its parameters, which a probe then does for itself.
     handle = model.register_forward_pre_hook(FirstBatch(_probe_called), with_kwargs=True, prepend=True)
     try:
-        with torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext():
+        with uncompiled():
             yield
     finally:
         handle.remove()
 
 
-def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None:
-    """See from one batch whether masks hold in `model`; once, and again only where the batch could not tell.
+def probe(model: nn.Module, inputs: Any, forward: Forward | None = None, *, again: bool = False) -> None:
+    """See from one batch whether masks hold in `model`; once in each state of it, and again where a batch did not tell.
 
     The mask of ``after="head"`` moves to the linear layer that gives the logits, if it is another one. Everything else
     stays as it was: modes, buffers, attributes, random numbers. Nothing happens where the network cannot be understood:
@@ -63,14 +63,16 @@ def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None
         model: a network with turn-over dropout; it may be wrapped.
         inputs: inputs of a batch, see `turnover.masking.calling.call`. A few rows are used.
         forward: gives the logits, if not by `call` and `logits_of`.
+        again: look once more whether logits come past the mask of ``after="head"``: parameters change in training.
 
     Raises:
         UserError: logits come past the masks, the head that is masked is not the one that gives the logits, or rows of
             a batch change what the network says about each other. With ``after="all"``, where masks in the branches of
             a residual network are meant to be passed by, the first is a warning.
     """
-    layers = [layer for layer in masked_layers(model) if not layer.probed]
-    if not layers or _elsewhere():
+    layers, state = masked_layers(model), _state(unwrapped(model))
+    again = again and any(hook.after == "head" for _, hook in masking_hooks(model))
+    if not layers or (not again and all(state in layer.probed for layer in layers)) or _elsewhere():
         return
     with _lock:
         trial = Trial.over(model, inputs, forward)
@@ -82,11 +84,16 @@ def probe(model: nn.Module, inputs: Any, forward: Forward | None = None) -> None
             refuse_thawed(layers[0].frozen)
         with undisturbed(trial.network):
             full = _masks_hold(trial)
-        if full is not None or together:
+            if full is None and not together and trial.rows < rows_of(inputs):  # a graph cannot be cut, for one
+                trial = trial.of(inputs)
+                full = _masks_hold(trial)
+        # In evaluation mode nothing tells which modules stay there in training, as they did when masks were in use.
+        if (full is not None or together) and (trial.network.training or not any(layer.probed for layer in layers)):
             with undisturbed(trial.network, training=True, frozen=layers[0].frozen):
                 _rows_stand_alone(trial, torch.zeros(trial.rows, 1) if full is None else full)
-    for layer in layers:
-        layer.probed = full is not None or together
+    if full is not None or together:
+        for layer in layers:
+            layer.probed.add(state)
 
 
 def head_by_data(model: nn.Module, inputs: Any, forward: Forward | None = None) -> tuple[str, nn.Linear] | None:
@@ -107,12 +114,21 @@ def head_by_data(model: nn.Module, inputs: Any, forward: Forward | None = None) 
     return next((head for head in found if _input_masked(head[1])), found[-1] if found else None)
 
 
+def _state(network: nn.Module) -> int:
+    """What an answer holds for: the modules, which parameters they have, and all that is switched on or off in them."""
+    found: list[int | bool] = []
+    for module in network.modules():
+        found.append(id(module))
+        found += [parameter is None for parameter in module._parameters.values()]
+        found += [value for value in vars(module).values() if value is True or value is False]
+    return hash(tuple(found))
+
+
 def _probe_called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """`probe` what `module` is called with under a `subnetwork`."""
     if getattr(module, "_is_replica", False):
         return
-    chosen = [current(layer._number) for layer in masked_layers(module)]
-    if any(selection is not None and not selection.off for selection in chosen):
+    if any(current(layer._number) is not None for layer in masked_layers(module)):
         probe(module, (args, kwargs), lambda network, batch: logits_of(network(*batch[0], **batch[1])))
 
 
@@ -122,16 +138,25 @@ def _masks_hold(trial: Trial) -> Tensor | None:
     Raises:
         UserError: they do.
     """
-    _mask_the_head(trial)
-    full = trial.logits()
-    off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
-    dark = trial.logits({layer._number: off for layer in masked_layers(trial.network)})
-    if full is None or dark is None or not off.reached:  # masks that never run are for `subnetwork` to report
+    heads = _mask_the_head(trial)
+    full, (dark, rows) = trial.logits(), _dark(trial)
+    fewer = trial.first(trial.rows - 1)
+    fewer_full, (_, fewer_rows) = fewer.logits(), _dark(fewer)
+    if full is None or dark is None or not rows:  # masks that never run are for `subnetwork` to report
         return None
+    if fewer_full is not None and [n * fewer.rows for n in rows] != [n * trial.rows for n in fewer_rows]:
+        raise UserError(
+            f"dimension 0 of what the masks are applied to is not the batch: with {trial.rows} and {fewer.rows} "
+            f"examples, masked layers get {_counts(rows)} and {_counts(fewer_rows)} rows, so masks would belong to "
+            "other things than examples (steps of time, say). Bring the batch to dimension 0 before that layer, or "
+            "name one after which it is there: insert(remove(model), after=[...])"
+        )
     spread = spread_of(full)
     if not spread > 1e-6 * float(full.abs().max()):
         return None
     if trial.alike(dark, dark[:1], spread):
+        if not heads:
+            _refuse_another_head(trial, full, spread)
         return full
     hooks = [hook for _, hook in masking_hooks(trial.network)]
     at = ", ".join(repr(hook.name) for hook in hooks[:5]) + (" and more" if len(hooks) > 5 else "")
@@ -145,17 +170,30 @@ def _masks_hold(trial: Trial) -> Tensor | None:
     return full
 
 
-def _mask_the_head(trial: Trial) -> None:
+def _dark(trial: Trial) -> tuple[Tensor | None, list[int]]:
+    """Logits with all masked units off, and how many rows each masked layer got that ran."""
+    off = Selection(torch.empty(0, dtype=torch.int64), flipped=False, off=True)
+    return trial.logits({layer._number: off for layer in masked_layers(trial.network)}), off.rows
+
+
+def _counts(rows: list[int]) -> str:
+    return ", ".join(map(str, sorted(set(rows)))) or "no"
+
+
+def _mask_the_head(trial: Trial) -> list[tuple[str, nn.Linear]]:
     """Move the mask of ``after="head"`` to the linear layer that gives the logits.
+
+    Returns:
+        The layers that give the logits, if such a mask is there.
 
     Raises:
         UserError: it is too late for that, or the layer was widened.
     """
-    found = [(table, hook) for table, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)]
+    found = [(module, hook) for module, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)]
     heads = trial.heads() if found else []
     if not heads or any(_input_masked(linear) for _, linear in heads):
-        return
-    (table, hook), (name, linear) = found[0], heads[-1]
+        return heads
+    (module, hook), (name, linear) = found[0], heads[-1]
     widened = any(isinstance(module, WidenedHead) for module in trial.network.modules())
     if widened or hook.layer.used:
         full = trial.logits()
@@ -165,11 +203,32 @@ def _mask_the_head(trial: Trial) -> None:
             f'after="head" masks {hook.name!r}, the last linear layer registered, but the logits are those of '
             f"{name!r}, and masks cannot move there, because {hook.name!r} {why}. {cure}"
         )
-    for key in [key for key, value in table.items() if value is hook]:
-        del table[key]
+    remove_hook(module, hook)
     hook.layer.units = linear.in_features
-    linear.register_forward_pre_hook(_MaskInput(hook.layer, name, hook.after))
+    linear.register_forward_pre_hook(_MaskInput(hook.layer, name, hook.after), with_kwargs=True)
     forget_compiled()
+    return heads
+
+
+def _refuse_another_head(trial: Trial, full: Tensor, spread: float) -> None:
+    """Raise UserError if more is trained behind the layer that ``after="head"`` masks: then it is not the head.
+
+    What has no parameters may stand behind it (softcap, log_softmax), or what leaves the logits affine in the masked
+    units (a learned scale).
+    """
+    hook = next((hook for _, hook in masking_hooks(trial.network) if isinstance(hook, _MaskInput)), None)
+    if hook is None or sharded(trial.network):
+        return
+    ids, keep = torch.arange(trial.rows), hook.layer.keep
+    exposed, flipped = (trial.logits({hook.layer._number: Selection(ids, flipped=of)}) for of in (False, True))
+    if exposed is None or flipped is None or trial.alike(full, keep * exposed + (1 - keep) * flipped, spread):
+        return
+    later = trial.trained_after(trial.network.get_submodule(hook.name))
+    if later:
+        raise UserError(
+            f'after="head" masks the input of {hook.name!r}, the last linear layer, but the logits are not those of '
+            f"that layer: {', '.join(map(repr, later[:5]))} is trained behind it. {_cure(trial, spread)}"
+        )
 
 
 def _input_masked(module: nn.Module) -> bool:
@@ -196,7 +255,8 @@ def _gate(trial: Trial, spread: float) -> str | None:
         def hook(_: nn.Module, args: Any, output: Any) -> None:
             if not isinstance(output, Tensor) or output.dim() < 2 or output.size(0) != trial.rows:
                 return
-            if output.is_nested or output.shape != shape:  # masks on the logits themselves would do no good
+            units = output.size(1 if output.dim() in (2, 4) else -1)
+            if output.is_nested or shape is None or units != shape[1]:  # masks on the logits would do no good
                 order.append(name)
 
         return module.register_forward_hook(hook)
@@ -235,6 +295,8 @@ def _rows_stand_alone(trial: Trial, full: Tensor) -> None:
     again = trial.logits(order=order)
     if again is None or not trial.alike(first, again, spread_of(first)):
         return  # random numbers of its own: nothing can be compared
+    if trial.draws(order) != trial.draws(other):
+        return  # other rows take more random numbers or fewer, so these rows get others: nor can this be
     changed = (name for (name, a), (_, b) in zip(one, two, strict=False) if not torch.equal(a, b))
     name = next(changed, None)
     kind = type(trial.network.get_submodule(name)).__name__ if name else ""

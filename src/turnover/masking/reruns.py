@@ -6,7 +6,7 @@ first time, that would give a wrong gradient without a word; here it gives an er
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,12 +27,14 @@ class Selection:
         flipped: whether through the complements.
         off: through none: every masked unit is 0, whatever the ids (`turnover.masking.probing`).
         reached: whether a masked layer has run under it.
+        rows: where `off`, how many rows each masked layer got that ran.
     """
 
     ids: Tensor
     flipped: bool
     off: bool = False
     reached: bool = False
+    rows: list[int] = field(default_factory=list)
 
 
 def in_backward() -> bool:

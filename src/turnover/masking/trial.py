@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from turnover.masking.calling import Forward, call, logits_of, rows_of, take, tensors_in, to_device
+from turnover.masking.calling import (
+    PARALLEL,
+    Forward,
+    call,
+    logits_of,
+    map_tensors,
+    rows_of,
+    take,
+    tensors_in,
+    to_device,
+    wrapping,
+)
 from turnover.masking.reruns import Selection
 from turnover.masking.selections import selecting
 from turnover.masking.undisturbed import unnoticed
 
 _ROWS = 16
+_trying = ContextVar("turnover_trying", default=False)  # whether this is a pass of a trial
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,7 @@ class FirstBatch:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # Compiled code must not trace into it: what holds in a network is found uncompiled.
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not _trying.get():
             self.ask(module, args, kwargs)
 
 
@@ -38,27 +52,31 @@ class Trial(NamedTuple):
     inputs: Any
     forward: Forward
     rows: int
+    device: torch.device | None  # where inputs are brought to
 
     @classmethod
     def over(cls, model: nn.Module, inputs: Any, forward: Forward | None) -> Trial | None:
         """None where the inputs cannot be cut into two rows, or the network does not know its shapes yet."""
-        network, on_devices = model, False
-        parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-        while isinstance(
-            inner := getattr(network, "module" if isinstance(network, parallel) else "_orig_mod", None), nn.Module
-        ):
-            on_devices = on_devices or isinstance(network, parallel)
-            network = inner
+        *around, network = wrapping(model)
         parameters = list(network.parameters())
         if any(value.is_nested for value in tensors_in(inputs)) or any(map(nn.parameter.is_lazy, parameters)):
             return None
         rows = min(_ROWS, rows_of(inputs))
         if rows < 2:
             return None
-        inputs = take(inputs, slice(rows))
-        if on_devices and parameters:  # these wrappers bring inputs to their devices
-            inputs = to_device(inputs, parameters[0].device)
-        return cls(network, inputs, forward or (lambda network, batch: logits_of(call(network, batch))), rows)
+        # These wrappers bring inputs to their devices.
+        device = parameters[0].device if parameters and any(isinstance(w, PARALLEL) for w in around) else None
+        forward = forward or (lambda network, batch: logits_of(call(network, batch)))
+        return cls(network, None, forward, rows, device).of(take(inputs, slice(rows)))
+
+    def of(self, inputs: Any) -> Trial:
+        """The same of another batch."""
+        inputs = inputs if self.device is None else to_device(inputs, self.device)
+        return self._replace(inputs=inputs, rows=rows_of(inputs))
+
+    def first(self, rows: int) -> Trial:
+        """The same with the first rows only."""
+        return self.of(take(self.inputs, slice(rows)))
 
     def logits(self, selections: dict[int, Selection] | None = None, order: Tensor | None = None) -> Tensor | None:
         """Logits [rows, classes] under these selections (none: the full network), of the rows in this order.
@@ -67,15 +85,18 @@ class Trial(NamedTuple):
         that the user asked for.
         """
         inputs = self.inputs if order is None else take(self.inputs, order)
+        trying = _trying.set(True)
         try:
             with selecting(selections or {}), unnoticed(self.network):
                 found = self.forward(self.network, inputs)
         except Exception:
             return None
+        finally:
+            _trying.reset(trying)
         understood = isinstance(found, Tensor) and found.shape[:1] == (self.rows,) and found.dim() == 2
         if not understood or not found.is_floating_point() or not bool(torch.isfinite(found).all()):
             return None
-        return found.detach()
+        return found
 
     def heads(self) -> list[tuple[str, nn.Linear]]:
         """The linear layers whose output the logits are, in the order in which they run."""
@@ -91,6 +112,30 @@ class Trial(NamedTuple):
             return []
         tensors = [each for each in outputs if isinstance(each[2], Tensor) and not each[2].is_nested]
         return [(name, linear) for name, linear, output in tensors if torch.equal(output.to(logits.dtype), logits)]
+
+    def draws(self, order: Tensor) -> list[torch.Size]:
+        """The shapes of the random numbers that torch draws for the rows in this order."""
+        found = _Draws()
+        with found:
+            self.logits(order=order)
+        return found.shapes
+
+    def trained_after(self, module: nn.Module) -> list[str]:
+        """Names of the parameters through which logits can learn without the input of `module`; not its own."""
+
+        def cut(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+            return map_tensors(Tensor.detach, args), map_tensors(Tensor.detach, kwargs)
+
+        own = set(module.parameters())
+        found = {n: p for n, p in self.network.named_parameters() if p.requires_grad and p not in own}
+        # Hooks of its own, so that those of a checkpoint around do not count what is saved here.
+        keeping = torch.autograd.graph.saved_tensors_hooks(lambda value: value, lambda value: value)
+        with removed([module.register_forward_pre_hook(cut, with_kwargs=True)]), torch.enable_grad(), keeping:
+            logits = self.logits()
+            if logits is None or not logits.requires_grad or not found:
+                return []
+            gradients = torch.autograd.grad(logits.sum(), list(found.values()), allow_unused=True)
+        return [name for name, gradient in zip(found, gradients, strict=True) if gradient is not None]
 
     def alike(self, one: Tensor, other: Tensor, spread: float) -> bool:
         """Whether two logits differ by rounding only, measured by the spread that logits have here."""
@@ -112,6 +157,20 @@ class Trial(NamedTuple):
         leaves = [(name, m) for name, m in self.network.named_modules() if name and not any(m.children())]
         with removed([note(name, module) for name, module in leaves]):
             yield found
+
+
+class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within: the shapes of all random numbers that torch draws, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shapes: list[torch.Size] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.shapes += [value.shape for value in tensors_in(output)]
+        return output
 
 
 @contextmanager

@@ -129,7 +129,7 @@ class Reader:
             return
         assert ids is not None
         some, few = (take(inputs, slice(_TRIED)), ids[:_TRIED]) if divisible(inputs, len(ids)) else (inputs, ids)
-        probe(self.model, some, self.tap.forward)  # which may move the mask
+        probe(self.model, inputs, self.tap.forward, again=True)  # which may move the mask
         short = short_way(self.model, self.tap.head)
         expected = self._through(some, few, flipped=False)
         if short is None or self.tap.function is not None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from study.commands import full
+from study.commands import full, variants
 from study.context.declaration import read_yaml
-from study.context.params import check_params
+from study.context.params import Params, check_params
 from study.context.runs import load_params
 from tests.support import ROOT
 from turnover.errors import UserError
@@ -32,11 +32,58 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_the_committed_configuration_is_valid_and_uses_every_image() -> None:
-    params = read_yaml(ROOT / "params.yaml")
-    full.overlay(params, read_yaml(ROOT / "configs/full.yaml"))
-    checked = check_params(params)
+    checked = _checked(full.read_config(ROOT / "configs/full.yaml"))
     assert checked.data.train + checked.data.placebo == 60_000
     assert checked.model.keep == load_params(ROOT).model.keep, "what is not named stays"
+
+
+def _checked(changes: dict[str, Any]) -> Params:
+    params = read_yaml(ROOT / "params.yaml")
+    full.overlay(params, changes)
+    return check_params(params)
+
+
+def test_the_papers_data_are_a_configuration_with_its_own_placement() -> None:
+    checked = _checked(full.read_config(ROOT / "configs/mnist.yaml"))
+    assert checked.data.dataset == "mnist" and {"head", "all"} <= set(checked.placements)
+
+
+def test_every_variant_is_allowed_and_changes_something() -> None:
+    config = full.read_config(ROOT / "configs/variants.yaml")
+    common = _checked(config["common"])
+    found = {name: _checked(variants.settings_of(config, name)) for name in config["variants"]}
+    assert all(of != common for of in found.values())
+    assert found["large"].data.train == 10_000 and found["large"].seeds == common.seeds
+    assert found["random-60"].labels.noise == {**common.labels.noise, "mixed": 0.6}
+    assert common.data.train == load_params(ROOT).data.train, "no variant changes what is common"
+
+
+def test_a_variant_keeps_its_findings_and_what_made_them(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[dict[str, Any], tuple[str, ...]]] = []
+
+    def pretend(root: Path, folder: Path, changes: dict[str, Any], source: str, *targets: str) -> None:
+        asked.append((changes, targets))
+        repository.rename(folder)
+        (folder / "reports/metrics/findings").mkdir(parents=True)
+        (folder / "reports/metrics/findings.json").write_text("{}")
+        (folder / "reports/metrics/findings/effects.csv").write_text("finding")
+
+    root = tmp_path / "here"
+    (root / "configs").mkdir(parents=True)
+    (root / "build/variants").mkdir(parents=True)
+    (root / "configs/variants.yaml").write_bytes((ROOT / "configs/variants.yaml").read_bytes())
+    monkeypatch.setattr(variants, "run_copy", pretend)
+    variants.run(root, ["small"])
+    assert asked[0][0]["data"] == {"train": 1000} and asked[0][1] == ("findings",)
+    made = json.loads((root / "reports/variants/small/made-by.json").read_text())
+    assert made["about"] == "1,000 training examples" and made["settings"] == "variants.yaml, small"
+    assert {path.name for path in (root / "reports/variants/small").iterdir()} == {
+        "findings.json", "effects.csv", "made-by.json",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="there is no variant 'huge'; there are random-10"):
+        variants.run(root, ["huge"])
 
 
 def test_namespaces_merge_and_options_are_replaced() -> None:
@@ -50,12 +97,12 @@ def test_a_copy_has_the_settings_and_goes_on_where_it_was(repository: Path, tmp_
     config.write_text("data: {train: 58000}\n")
     before = (repository / "params.yaml").read_bytes()
     copy = tmp_path / "copy"
-    full.make_copy(repository, copy, config)
+    full.make_copy(repository, copy, full.read_config(config), config.name)
     assert load_params(copy).data.train == 58_000
     assert (copy / "dvc.lock").read_text() == "default\n"
     (copy / "dvc.lock").write_text("of the copy\n")
     config.write_text("data: {train: 50000}\n")
-    full.make_copy(repository, copy, config)
+    full.make_copy(repository, copy, full.read_config(config), config.name)
     assert load_params(copy).data.train == 50_000
     assert (copy / "dvc.lock").read_text() == "of the copy\n"
     assert (repository / "params.yaml").read_bytes() == before
@@ -97,7 +144,7 @@ def test_no_other_repository_is_taken_for_a_copy(repository: Path, tmp_path: Pat
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
     (folder / "params.yaml").write_text("mine")
     with pytest.raises(UserError, match="is another repository, not a copy of"):
-        full.make_copy(repository, folder, config)
+        full.make_copy(repository, folder, full.read_config(config), config.name)
     assert (folder / "params.yaml").read_text() == "mine"
 
 

@@ -18,7 +18,7 @@ COMMITTED = {
     "loss": {"mean": 4.0, "half_width": 0.5, "n": 2},
     "one_seed": {"mean": 0.5, "half_width": None, "n": 1},
     "never": None,
-    "claim": {"difference": {"mean": 0.1, "half_width": 0.2, "n": 2}, "verdict": "not supported"},
+    "claim": {"difference": {"mean": 0.1, "half_width": 0.2, "n": 2}, "verdict": "undecided"},
 }
 
 
@@ -68,11 +68,10 @@ def test_the_committed_summary_has_what_is_compared() -> None:
 
 def test_findings_are_compared_by_their_effects() -> None:
     def findings(mean: float, verdict: str, p: float) -> dict[str, Any]:
-        part = {"text": "speed", "scenario": "real", "placement": "head", "definition": "memorization", "p": p}
-        part |= {"effect": {"mean": mean, "half_width": 0.1, "n": 3}, "verdict": verdict}
-        return {"claims": [{"key": "faster", "verdict": verdict, "p": p, "comparisons": [part]}]}
+        part = {"text": "speed", "mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+        return {"claims": [{"key": "P1", "verdict": verdict, "p": p, "parts": [part]}]}
 
     committed = effects(findings(0.3, "supported", 0.01))
-    assert differences(committed, effects(findings(0.1, "not supported", 0.2))) == []
+    assert differences(committed, effects(findings(0.1, "undecided", 0.2))) == []
     (line,) = differences(committed, effects(findings(0.05, "supported", 0.01)))
-    assert line.startswith("faster speed real head memorization: committed 0.3, now 0.05")
+    assert line.startswith("P1 speed: committed 0.3, now 0.05")

@@ -14,9 +14,10 @@ from PIL import Image
 
 from stages import figures, findings, summarize
 from study.context.stage import run_stage
-from study.figures.style import WIDTH, Label, draw_grid, save, styled
+from study.data.scenarios.scenario import load_scenario
+from study.figures.style import NARROW, WIDTH, Label, draw_grid, save, styled
 from study.figures.validation import points
-from tests.unit.study.fake_runs import make_results
+from tests.unit.study.fake_runs import SEEDS, make_results
 
 DPI = 50  # as fake_runs has it
 
@@ -39,8 +40,15 @@ def test_second_run_writes_the_same_bytes_and_leaves_nothing_beside(results: Pat
 
 def test_figures_come_as_svg_and_png_with_their_data(results: Path) -> None:
     folder = results / "reports/figures"
-    claims = ("learning-time", "speed", "gradients", "removal", "removal-loss", "cleansing", "influence-by-decile")
+    findings = ("finding-1", "finding-2")
     others = (
+        "effects",
+        "learning-time",
+        "speed",
+        "gradients",
+        "removal",
+        "cleansing",
+        "influence-by-decile",
         "curves-mixed-head",
         "memorization-real",
         "memorization-over-training",
@@ -48,11 +56,55 @@ def test_figures_come_as_svg_and_png_with_their_data(results: Path) -> None:
         "cost",
         "validation-validation",
     )
-    for name in (*claims, *others, "validation-validation"):
+    for name in (*findings, *others):
         assert (folder / f"{name}.svg").stat().st_size < 150_000
-        assert Image.open(folder / f"{name}.png").width == int(WIDTH * DPI)
+        assert Image.open(folder / f"{name}.png").width == int((NARROW if name in findings else WIDTH) * DPI)
         assert len(pd.read_csv(folder / f"{name}.csv")) > 0
     assert not (folder / "detection-real.svg").exists()  # it has no wrong labels to detect
+
+
+def test_the_first_finding_shows_what_happens_together(results: Path) -> None:
+    """The own effect by hand, seed by seed: of the wrong labels alone, and beyond the placebos'."""
+    table = pd.read_csv(results / "reports/figures/finding-1.csv")
+    shown = table[(table["measure"] == "own effect") & (table["epoch"] == 1)]
+    examples = load_scenario(results / "data/scenarios/mixed").examples.set_index("id")
+    values = []
+    for seed in SEEDS["head"]:
+        frame = pd.read_parquet(results / f"runs/mixed/head/{seed}/dynamics.parquet").query("epoch == 1")
+        of = examples.loc[frame["id"]]
+        gap = (frame["loss_flipped"] - frame["loss_exposed"]).to_numpy(np.float64)
+        wrong = ((of["split"] == "train") & of["is_random"] & (of["given"] != of["original"])).to_numpy()
+        values.append(gap[wrong].mean() - gap[(of["split"] == "placebo").to_numpy()].mean())
+    assert shown["group"].to_list() == ["wrongly labelled"]
+    assert shown["mean"].item() == pytest.approx(np.mean(values), rel=1e-5)
+    assert set(table.loc[table["measure"] == "accuracy", "group"]) == {"real", "wrongly labelled"}
+
+
+def test_the_second_finding_shows_every_retrained_network(results: Path) -> None:
+    table = pd.read_csv(results / "reports/figures/finding-2.csv")
+    removal = pd.read_csv(results / "reports/metrics/removal.csv").query("scenario == 'real' and action == 'remove'")
+    chosen = removal[removal["order"].str.startswith("balanced_")]
+    for measure in ("heldout_loss", "heldout_accuracy"):
+        of = table[table["measure"] == measure].set_index(["order", "seed"])["value"].sort_index()
+        pd.testing.assert_series_equal(of, chosen.set_index(["order", "seed"])[measure].sort_index(), check_names=False)
+
+
+def test_every_effect_is_in_the_forest_plot(results: Path) -> None:
+    effects = pd.read_csv(results / "reports/metrics/findings/effects.csv").dropna(subset="mean")
+    text = (results / "reports/figures/effects.svg").read_text(encoding="utf-8")
+    for unit in effects["unit"].unique():
+        assert re.search(rf">(retrained networks: )?{unit}<", text), unit
+    assert len(pd.read_csv(results / "reports/figures/effects.csv")) == len(effects)
+
+
+def test_held_out_curves_stand_beside_those_of_training(results: Path) -> None:
+    table = pd.read_csv(results / "reports/figures/curves-mixed-head.csv")
+    shown = table[(table["group"] == "held-out") & (table["epoch"] == 2)].set_index("measure")
+    curves = [pd.read_csv(results / f"runs/mixed/head/{seed}/curve.csv").set_index("epoch") for seed in SEEDS["head"]]
+    assert set(shown["network"]) == {"full"}
+    for measure in ("loss", "accuracy"):
+        expected = np.mean([curve.loc[2, f"heldout_{measure}"] for curve in curves])
+        assert shown.loc[measure, "mean"] == pytest.approx(expected)
 
 
 def test_points_of_the_validation_figure_have_a_cost_and_a_score() -> None:
@@ -114,6 +166,7 @@ def test_a_missing_table_is_one_clear_sentence(
 
     for stage, path, broken in (
         ("figures", "scores/real/head/1/memorization.parquet", b"PAR1 not really"),
+        ("figures", "runs/real/head/1/curve.csv", b"epoch"),
         ("findings", "scores/real/head/1/influence/totals.parquet", b""),
         ("findings", "runs/real/head/0/dynamics.parquet", b"PAR1 not really"),
         ("findings", "runs/real/head/1/gradients.safetensors", b""),  # what a full disk leaves

@@ -12,9 +12,9 @@ from study.context.runs import Run
 from study.data.scenarios.scenario import Scenario
 from study.retraining.orders import removal_orders
 
-SETTINGS = {"difficulty_quantile": 0.3, "confidence": 0.95}
-SEEDS = [0, 1, 2]
-TRAIN, HELDOUT, CLASSES = 200, 60, 4
+SETTINGS = {"difficulty_quantile": 0.3, "confidence": 0.95, "fraction": 0.2}
+SEEDS = [0, 1, 2, 3]
+TRAIN, PLACEBO, HELDOUT, CLASSES = 200, 30, 60, 4
 EPOCHS = np.arange(0, 9)
 SAMPLE = 80
 
@@ -27,29 +27,30 @@ def planted_study(
     shuffle_influence: bool = False,
     removal: pd.DataFrame | None = None,
 ) -> Study:
-    """Three seeds of one scenario.
+    """Four seeds of one scenario.
 
     Args:
-        effect: difficulty slows learning down, raises memorization and turns gradients away from one another; False:
-            memorization is drawn apart from everything else.
-        fraction: of random labels, the first examples.
+        effect: difficulty slows learning down, raises memorization and turns gradients away from one another, and
+            random labels are the most difficult; False: memorization is drawn apart from everything else.
+        fraction: of random labels, the first examples; all of them wrong.
         informative: how much more influence the most difficult examples have.
         shuffle_influence: give every example another one's influence.
         removal: accuracies of retrained networks.
     """
     rng = np.random.default_rng(7)
-    n = TRAIN + HELDOUT
+    n = TRAIN + PLACEBO + HELDOUT
     labels = rng.integers(0, CLASSES, n)
+    is_random = np.arange(n) < fraction * TRAIN
     examples = pd.DataFrame(
         {
             "id": np.arange(n),
-            "split": np.repeat(["train", "heldout"], [TRAIN, HELDOUT]),
+            "split": np.repeat(["train", "placebo", "heldout"], [TRAIN, PLACEBO, HELDOUT]),
             "given": labels,
-            "original": labels,
-            "is_random": np.arange(n) < fraction * TRAIN,
+            "original": (labels + is_random) % CLASSES,
+            "is_random": is_random,
         }
     )
-    hard = rng.permutation(np.linspace(0, 1, TRAIN))
+    hard = np.where(is_random[:TRAIN], 1.0, rng.permutation(np.linspace(0, 1, TRAIN)))
     name = "mixed" if fraction else "real"
     runs = [Run(name, "head", seed) for seed in SEEDS]
     made = {run: _run(run.seed, hard, labels[:TRAIN], effect, informative, shuffle_influence) for run in runs}
@@ -61,7 +62,7 @@ def planted_study(
         memorization={run: of[1] for run, of in made.items()},
         totals={run: of[2] for run, of in made.items()},
         placebo=dict.fromkeys(runs, pd.DataFrame({"id": [0], "total": [0.5], "total_same_class": [0.25]})),
-        targets=dict.fromkeys(runs, examples[TRAIN:]),
+        targets=dict.fromkeys(runs, examples[-HELDOUT:]),
         top={},
         train_metrics={},
         estimate_metrics={},
@@ -80,10 +81,13 @@ def _run(
     speed = 1.2 - own + rng.normal(0, 0.05, TRAIN)
     exposed = 2.3 * np.exp(-np.outer(EPOCHS, np.maximum(speed, 0.1)) / 3) + rng.normal(0, 0.02, (len(EPOCHS), TRAIN))
     flipped = exposed + np.outer(EPOCHS / EPOCHS[-1], 2 * own)
+    # What no network trained on is as likely in both halves.
+    unseen = 2.3 + rng.normal(0, 0.02, (2, len(EPOCHS), PLACEBO))
+    exposed, flipped = np.hstack([exposed, unseen[0]]), np.hstack([flipped, unseen[1]])
     dynamics = pd.DataFrame(
         {
-            "epoch": np.repeat(EPOCHS, TRAIN),
-            "id": np.tile(ids, len(EPOCHS)),
+            "epoch": np.repeat(EPOCHS, TRAIN + PLACEBO),
+            "id": np.tile(np.arange(TRAIN + PLACEBO), len(EPOCHS)),
             "loss_exposed": exposed.ravel(),
             "loss_flipped": flipped.ravel(),
             "correct_exposed": (exposed < 0.69).ravel(),
@@ -153,7 +157,8 @@ def _removals(seed: int, noise: float) -> Iterator[tuple[object, ...]]:
         count = round(fraction * TRAIN)
         for order, ids in orders.items():
             yield name, seed, order, "remove", fraction, TRAIN - count, *judged(ids[count:])
-            yield name, seed, order, "keep", fraction, count, *judged(ids[:count])
+            if order.startswith("balanced"):
+                yield name, seed, order, "keep", fraction, count, *judged(ids[:count])
     if noise:
         left = np.setdiff1d(np.arange(TRAIN), wrong)
         for order in ("flagged", "oracle"):

@@ -1,4 +1,4 @@
-"""Verdicts on planted data: effects that are there are found, and those that are not there are not."""
+"""Whole studies with a known answer: effects that are there are found, and those that are not there are not."""
 
 from __future__ import annotations
 
@@ -11,115 +11,139 @@ import pandas as pd
 import pytest
 
 from stages.findings import find
+from study.analysis.inputs import Study
 from tests.unit.study.fake_runs import SEEDS
 from tests.unit.study.findings.planted import SETTINGS, neighbour_world, planted_study
 
 
-def _claims(study: Any) -> dict[str, dict[str, Any]]:
+def _claims(study: Study) -> dict[str, dict[str, Any]]:
     return {claim["key"]: claim for claim in find(study, **SETTINGS)[0]["claims"]}
 
 
-@pytest.fixture(scope="module")
-def with_effect() -> dict[str, dict[str, Any]]:
-    return _claims(planted_study(informative=3.0))
+def _effects(study: Study, words: str) -> pd.DataFrame:
+    table = find(study, **SETTINGS)[1]["effects"]
+    return table[table["text"].str.contains(words, regex=False)]
 
 
-def test_planted_effects_are_found(with_effect: dict[str, dict[str, Any]]) -> None:
-    keys = ("together_real", "memorized_real", "faster_real", "aligned_real", "tell_more")
-    assert {key: with_effect[key]["verdict"] for key in keys} == dict.fromkeys(keys, "supported")
-    faster = with_effect["faster_real"]
-    assert {part["definition"] for part in faster["comparisons"]} == {"memorization", "first-learned epoch"}
-    assert faster["p"] <= faster["p_holm"] < 0.05
-    for part in faster["comparisons"]:
-        assert part["low"] > 0 and part["seeds"] == 3 and part["examples"] == 120
-        # Easy 30 % against difficult 30 %: rates of about 1.05 and .35 a third epoch, see `planted`.
-        assert 0.2 < part["effect"]["mean"] < 0.4
+def test_planted_effects_of_difficulty_are_found() -> None:
+    study = planted_study()
+    found, tables = find(study, **SETTINGS)
+    (claim,) = found["claims"]  # no random labels, nothing retrained
+    assert (claim["key"], claim["verdict"], found["findings"]) == (
+        "P3",
+        "supported",
+        {"1": "undecided", "2": "undecided"},
+    )
+    assert claim["low"] > 0 and claim["p"] == claim["p_holm"] < 0.05
+    assert (claim["seeds"], claim["examples"]) == (4, 120)
+    # Exposed losses fall as exp(-epoch speed / 3), speed 1.05 for the easy and .35 for the difficult on average.
+    late = np.arange(1, 9)
+    by_hand = [2.3 * np.trapezoid(np.exp(-late * speed / 3), late) / 7 for speed in (0.35, 1.05)]
+    assert claim["mean"] == pytest.approx(by_hand[0] - by_hand[1], rel=0.05)
+    aligned = _effects(study, "cosine of gradients in the full network")
+    assert len(aligned) == 4 and (aligned["low"] > 0).all(), "both definitions, matched by labels or not"
+    slower = tables["effects"][tables["effects"]["text"].str.startswith("decrease")]
+    assert (slower["low"] > 0).all() and slower["text"].str.contains("real easy minus real difficult").all()
 
 
-def test_dynamics_independent_of_difficulty_do_not_support_claim_1() -> None:
-    claims = _claims(planted_study(effect=False))
-    assert claims["faster_real"]["verdict"] == "not supported"
-    assert claims["aligned_real"]["verdict"] == "not supported"
-    assert claims["faster_real"]["holds"] == claims["faster_real"]["opposite"] == 0
-    assert claims["together_real"]["verdict"] == "supported", "all losses fall, whoever is called difficult"
+def test_wrong_labels_are_learned_together_with_the_real_ones_and_later() -> None:
+    study = planted_study(fraction=0.2)
+    claims = _claims(study)
+    assert {key: claim["verdict"] for key, claim in claims.items()} == {"P1": "supported", "P2": "supported"}
+    own = claims["P2"]
+    # Planted: an eighth of 2 nats after the first epoch, for hardness 1; nothing for placebos.
+    assert own["mean"] == pytest.approx(0.25, abs=0.02)
+    assert own["plain"]["mean"] == pytest.approx(100 * (np.exp(own["mean"]) - 1), rel=1e-4)
+    assert 0 < own["more"]["overlap"]["mean"] < 1
+    assert own["more"]["easy_fitted"] < 0.9
+    end = _effects(study, "memorization (probability) at the end").set_index("text")["mean"]
+    # Planted: exposed losses of 2.3 exp(-8 x .2 / 3), flipped ones 2 nats above; at the end, for hardness 1.
+    loss = 2.3 * np.exp(-8 * 0.2 / 3)
+    text = "memorization (probability) at the end, wrongly labelled examples minus placebos"
+    assert end[text] == pytest.approx(np.exp(-loss) - np.exp(-loss - 2), abs=0.03)
 
 
-def test_shuffled_influences_do_not_support_claim_2() -> None:
-    claim = _claims(planted_study(informative=3.0, shuffle_influence=True))["tell_more"]
-    assert (claim["verdict"], claim["holds"]) == ("not supported", 0)
+def test_dynamics_independent_of_difficulty_support_nothing() -> None:
+    study = planted_study(effect=False)
+    claim = _claims(study)["P3"]
+    assert claim["verdict"] == "undecided"
+    assert 0 < claim["smallest"] < 0.3, "and says what it could have seen"
+    aligned = _effects(study, "cosine of gradients in the full network")
+    assert (aligned["low"] < 0).any()
 
 
-def test_influence_against_the_claim_is_contradicted_not_only_unsupported() -> None:
-    claim = _claims(planted_study(informative=-3.0))["tell_more"]
-    assert (claim["verdict"], claim["opposite"], claim["of"]) == ("contradicted", 4, 4)
-    assert claim["p_holm_opposite"] < 0.05 < claim["p_holm"]
+def test_influence_follows_what_was_planted() -> None:
+    words = "influence on all held-out examples, real difficult minus real easy"
+    assert (_effects(planted_study(informative=3.0), words)["low"] > 0).all()
+    assert (_effects(planted_study(informative=-3.0), words)["high"] < 0).all()
+    shuffled = _effects(planted_study(informative=3.0, shuffle_influence=True), words)
+    assert ((shuffled["low"] < 0) & (shuffled["high"] > 0)).all()
 
 
 def test_uniquely_informative_examples_are_found_by_removing_them() -> None:
     removal, study = neighbour_world(noise=0.0)
-    claims = _claims(study)
-    assert claims["removal"]["verdict"] == "supported"
-    assert claims["removal"]["tests"] == ["paired t-test over seeds"]
-    by_hand = removal[removal["action"] == "remove"].pivot_table(
-        index="seed", columns="order", values="heldout_accuracy"
+    claim = _claims(study)["P4"]
+    assert claim["verdict"] == "supported"
+    assert claim["test"] == "paired t-test over seeds"
+    of = removal[(removal["action"] == "remove") & (removal["fraction"] == 0.2)]
+    loss, accuracy = (
+        of.pivot(index="seed", columns="order", values=column) for column in ("heldout_loss", "heldout_accuracy")
     )
-    effect = claims["removal"]["comparisons"][0]["effect"]
-    expected = (by_hand["least_memorized"] - by_hand["most_memorized"]).mean()
-    assert effect["mean"] == pytest.approx(expected, abs=1e-5)
-    assert effect["mean"] > 0.05
-    assert claims["removal_loss"]["verdict"] == "supported"
-    losses = removal[removal["action"] == "remove"].pivot_table(index="seed", columns="order", values="heldout_loss")
-    for of, easier in enumerate(("least_memorized", "random", "balanced_least_memorized", "balanced_random")):
-        part = claims["removal_loss"]["comparisons"][of]
-        harder = "balanced_most_memorized" if easier.startswith("balanced") else "most_memorized"
-        assert part["effect"]["mean"] == pytest.approx((losses[harder] - losses[easier]).mean(), rel=1e-5)
-        assert part["unit"] == "nats"
-    assert "turns_round" not in claims
+    most, others = "balanced_most_memorized", ("balanced_random", "balanced_least_memorized")
+    for part, other in zip(claim["parts"], others, strict=True):
+        assert part["mean"] == pytest.approx((loss[most] - loss[other]).mean(), rel=1e-5)
+    assert claim["mean"] == claim["parts"][0]["mean"]
+    assert claim["plain"]["mean"] == pytest.approx(100 * (accuracy[most] - accuracy[others[0]]).mean(), rel=1e-5)
+    assert claim["plain"]["low"] < claim["plain"]["mean"] < claim["plain"]["high"] < 0
 
 
-def test_with_wrong_labels_the_effect_turns_round_and_cleansing_helps() -> None:
-    _, study = neighbour_world(noise=0.15)
-    found, tables = find(study, **SETTINGS)
-    claims = {claim["key"]: claim for claim in found["claims"]}
-    assert claims["cleansing"]["verdict"] == claims["cleansing_loss"]["verdict"] == "supported"
-    assert claims["turns_round"]["main"]["effect"]["mean"] > 0
-    assert "removal" not in claims
-    accuracy = tables["removal"][tables["removal"]["measure"] == "heldout_accuracy"]
-    flagged = accuracy.set_index("order").loc[["flagged", "oracle"], "mean"]
-    assert flagged["flagged"] == flagged["oracle"]
-
-
-def test_removals_in_shuffled_order_support_nothing() -> None:
-    """The accuracies are given to orders at random: what is planted is gone."""
+def test_removals_in_swapped_order_are_undecided() -> None:
+    """In one seed of four the two orders are exchanged: what is planted is gone."""
     removal, study = neighbour_world(noise=0.0)
     swapped = removal["seed"] == 1
-    most, least = "most_memorized", "least_memorized"
-    removal.loc[swapped, "order"] = removal.loc[swapped, "order"].replace(
-        {most: least, least: most, f"balanced_{most}": f"balanced_{least}", f"balanced_{least}": f"balanced_{most}"}
-    )
-    claims = _claims(study)
-    for key in ("removal", "removal_loss"):
-        assert (claims[key]["verdict"], claims[key]["holds"]) == ("not supported", 0)
+    most, least = "balanced_most_memorized", "balanced_least_memorized"
+    removal.loc[swapped, "order"] = removal.loc[swapped, "order"].replace({most: least, least: most})
+    assert _claims(study)["P4"]["verdict"] == "undecided"
+
+
+def test_with_wrong_labels_cleansing_helps_and_nothing_is_claimed_of_removing_difficult_ones() -> None:
+    _, study = neighbour_world(noise=0.15)
+    found, tables = find(study, **SETTINGS)
+    assert "P4" not in {claim["key"] for claim in found["claims"]}
+    flagged = _effects(study, "without those flagged as mislabelled minus without as many at random").set_index("unit")
+    assert flagged.loc["accuracy", "low"] > 0 > flagged.loc["nats", "high"]
+    accuracy = tables["removal"][tables["removal"]["measure"] == "heldout_accuracy"]
+    dropped = accuracy.set_index("order").loc[["flagged", "oracle"], "mean"]
+    assert dropped["flagged"] == dropped["oracle"]
 
 
 def test_findings_trace_to_the_runs(results: Path) -> None:
     found = json.loads((results / "reports/metrics/findings.json").read_text())
-    claims = {claim["key"]: claim for claim in found["claims"]}
-    harm = claims["random_harm"]["comparisons"]
-    assert [(part["scenario"], part["placement"]) for part in harm] == [("mixed", "head")], "five targets are too few"
-    means = []
+    assert [claim["key"] for claim in found["claims"]] == ["P1", "P2", "P3", "P4"]
+    effects = pd.read_csv(results / "reports/metrics/findings/effects.csv")
+    harm = effects[effects["text"] == "influence on all held-out examples of one wrongly labelled example"]
+    assert harm[["scenario", "placement"]].to_numpy().tolist() == [["mixed", "head"]], "five targets are too few"
+    examples = pd.read_parquet(results / "data/scenarios/mixed/examples.parquet")
+    wrong = set(examples.loc[examples["is_random"] & (examples["given"] != examples["original"]), "id"]) & set(
+        range(15)
+    )
+    means, losses = [], []
     for seed in SEEDS["head"]:
         totals = pd.read_parquet(results / f"scores/mixed/head/{seed}/influence/totals.parquet")
-        means.append(-totals.loc[totals["id"] < 15, "total"].mean())  # a quarter of 60, see fake_runs
-    assert harm[0]["effect"]["mean"] == pytest.approx(np.mean(means), rel=1e-5)
-    assert len(claims["faster_real"]["comparisons"]) == 2 * 2 * 2  # scenario, placement, definition
-    assert found["turning_point"] == {"real": 0.1, "mixed": None}
-    gain = claims["cleansing"]["comparisons"][0]["effect"]["mean"]
+        means.append(totals.loc[totals["id"].isin(wrong), "total"].mean())
+        frame = pd.read_parquet(results / f"runs/mixed/head/{seed}/dynamics.parquet")
+        loss = frame.pivot(index="epoch", columns="id", values="loss_exposed").astype(float)
+        over = pd.Series(np.trapezoid(loss.loc[1:], loss.index[1:], axis=0) / (loss.index[-1] - 1), loss.columns)
+        losses.append(over[sorted(wrong)].mean() - over[range(15, 60)].mean())
+    assert harm["mean"].item() == pytest.approx(np.mean(means), rel=1e-5)
+    assert found["claims"][0]["mean"] == pytest.approx(np.mean(losses), rel=1e-5)
+    gain = effects[effects["text"].str.startswith("held-out accuracy without those flagged")]["mean"].item()
     table = pd.read_csv(results / "reports/metrics/removal.csv")
     at = table[(table["scenario"] == "mixed") & (table["order"] == "random") & (table["action"] == "remove")]
-    by_fraction = at.groupby("fraction")["heldout_accuracy"].mean()
+    none = table[(table["scenario"] == "mixed") & (table["order"] == "none")]["heldout_accuracy"].mean()
+    at_random = none + (at["heldout_accuracy"].mean() - none) * 0.25 / 0.3  # a quarter is flagged, .3 are removed
     flagged = table[table["order"] == "flagged"]["heldout_accuracy"].mean()
-    assert gain == pytest.approx(flagged - (by_fraction[0.1] + by_fraction[0.4]) / 2, abs=1e-5)
+    assert gain == pytest.approx(flagged - at_random, abs=1e-5)
 
 
 def test_speed_of_learning_by_hand(results: Path) -> None:

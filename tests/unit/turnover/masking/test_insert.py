@@ -119,18 +119,6 @@ class TestInsert:
         with pytest.raises(TypeError, match="output of module 'both.inner' is of type tuple, not one tensor"):
             model(x)
 
-    def test_a_head_called_by_keyword_is_an_error(self) -> None:
-        class ByKeyword(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.classify = nn.Linear(12, 3)
-
-            def forward(self, x: Tensor) -> Tensor:
-                return self.classify(input=x)  # type: ignore[no-any-return]
-
-        with pytest.raises(TypeError, match="first positional input of module 'classify' is of type NoneType"):
-            insert(ByKeyword())(batch()[0])
-
     def test_written_by_hand(self) -> None:
         model = nn.Sequential(nn.Linear(12, 10), TurnOverDropout(0.3, layer=4), nn.Linear(10, 2))
         assert [layer.layer for layer in masked_layers(model)] == [4]
