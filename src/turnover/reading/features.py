@@ -8,7 +8,7 @@ metric in which ridge regression, and with it the influence function of a last l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, call, count_of, logits_of, part_of, rows_of, take
-from turnover.reading.layout import check_taken, divisible
+from turnover.reading.layout import divisible
 from turnover.reading.passes import (
     DEFAULT_MEMORY,
     device_of,
@@ -113,8 +113,6 @@ class Tap:
     def _settle(self, inputs: Any) -> None:
         """Find the head, and with it the features, on a few rows."""
         self._settled = True
-        if self.forward is _call_for_logits and isinstance(inputs, Mapping):
-            check_taken(self.model, inputs)
         few = take(inputs, slice(_TRIED)) if divisible(inputs, rows_of(inputs)) else inputs
         linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
         logits, caught = run_and_catch(self.model, linears, self.forward, few)

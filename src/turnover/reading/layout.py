@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnover.errors import UserError
 
@@ -58,19 +57,6 @@ def ids_of(batch: Any) -> Any:
 def _is_text(value: Any) -> bool:
     """Whether a column of a batch is text, which no network takes."""
     return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], str)
-
-
-def check_taken(model: nn.Module, inputs: Mapping[str, Any]) -> None:
-    """Raise UserError where a batch has columns that are no arguments of the network."""
-    arguments = inspect.signature(model.forward).parameters
-    if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
-        return
-    if others := [key for key in inputs if key not in arguments]:
-        raise UserError(
-            f"a batch holds {', '.join(map(str, others))} beside its labels, but the network takes "
-            f"{', '.join(arguments)}: leave other columns out of the data, call what are ids 'id', or pass "
-            "forward=lambda model, batch: ..."
-        )
 
 
 def is_batch(value: Any) -> bool:

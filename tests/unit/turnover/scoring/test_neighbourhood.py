@@ -71,9 +71,9 @@ def test_wrong_arguments_are_refused() -> None:
         neighbourhood(linear(6), x, y)
     with pytest.raises(ValueError, match="leverage_ridge=-1: it must be a positive number"):
         neighbourhood(linear(6), x[:4], y, leverage_ridge=-1)
-    for labels in (y.float(), y.float() + 0.5):
+    for classes, labels in ((3, y.float()), (2, y.float() + 0.5)):  # of two classes, 0.0 and 1.0 are taken
         with pytest.raises(TypeError, match="must be integers"):
-            neighbourhood(linear(6), x[:4], labels)
+            neighbourhood(torch.nn.Linear(6, classes), x[:4], labels)
     with pytest.raises(TypeError, match=r"pass torch\.from_numpy\(x\)"):
         neighbourhood(linear(6), x[:4].numpy(), y)
     with pytest.raises(ValueError, match=r"got shape \(4, 3\): of one-hot"):
