@@ -32,8 +32,8 @@ from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, MLP
 from turnover import insert, subnetwork, summarize
+from turnover.attribution.arguments import Asked, pairs_of
 from turnover.attribution.influence import influence
-from turnover.attribution.pairs import Asked, pairs_of
 from turnover.reading.outputs import loss_and_margin
 
 THREADS = 2

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from study.artefacts.kept import Arrays, Result
 from study.peers.inputs import TrainedNetwork
 from study.validation.settings import Problem, softmax, timed
+from turnover.attribution.arguments import Estimate
 from turnover.attribution.influence import influence
-from turnover.attribution.pairs import Estimate
 from turnover.masking.insertion import insert
 from turnover.reading.examples import Examples
 from turnover.reading.one_pass import read

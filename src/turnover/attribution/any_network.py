@@ -54,7 +54,7 @@ class GeneralScorer:
         self._packed: dict[tuple[int, int], Tensor] = {}
         self._rows, self._count = slice(0, 0), 0
         self._pairs = _PAIRS
-        _, x = next(targets.pieces(slice(0, min(2, len(targets.labels)))))
+        _, x = next(targets.batches(slice(0, min(2, len(targets.labels)))))
         with subnetwork(model, train_ids[:1].expand(rows_of(x))):
             targets.run(x)
         self._shared = self._can_share(x if rows_of(x) > 1 else repeat(x, 2))
@@ -62,7 +62,7 @@ class GeneralScorer:
     def prepare(self, columns: slice) -> _Block:
         pieces = [
             (slice(rows.start - columns.start, rows.stop - columns.start), x)
-            for rows, x in self.targets.pieces(columns)
+            for rows, x in self.targets.batches(columns)
         ]
         return _Block(self.targets.labels[columns].to(self.device), pieces)
 

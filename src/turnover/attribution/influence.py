@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from turnover.attribution.arguments import Asked, Estimate, pairs_of
 from turnover.attribution.nearness import Localized
-from turnover.attribution.pairs import Asked, Estimate, pairs_of
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.tiles import Tiles, grid_of
 from turnover.masking.calling import Forward

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.attribution.arguments import Asked, Estimate, pairs_of
 from turnover.attribution.nearness import Localized
-from turnover.attribution.pairs import Asked, Estimate, pairs_of
 from turnover.attribution.reductions import TopK, Totals
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.store import ScoreStore, fingerprint

@@ -30,7 +30,7 @@ class Targets(Protocol):
     device: torch.device
     short: MaskedHead | None  # proved: scores follow from what enters this head
 
-    def pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
+    def batches(self, rows: slice) -> Iterator[tuple[slice, Any]]:
         """Which targets, and their inputs: as many at a time as may go through the network together."""
 
     def run(self, inputs: Any) -> Tensor:
@@ -65,14 +65,14 @@ class GivenTargets:
         self._model, self._x, self._forward = model, x, forward
         self._last: tuple[slice, Tensor, Tensor] | None = None
         reader = Reader(model, forward=forward)
-        _, few = next(self.pieces(slice(0, min(_TRIED, len(labels)))))
+        _, few = next(self.batches(slice(0, min(_TRIED, len(labels)))))
         with evaluating(model), uncompiled():
             tried = ids[torch.arange(len(self.labels[:_TRIED]), device=ids.device) % len(ids)]
             self.classes: int = reader(few, tried)[0].full.shape[1]
         self.short = reader.short
         self._taps: dict[Features, Tap] = {None: reader.tap}
 
-    def pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
+    def batches(self, rows: slice) -> Iterator[tuple[slice, Any]]:
         yield rows, moved(part_of(self._x, rows), self.device)
 
     def run(self, inputs: Any) -> Tensor:
@@ -104,7 +104,7 @@ class GivenTargets:
         found = []
         with evaluating(self._model), uncompiled():
             for start in range(rows.start, rows.stop, _BATCH):
-                for _, inputs in self.pieces(slice(start, min(start + _BATCH, rows.stop))):
+                for _, inputs in self.batches(slice(start, min(start + _BATCH, rows.stop))):
                     of, logits = tap(inputs)
                     found.append((_or_refuse(of).float(), class_logits(logits).float()))
         both = torch.cat([of for of, _ in found]), torch.cat([logits for _, logits in found])
@@ -142,7 +142,7 @@ class ReadTargets:
                 "targets instead of their readings"
             )
 
-    def pieces(self, rows: slice) -> Iterator[tuple[slice, Any]]:
+    def batches(self, rows: slice) -> Iterator[tuple[slice, Any]]:
         for batch in self._readings.batches:
             some = slice(max(rows.start, batch.start), min(rows.stop, batch.stop))
             if some.start < some.stop:
@@ -171,7 +171,7 @@ class ReadTargets:
             )
         tap = Tap(self._model, features, self._forward)
         with evaluating(self._model), uncompiled():
-            return torch.cat([_or_refuse(tap(inputs)[0]).float() for _, inputs in self.pieces(rows)])
+            return torch.cat([_or_refuse(tap(inputs)[0]).float() for _, inputs in self.batches(rows)])
 
     def contents(self) -> Iterator[Tensor]:
         for start in range(0, len(self.labels), 1024):
@@ -179,7 +179,7 @@ class ReadTargets:
             if self.short is not None:
                 yield from self.head(rows)
             else:
-                yield from (value for _, inputs in self.pieces(rows) for value in tensors_in(inputs))
+                yield from (value for _, inputs in self.batches(rows) for value in tensors_in(inputs))
 
 
 def uncompiled() -> AbstractContextManager[None]:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from turnover.attribution.arguments import Pairs
 from turnover.attribution.nearness import STRENGTH
-from turnover.attribution.pairs import Pairs
 from turnover.attribution.scorer import scratch, spans
 from turnover.attribution.store import Grid, ScoreStore
 from turnover.errors import UserError

@@ -11,7 +11,7 @@ import torch
 from turnover.errors import UserError
 from turnover.reading.features import Features
 from turnover.reading.readings import FUNCTION, MANIFEST, Readings, writing
-from turnover.reading.rows import Rows, Stored
+from turnover.reading.storage import Rows, Stored
 
 
 class Appended:

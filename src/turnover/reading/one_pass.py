@@ -25,7 +25,7 @@ from turnover.reading.options import check_choice, check_options
 from turnover.reading.outputs import NETWORKS, Reader, class_logits, loss_and_margin
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved
 from turnover.reading.readings import Readings
-from turnover.reading.rows import DTYPES, Rows, Stored
+from turnover.reading.storage import DTYPES, Rows, Stored
 
 _TRIED = 16  # examples that go through the network together in any case, when it is tried
 _COPIES = 8  # of a batch's logits at once: three networks', and what losses and margins are made of

@@ -31,7 +31,7 @@ from turnover.reading.checks import Names, check_network
 from turnover.reading.features import LARGEST
 from turnover.reading.identity import add_tensor, model_fingerprint
 from turnover.reading.options import as_path
-from turnover.reading.rows import Rows
+from turnover.reading.storage import Rows
 
 MANIFEST = "readings.json"
 FUNCTION = "a function"  # stands for features that a function of the user's gave, which cannot be written down

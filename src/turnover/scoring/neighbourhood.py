@@ -17,7 +17,7 @@ from turnover.reading.one_pass import read
 from turnover.reading.options import check_options
 from turnover.reading.passes import DEFAULT_MEMORY, device_of, full_precision
 from turnover.reading.readings import Readings, why_no_features
-from turnover.reading.rows import Rows
+from turnover.reading.storage import Rows
 
 # Fixed; agreement with retraining and mislabel detection are flat around them, see docs/method.md.
 LEVERAGE_RIDGE = 1e-5

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support import ROOT
-from turnover.attribution.pairs import Asked, pairs_of
+from turnover.attribution.arguments import Asked, pairs_of
 from turnover.attribution.scorer import Scorer
 from turnover.masking.insertion import insert
 from turnover.masking.subnetworks import subnetwork

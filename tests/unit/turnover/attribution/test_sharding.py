@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.unit.turnover.attribution.networks import CLASSES, examples, network, run_python
+from turnover.attribution.arguments import Estimate
 from turnover.attribution.influence import influence
-from turnover.attribution.pairs import Estimate
 from turnover.attribution.store import ScoreStore
 from turnover.attribution.summary import summarize
 

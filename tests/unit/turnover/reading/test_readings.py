@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tests.unit.turnover.reading.test_one_pass import NAMES, SET, N, X, Y, network
 from turnover import Readings, memorization, neighbourhood, read
-from turnover.reading.rows import Rows
+from turnover.reading.storage import Rows
 
 
 @pytest.mark.parametrize("ids", [None, NAMES])
