@@ -19,8 +19,8 @@ from study.context.runs import Run
 from study.context.stage import Stage, main
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.named import build
+from study.removal.orders import Removal, cleansings, removal_orders, removals
 from study.retraining.many import train_many
-from study.retraining.orders import Removal, cleansings, removal_orders, removals
 from study.retraining.ordinary import ordinary_network
 
 # Apart from the seeds of the study's own networks, so that no estimate shares initial weights with its judge.

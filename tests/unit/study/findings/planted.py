@@ -10,7 +10,7 @@ import pandas as pd
 from study.analysis.inputs import Similarity, Study
 from study.context.runs import Run
 from study.data.scenarios.scenario import Scenario
-from study.retraining.orders import removal_orders
+from study.removal.orders import removal_orders
 
 SETTINGS = {"difficulty_quantile": 0.3, "confidence": 0.95, "fraction": 0.2}
 SEEDS = [0, 1, 2, 3]

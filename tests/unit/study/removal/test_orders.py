@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.retraining.orders import cleansings, removal_orders, removals
+from study.removal.orders import cleansings, removal_orders, removals
 
 RNG = np.random.default_rng(0)
 SCORE = RNG.standard_normal(200)

@@ -1,0 +1,1 @@
+"""Which training examples ordinary networks are retrained without."""
