@@ -125,11 +125,12 @@ def test_rows_in_memory_and_on_the_disk(tmp_path: Path, precision: Any) -> None:
 def test_scores_do_not_depend_on_memory_nor_much_on_precision() -> None:
     model = network()
     one = memorization(model, SET)
-    pd.testing.assert_frame_equal(memorization(model, SET, memory=1), one)
+    # With little memory a batch goes through the network in parts, whose products round otherwise.
+    pd.testing.assert_frame_equal(memorization(model, SET, memory=1), one, rtol=1e-4)
     half = memorization(model, read(model, SET, precision="bfloat16"))
     assert 0 < np.abs(half["sharpened"] - one["sharpened"]).max() < 0.02
     model.register_forward_pre_hook(lambda module, args: args)  # a hook of somebody's changes nothing
-    pd.testing.assert_frame_equal(neighbourhood(model, SET, memory=1), neighbourhood(model, SET))
+    pd.testing.assert_frame_equal(neighbourhood(model, SET, memory=1), neighbourhood(model, SET), rtol=1e-4)
 
 
 def test_a_disk_without_space_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
