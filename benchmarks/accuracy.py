@@ -28,8 +28,8 @@ from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import insert, replace_batch_norm
-from turnover.reading.examples import Examples
-from turnover.reading.passes import evaluating
+from turnover.batches.examples import Examples
+from turnover.batches.passes import evaluating
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
 

@@ -34,7 +34,7 @@ from study.networks.zoo.small import CNN, MLP
 from turnover import insert, subnetwork, summarize
 from turnover.attribution.arguments import Asked, pairs_of
 from turnover.attribution.influence import influence
-from turnover.reading.outputs import loss_and_margin
+from turnover.batches.outputs import loss_and_margin
 
 THREADS = 2
 CLASSES = 10

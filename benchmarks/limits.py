@@ -28,7 +28,7 @@ from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import insert, memorization
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
 

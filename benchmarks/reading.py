@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 
 from turnover import influence, insert, memorization, read, replace_batch_norm, summarize
-from turnover.reading.passes import evaluating
+from turnover.batches.passes import evaluating
 
 
 class Images(Dataset[tuple[Tensor, int]]):

@@ -33,7 +33,7 @@ from study.networks.zoo.small import Normalized, build_own, image_statistics
 from study.retraining.loop import label_log_odds
 from study.retraining.many import train_many
 from study.retraining.subsets import draw_subsets
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig
 

@@ -31,7 +31,7 @@ from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.zoo.small import image_statistics
 from turnover import average_over_training, influence, insert, memorization, neighbourhood, sharpen
 from turnover.attribution.nearness import Localized, Similarity
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 from turnover.reading.features import features_of
 from turnover.training.dynamics import Dynamics, schedule
 from turnover.training.loop import train

@@ -33,9 +33,9 @@ from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
 from study.networks.zoo.small import CNN, Normalized, image_statistics
 from turnover import TrainingConfig, insert, train
+from turnover.batches.examples import Examples
+from turnover.batches.passes import evaluating
 from turnover.interruption import Interrupted
-from turnover.reading.examples import Examples
-from turnover.reading.passes import evaluating
 from turnover.training.augmentation import Augmentation
 from turnover.training.dynamics import Dynamics, schedule
 

@@ -24,10 +24,10 @@ from study.networks.devices import processor, resolve_device
 from study.networks.masked import load_network
 from turnover.attribution.nearness import Localized
 from turnover.attribution.summary import InfluenceSummary, summarize
+from turnover.batches.examples import Examples
+from turnover.batches.outputs import loss_and_margin
+from turnover.batches.passes import evaluating
 from turnover.progress import progress_bar
-from turnover.reading.examples import Examples
-from turnover.reading.outputs import loss_and_margin
-from turnover.reading.passes import evaluating
 from turnover.scoring.memorization import memorization
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen

@@ -25,11 +25,11 @@ from study.networks.masked import Architecture, make_network, save_network
 from study.networks.zoo.small import image_statistics
 from study.tracking import track
 from study.training.gradients import save_similarity, watch_gradients
+from turnover.batches.examples import Examples
+from turnover.batches.outputs import loss_and_margin
+from turnover.batches.passes import evaluating
 from turnover.interruption import stop_on_signals
 from turnover.progress import progress_bar
-from turnover.reading.examples import Examples
-from turnover.reading.outputs import loss_and_margin
-from turnover.reading.passes import evaluating
 from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import discard
 from turnover.training.dynamics import Dynamics, schedule

@@ -5,11 +5,12 @@ A wrong file gives one sentence a mistake: the key, the value, and what is allow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from study.context.rules import check_together, did_you_mean
 from turnover.errors import UserError
@@ -23,6 +24,7 @@ class _Namespace(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+_MOST_SEEDS = 10_000  # each is a training
 _NAME = r"^[a-z0-9_]+$"
 _PLACEMENT = r"^[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$"
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
@@ -36,15 +38,24 @@ _ALLOWED = {
 }
 
 
-def _counted(value: Any) -> Any:
-    """The seeds that a number of them stands for."""
-    return list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+def _listed(value: Any) -> Any:
+    """The seeds that a number of them, or the first and the last, stand for."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return list(range(min(value, _MOST_SEEDS + 1)))
+    if isinstance(value, str) and (ends := re.fullmatch(r"([0-9]{1,19})-([0-9]{1,19})", value)):
+        first, last = map(int, ends.groups())
+        return list(range(first, min(last, first + _MOST_SEEDS) + 1))
+    if not isinstance(value, list):
+        raise PydanticCustomError(
+            "seeds", "it should be first-last such as 10-17, a list of seeds, or a number of them"
+        )
+    return value
 
 
 Name = Annotated[str, Field(pattern=_NAME)]
 Placement = Annotated[str, Field(pattern=_PLACEMENT)]
 Seed = Annotated[int, Field(ge=0)]
-Seeds = Annotated[list[Seed], Field(min_length=1), BeforeValidator(_counted)]
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=_MOST_SEEDS), BeforeValidator(_listed)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
 Positive = Annotated[float, Field(gt=0.0, strict=False)]
 NonNegative = Annotated[float, Field(ge=0.0, strict=False)]
@@ -166,7 +177,7 @@ class FiguresParams(_Namespace):
 
 
 class SeedsParams(_Namespace):
-    """The seeds of every training: initial weights, order of the examples, and masks. A number n is 0 to n - 1."""
+    """The seeds of every training: initial weights, order of the examples, and masks."""
 
     head: Seeds
     other: Seeds

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from study.peers.inputs import TrainedNetwork
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 from turnover.reading.features import features_of
 
 

@@ -22,8 +22,8 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
 from study.peers.inputs import TrainedNetwork, plain
+from turnover.batches.examples import Examples
 from turnover.masking.insertion import head
-from turnover.reading.examples import Examples
 from turnover.reading.features import features_of
 
 Loader = DataLoader[tuple[Tensor, ...]]

@@ -12,7 +12,7 @@ from study.artefacts.files import writing
 from study.context.params import GradientsParams
 from study.data.scenarios.scenario import Scenario
 from study.training.similarity import GradientSimilarity, doubling
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 
 
 def sample_ids(scenario: Scenario, count: int) -> np.ndarray:

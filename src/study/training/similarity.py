@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.batches.examples import Examples
+from turnover.batches.passes import evaluating
 from turnover.masking.probing import probe
 from turnover.masking.subnetworks import subnetwork
-from turnover.reading.examples import Examples
-from turnover.reading.passes import evaluating
 from turnover.training.recorders import EpochRecorder
 
 KINDS = ("exposed", "full")

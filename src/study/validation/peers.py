@@ -18,8 +18,8 @@ from study.peers.knn_shapley import knn_shapley
 from study.validation.rows import Row, averaged, mean, seconds_each
 from study.validation.runs import trained_network
 from study.validation.settings import Problem
-from turnover.reading.examples import Examples
-from turnover.reading.outputs import loss_and_margin
+from turnover.batches.examples import Examples
+from turnover.batches.outputs import loss_and_margin
 
 EARLY = 5  # the epoch of EL2N, within the first third as in its paper
 # The best of those tried on a ground truth of this kind, from another draw of examples (docs/validation.md).

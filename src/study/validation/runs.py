@@ -14,10 +14,10 @@ from study.peers.inputs import TrainedNetwork
 from study.validation.settings import Problem, softmax, timed
 from turnover.attribution.arguments import Estimate
 from turnover.attribution.influence import influence
+from turnover.batches.examples import Examples
+from turnover.batches.passes import evaluating
 from turnover.masking.insertion import insert
-from turnover.reading.examples import Examples
 from turnover.reading.one_pass import read
-from turnover.reading.passes import evaluating
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
 from turnover.training.dynamics import Dynamics

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from turnover.attribution.scorer import DTYPES, Measure, Precision, out_of_memory, spans
 from turnover.attribution.targets import Targets
+from turnover.batches.outputs import loss_and_margin
 from turnover.masking.calling import repeat, rows_of, take
 from turnover.masking.layer import TurnOverDropout, masked_layers
 from turnover.masking.masks import scales
 from turnover.masking.subnetworks import subnetwork
-from turnover.reading.outputs import loss_and_margin
 
 _PAIRS = 512  # that go through the network at once, exposed and again flipped; fewer where memory is short
 

@@ -15,11 +15,11 @@ from turnover.attribution.head import HeadScorer
 from turnover.attribution.nearness import Similarity, check_localized, similarity, similarity_of
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
 from turnover.attribution.targets import GivenTargets, ReadTargets, Targets
+from turnover.batches.checks import check_example_ids, check_labels, check_names, check_tree, given_labels
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, count_of
 from turnover.masking.ids import example_ids
 from turnover.masking.layer import masked_layers
-from turnover.reading.checks import check_example_ids, check_labels, check_names, check_tree, given_labels
 from turnover.reading.one_pass import read
 from turnover.reading.options import check_choice, check_options
 from turnover.reading.readings import FUNCTION, Readings

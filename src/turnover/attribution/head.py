@@ -22,9 +22,9 @@ from torch import Tensor
 from turnover.attribution.fused import CHUNK, Base, Difference, base_of
 from turnover.attribution.scorer import DTYPES, Measure, Precision, spans
 from turnover.attribution.targets import Targets
+from turnover.batches.outputs import MaskedHead
+from turnover.batches.passes import DEFAULT_MEMORY
 from turnover.masking.masks import scales
-from turnover.reading.outputs import MaskedHead
-from turnover.reading.passes import DEFAULT_MEMORY
 
 
 class _Block(NamedTuple):

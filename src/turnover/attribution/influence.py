@@ -12,9 +12,9 @@ from turnover.attribution.arguments import Asked, Estimate, pairs_of
 from turnover.attribution.nearness import Localized
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.tiles import Tiles, grid_of
+from turnover.batches.checks import Inputs, networks_of
+from turnover.batches.passes import DEFAULT_MEMORY, full_precision
 from turnover.masking.calling import Forward
-from turnover.reading.checks import Inputs, networks_of
-from turnover.reading.passes import DEFAULT_MEMORY, full_precision
 
 
 def influence(

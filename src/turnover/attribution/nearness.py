@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.scorer import scratch, spans
+from turnover.batches.checks import Inputs, check_inputs, check_labels, check_network, check_tensor, check_tree
+from turnover.batches.passes import DEFAULT_MEMORY, device_of, full_precision
+from turnover.batches.tap import Features
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, count_of
-from turnover.reading.checks import Inputs, check_inputs, check_labels, check_network, check_tensor, check_tree
-from turnover.reading.features import LARGEST, RIDGE, FeatureBlocks, Features, features_of, spectrum
+from turnover.reading.features import LARGEST, RIDGE, FeatureBlocks, features_of, spectrum
 from turnover.reading.options import check_options
-from turnover.reading.passes import DEFAULT_MEMORY, device_of, full_precision
 from turnover.reading.readings import Readings, why_no_features
 
 # Fixed, and not tuned to a data set: agreement with retraining is flat around them, see docs/method.md.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from turnover.reading import processes as sharding
+from turnover.batches import processes as sharding
 
 _CHUNK = 1 << 20  # sums by class that are made at once
 

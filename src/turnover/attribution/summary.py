@@ -16,14 +16,14 @@ from turnover.attribution.reductions import TopK, Totals
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.store import ScoreStore, fingerprint
 from turnover.attribution.tiles import Tiles, grid_of
+from turnover.batches import processes as sharding
+from turnover.batches.checks import Inputs, networks_of
+from turnover.batches.passes import DEFAULT_MEMORY, full_precision
 from turnover.errors import UserError
 from turnover.masking.calling import Forward
 from turnover.masking.undisturbed import sharded
 from turnover.progress import progress_bar
-from turnover.reading import processes as sharding
-from turnover.reading.checks import Inputs, networks_of
 from turnover.reading.options import check_options
-from turnover.reading.passes import DEFAULT_MEMORY, full_precision
 
 # Sums by class that are held whatever the memory: of so many training examples, or as many as take so many bytes.
 _LEAST, _LEAST_BYTES = 64, 1 << 20

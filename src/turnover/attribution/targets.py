@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.batches.outputs import MaskedHead, Reader, alike, class_logits, short_way
+from turnover.batches.passes import device_of, evaluating, moved, original
+from turnover.batches.tap import Features, Tap
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, part_of, tensors_in
-from turnover.reading.features import Features, Tap
-from turnover.reading.outputs import MaskedHead, Reader, alike, class_logits, short_way
-from turnover.reading.passes import device_of, evaluating, moved, original
 from turnover.reading.readings import Readings, why_no_features
 
 _BATCH = 256  # targets that go through the network at once

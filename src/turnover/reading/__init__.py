@@ -1,1 +1,1 @@
-"""What a network says about examples: its exposed, flipped and full outputs, and its features."""
+"""What a network says about examples, read once: ids, labels, losses, margins and features, in memory or on disk."""

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from turnover.batches.tap import Features
 from turnover.errors import UserError
-from turnover.reading.features import Features
 from turnover.reading.readings import FUNCTION, MANIFEST, Readings, writing
 from turnover.reading.storage import Rows, Stored
 

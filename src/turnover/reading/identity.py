@@ -7,10 +7,10 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from turnover.batches.passes import original
 from turnover.errors import UserError
 from turnover.masking.calling import tensors_in
 from turnover.masking.identity import masks_identity
-from turnover.reading.passes import original
 
 
 def model_fingerprint(model: nn.Module) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
+from turnover.batches.checks import Names, check_names
+from turnover.batches.layout import ids_of
 from turnover.errors import UserError
-from turnover.reading.checks import Names, check_names
-from turnover.reading.layout import ids_of
 
 
 class WithIds:

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from turnover.batches.checks import Names, check_labels, check_network
+from turnover.batches.layout import divisible
+from turnover.batches.outputs import NETWORKS, Reader, class_logits, loss_and_margin
+from turnover.batches.passes import DEFAULT_MEMORY, device_of, evaluating, moved
+from turnover.batches.tap import Features
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, take
 from turnover.masking.ids import example_ids
 from turnover.progress import progress_bar
 from turnover.reading.appending import Appended
-from turnover.reading.batches import Batch, Source
-from turnover.reading.checks import Names, check_labels, check_network
-from turnover.reading.features import Features
 from turnover.reading.identity import model_fingerprint
-from turnover.reading.layout import divisible
 from turnover.reading.options import check_choice, check_options
-from turnover.reading.outputs import NETWORKS, Reader, class_logits, loss_and_margin
-from turnover.reading.passes import DEFAULT_MEMORY, device_of, evaluating, moved
 from turnover.reading.readings import Readings
+from turnover.reading.sources import Batch, Source
 from turnover.reading.storage import DTYPES, Rows, Stored
 
 _TRIED = 16  # examples that go through the network together in any case, when it is tried
@@ -108,7 +108,7 @@ def read(
             left out, and counted.
         ids: of all examples in the order of the data set, integers or names. None: those in the batches, else places
             in the data set.
-        features: see `turnover.reading.features.Tap`; False: keep none.
+        features: see `turnover.batches.tap.Tap`; False: keep none.
         batch_size: examples a forward pass, where `x` is no loader with one of its own. Results do not depend on it
             (beyond rounding).
         classes: the classes' names, in the order of the network's outputs, where labels are strings.
@@ -179,11 +179,6 @@ def read(
     found.short = reader.short is not None
     _finish(found, columns)
     return found if kept is None else kept.finish(found)
-
-
-def evaluate(model: nn.Module, x: Any, y: Any, ids: Any, *, batch_size: int = 256) -> dict[str, Tensor]:
-    """Losses and margins of the three networks, see `Readings.values`; arguments and errors as for `read`."""
-    return read(model, x, y, ids, features=False, batch_size=batch_size, progress=False).values
 
 
 def _fitting(source: Source, reader: Reader, device: torch.device, memory: int) -> Iterator[Batch]:

@@ -25,9 +25,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from turnover.batches.checks import Names, check_network
 from turnover.errors import UserError
 from turnover.masking.calling import take
-from turnover.reading.checks import Names, check_network
 from turnover.reading.features import LARGEST
 from turnover.reading.identity import add_tensor, model_fingerprint
 from turnover.reading.options import as_path

@@ -12,15 +12,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from turnover.batches.checks import check_network, warn_of_repeats
+from turnover.batches.outputs import NETWORKS
+from turnover.batches.passes import DEFAULT_MEMORY, device_of
+from turnover.batches.tap import Features
 from turnover.errors import UserError
 from turnover.masking.calling import Forward
 from turnover.masking.layer import masked_layers
-from turnover.reading.checks import check_network, warn_of_repeats
-from turnover.reading.features import LARGEST, Features
+from turnover.reading.features import LARGEST
 from turnover.reading.one_pass import read
 from turnover.reading.options import check_options
-from turnover.reading.outputs import NETWORKS
-from turnover.reading.passes import DEFAULT_MEMORY, device_of
 from turnover.reading.readings import Readings, why_no_features
 from turnover.scoring.frames import with_id_column
 from turnover.scoring.measures import measures

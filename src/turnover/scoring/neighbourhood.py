@@ -10,12 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from turnover.batches.passes import DEFAULT_MEMORY, device_of, full_precision
+from turnover.batches.tap import Features
 from turnover.errors import UserError
 from turnover.masking.calling import Forward
-from turnover.reading.features import LARGEST, RIDGE, Features, Spectrum, spectrum
+from turnover.reading.features import LARGEST, RIDGE, Spectrum, spectrum
 from turnover.reading.one_pass import read
 from turnover.reading.options import check_options
-from turnover.reading.passes import DEFAULT_MEMORY, device_of, full_precision
 from turnover.reading.readings import Readings, why_no_features
 from turnover.reading.storage import Rows
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from turnover.reading.outputs import NETWORKS
+from turnover.batches.outputs import NETWORKS
 from turnover.scoring.frames import with_id_column
 from turnover.scoring.measures import measures, probabilities
 

@@ -16,10 +16,10 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
+from turnover.batches.examples import Examples
+from turnover.batches.processes import shard, wait
 from turnover.errors import UserError
 from turnover.masking.identity import masks_identity
-from turnover.reading.examples import Examples
-from turnover.reading.processes import shard, wait
 from turnover.training.attachments import Attachments, DamageError, write_beside
 from turnover.training.settings import TrainingConfig
 

@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from turnover.reading.examples import Examples
-from turnover.reading.one_pass import evaluate
-from turnover.reading.outputs import NETWORKS
+from turnover.batches.evaluation import evaluate
+from turnover.batches.examples import Examples
+from turnover.batches.outputs import NETWORKS
 from turnover.training.parallel import gathered, spread
 from turnover.training.recorders import EpochRecorder
 

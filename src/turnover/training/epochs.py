@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from turnover.reading.processes import shard
+from turnover.batches.processes import shard
 from turnover.training.parallel import added
 
 # Steps between two looks at the loss, where a look makes somebody wait: a GPU, or the other processes.

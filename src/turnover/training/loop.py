@@ -12,6 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.batches.checks import check_example_ids, check_inputs, check_labels, check_tensor
+from turnover.batches.examples import Examples, step_seed
+from turnover.batches.outputs import class_logits
+from turnover.batches.passes import evaluating
+from turnover.batches.processes import shard
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
 from turnover.masking.calling import logits_of
@@ -19,11 +24,6 @@ from turnover.masking.insertion import keep_frozen
 from turnover.masking.probing import probe
 from turnover.masking.subnetworks import subnetwork
 from turnover.progress import progress_bar
-from turnover.reading.checks import check_example_ids, check_inputs, check_labels, check_tensor
-from turnover.reading.examples import Examples, step_seed
-from turnover.reading.outputs import class_logits
-from turnover.reading.passes import evaluating
-from turnover.reading.processes import shard
 from turnover.training.checkpoints import Checkpoint, identify
 from turnover.training.dynamics import Dynamics
 from turnover.training.epochs import Epoch, Tally
@@ -60,7 +60,7 @@ def train(
 ) -> list[Epoch]:
     """Train `model` in place on `examples`, every example under its own mask.
 
-    >>> from turnover.reading.examples import Examples
+    >>> from turnover.batches.examples import Examples
     >>> layers = torch.nn.Flatten(), torch.nn.Linear(16, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2)
     >>> model = insert(torch.nn.Sequential(*layers))
     >>> examples = Examples(torch.randn(20, 1, 4, 4), torch.arange(20) % 2, torch.arange(20))

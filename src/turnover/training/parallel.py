@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from turnover.reading.examples import Examples
-from turnover.reading.processes import fill, shard
+from turnover.batches.examples import Examples
+from turnover.batches.processes import fill, shard
 
 
 class Share(NamedTuple):

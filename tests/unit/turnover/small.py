@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from study.networks.zoo.small import CNN, Normalized
+from turnover.batches.examples import Examples
 from turnover.masking.insertion import insert
-from turnover.reading.examples import Examples
 
 
 def examples(n: int = 50, classes: int = 3) -> Examples:

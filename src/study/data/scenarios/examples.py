@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from study.data.scenarios.scenario import Scenario
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 
 
 def examples_of(scenario: Scenario, *splits: str) -> Examples:

@@ -78,7 +78,7 @@ def with_value(path: str, value: Any) -> Any:
         ("seeds.head", [0, 0], "seeds.head: [0, 0] names something twice"),
         ("seeds.other", [], "seeds.other: [] is not allowed"),
         ("seeds.head", 0, "seeds.head: [] is not allowed"),
-        ("seeds.head", True, "seeds.head: True is not allowed: it should be a valid list"),
+        ("seeds.head", True, "seeds.head: True is not allowed: it should be first-last"),
         ("seeds", [0, 1], "seeds: [0, 1] is not allowed: it should be a mapping with the keys head, other"),
         ("processes", 0, "processes: 0 is not allowed"),
         ("placements", ["dropout"], "placements: 'dropout' is only the control"),
@@ -186,3 +186,19 @@ def test_a_number_of_seeds_stands_for_the_first_ones() -> None:
     checked = check_params(raw)
     assert checked.seeds.of("head") == [0, 1, 2]
     assert checked.seeds.of("all") == checked.seeds.of("dropout") == [7]
+
+
+def test_the_first_and_the_last_seed_stand_for_those_between() -> None:
+    raw = read_yaml(ROOT / "params.yaml")
+    raw["seeds"] = {"head": "8-11", "other": "7-7"}
+    checked = check_params(raw)
+    assert checked.seeds.of("head") == [8, 9, 10, 11]
+    assert checked.seeds.of("all") == [7]
+
+
+@pytest.mark.parametrize("seeds", ["11-8", "8-", "eight", 0, "0-99999999999999999", 10**30, [], [-1]])
+def test_seeds_that_are_none(seeds: object) -> None:
+    raw = read_yaml(ROOT / "params.yaml")
+    raw["seeds"] = {"head": seeds, "other": [7]}
+    with pytest.raises(ParamsError, match="seeds.head"):
+        check_params(raw)

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from study.networks.zoo.small import MLP
 from study.peers import dynamics
+from turnover.batches.examples import Examples
 from turnover.masking.insertion import insert
-from turnover.reading.examples import Examples
 from turnover.training.dynamics import Dynamics
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig

@@ -17,7 +17,7 @@ from study.peers import inputs, with_cleanlab, with_dattri
 from study.peers.inputs import TrainedNetwork
 from study.peers.knn_shapley import knn_shapley, shapley_values
 from tests.support import required
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 
 UNITS, CLASSES, TRAIN, WRONG, TARGETS, PENALTY = 5, 3, 100, 10, 12, 0.05
 

@@ -18,8 +18,8 @@ from study.data.scenarios.scenario import Scenario
 from study.networks.masked import Architecture, make_network
 from turnover import influence, localize, neighbourhood
 from turnover.attribution.nearness import Localized
+from turnover.batches.examples import Examples
 from turnover.masking.subnetworks import subnetwork
-from turnover.reading.examples import Examples
 from turnover.training.dynamics import Dynamics
 
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from study.context.params import GradientsParams
 from study.data.scenarios.scenario import Scenario
 from study.networks.named import build
 from study.training.gradients import sample_ids, save_similarity, watch_gradients
+from turnover.batches.examples import Examples
 from turnover.masking.insertion import insert
-from turnover.reading.examples import Examples
 
 
 def _scenario(random: int, train: int = 40) -> Scenario:

@@ -18,9 +18,9 @@ from study.training.similarity import (
     last_linear_layers,
     linear_gradient_products,
 )
+from turnover.batches.examples import Examples
 from turnover.masking.insertion import insert
 from turnover.masking.subnetworks import subnetwork
-from turnover.reading.examples import Examples
 from turnover.training.attachments import Attachments
 from turnover.training.dynamics import Dynamics
 from turnover.training.epochs import Epoch

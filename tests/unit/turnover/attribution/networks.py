@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from tests.support import ROOT
 from turnover.attribution.arguments import Asked, pairs_of
 from turnover.attribution.scorer import Scorer
+from turnover.batches.outputs import loss_and_margin
 from turnover.masking.insertion import insert
 from turnover.masking.subnetworks import subnetwork
-from turnover.reading.outputs import loss_and_margin
 
 CLASSES = 5
 

@@ -12,8 +12,8 @@ from turnover import insert, remove
 from turnover.attribution import any_network as general
 from turnover.attribution.influence import influence
 from turnover.attribution.summary import summarize
+from turnover.batches.passes import DEFAULT_MEMORY
 from turnover.reading import features
-from turnover.reading.passes import DEFAULT_MEMORY
 
 IDS = torch.tensor([3, 999, 0, 41, 40, 7_000_000_000, 12, -5, 8, 100, 101])
 KINDS = ["head", "all", "mlp", "residual"]

@@ -25,7 +25,7 @@ from torch.utils.data import (
 )
 
 from turnover import insert, memorization, neighbourhood, read, subnetwork, with_ids
-from turnover.reading.outputs import Reader
+from turnover.batches.outputs import Reader
 
 N, CLASSES = 37, 3
 GENERATOR = torch.Generator().manual_seed(0)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from study.data.scenarios.labels import randomize
 from study.networks.zoo.small import MLP, Normalized
 from turnover import average_over_training, influence, insert, localize, memorization, neighbourhood, sharpen
-from turnover.reading.examples import Examples
-from turnover.reading.passes import evaluating
+from turnover.batches.examples import Examples
+from turnover.batches.passes import evaluating
 from turnover.training.dynamics import Dynamics
 from turnover.training.loop import train
 from turnover.training.settings import TrainingConfig

@@ -20,8 +20,8 @@ from turnover import (
     remove,
     subnetwork,
 )
-from turnover.reading.outputs import Reader, loss_and_margin
-from turnover.reading.passes import evaluating
+from turnover.batches.outputs import Reader, loss_and_margin
+from turnover.batches.passes import evaluating
 
 ROWS, CLASSES = 90, 4
 

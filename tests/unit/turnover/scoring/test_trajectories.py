@@ -9,7 +9,7 @@ import torch
 
 from tests.unit.turnover.scoring.test_memorization import examples, trained
 from turnover import average_over_training, memorization, memorization_over_training, neighbourhood, sharpen
-from turnover.reading.examples import Examples
+from turnover.batches.examples import Examples
 from turnover.training.dynamics import Dynamics
 
 

@@ -20,10 +20,10 @@ from torch import nn
 
 from tests.unit.turnover.attribution.networks import run_python
 from tests.unit.turnover.small import examples, network, weights
+from turnover.batches.examples import Examples
 from turnover.errors import UserError
 from turnover.masking.insertion import insert, remove
 from turnover.masking.layer import TurnOverDropout
-from turnover.reading.examples import Examples
 from turnover.scoring.memorization import memorization, memorization_over_training
 from turnover.training.attachments import DamageError
 from turnover.training.augmentation import Augmentation

@@ -16,11 +16,11 @@ from torch import nn
 
 from study.networks.zoo.small import Normalized
 from tests.unit.turnover.small import examples, network, weights
+from turnover.batches.examples import Examples
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
 from turnover.masking.insertion import insert, remove
 from turnover.masking.layer import masked_layers
-from turnover.reading.examples import Examples
 from turnover.training.augmentation import Augmentation
 from turnover.training.checkpoints import masks_identity, read
 from turnover.training.dynamics import Dynamics, schedule

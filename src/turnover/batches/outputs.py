@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.batches.layout import divisible
+from turnover.batches.tap import Features, Tap
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, rows_of, take
 from turnover.masking.layer import TurnOverDropout, _Hook, masked_layers
 from turnover.masking.probing import probe
 from turnover.masking.reruns import Selection
 from turnover.masking.subnetworks import subnetwork
-from turnover.reading.features import Features, Tap
-from turnover.reading.layout import divisible
 
 NETWORKS = ("exposed", "flipped", "full")
 _TRIED = 16  # examples that the short way is tried on
@@ -56,7 +56,7 @@ class MaskedHead(NamedTuple):
 class Reader:
     """Runs one network on batches: three sets of logits, and features.
 
-    Put the network into evaluation mode first (`turnover.reading.passes.evaluating`).
+    Put the network into evaluation mode first (`turnover.batches.passes.evaluating`).
 
     Args:
         model: any classifier; with turn-over dropout, and `masked`, all three networks are read.

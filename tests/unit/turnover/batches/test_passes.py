@@ -20,8 +20,8 @@ from turnover import (
     read,
     summarize,
 )
-from turnover.reading.one_pass import evaluate
-from turnover.reading.passes import evaluating
+from turnover.batches.evaluation import evaluate
+from turnover.batches.passes import evaluating
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, Y = torch.randn(30, 6, generator=GENERATOR), torch.randint(0, 3, (30,), generator=GENERATOR)

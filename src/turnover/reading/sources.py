@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, default_collate
 
+from turnover.batches.checks import IGNORED, Names, check_names, check_tree, given_labels
+from turnover.batches.layout import CONVENTION, divisible, is_batch, is_column, parts_of
 from turnover.errors import UserError
 from turnover.masking.calling import rows_of, take
-from turnover.reading.checks import IGNORED, Names, check_names, check_tree, given_labels
-from turnover.reading.layout import CONVENTION, divisible, is_batch, is_column, parts_of
 from turnover.reading.loaders import WithIds, check_count, once_each, quietly, rebuilt, refuse_repeats
 
 
