@@ -16,6 +16,7 @@ from study.figures.images import draw_images
 from study.figures.scores import draw_cost, draw_detection, draw_influence
 from study.figures.style import styled
 from study.figures.validation import draw_validation
+from study.figures.variants import draw_variants
 
 _OF_THE_RUNS = (
     draw_together,
@@ -40,6 +41,7 @@ def run(stage: Stage) -> None:
         draw_tell_more(study, stage.param("removal.fractions")[0], settings, folder)
         draw_effects(study, tables["effects"], settings, folder)
         draw_claims(study, tables, settings, folder)
+        draw_variants(tables["variants"], settings, folder)
         for validation in read_validations(stage):
             draw_validation(validation, settings.dpi, folder)
 

@@ -28,12 +28,14 @@ from study.findings.learning import (
 )
 from study.findings.protocol import Evidence, described, judge, overall
 from study.findings.removal import cleansing_table, removal_effects, removal_table, tell_more
+from study.findings.variants import FOLDER, variants_table
 
 
 def run(stage: Stage) -> None:
     settings = {key: stage.param(f"figures.{key}") for key in ("confidence", "difficulty_quantile")}
     fraction = stage.param("removal.fractions")[0]  # the first one is the claim's
     found, tables = find(read_study(stage), fraction=fraction, **settings)
+    tables["variants"] = variants_table(stage.root / FOLDER, found, tables["effects"])
     with writing(stage.out("reports/metrics/findings")) as folder:
         folder.mkdir(parents=True)
         for name, table in tables.items():

@@ -62,7 +62,8 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Proje
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        keep = ("src/", "stages/", ".dvc/", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", "pyproject.toml")
+        keep = ("src/", "stages/", "reports/variants/", ".dvc/", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore")
+        keep += ("pyproject.toml",)
         for name in listed.stdout.splitlines():
             if name.startswith(keep) and (ROOT / name).is_file():
                 (project.root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from study.context.params import ParamsError, check_params
 from turnover.errors import UserError
 
 LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
+VARIANTS = Path("reports/variants")
 _RESULTS = ("index.html", "report.md", "headline.json", "curves", "figures", "metrics", "validation")
 
 
@@ -76,6 +77,8 @@ def make_copy(root: Path, folder: Path, changes: Mapping[str, Any], source: str)
     run_in(folder, "git", "checkout", "--quiet", "--force", "--detach", commit)
     if state is not None:
         lock.write_bytes(state)  # what this copy has done already, not what the default settings did
+    for variant in (folder / VARIANTS).glob("*/"):  # of the default settings: nothing to compare this copy with
+        shutil.rmtree(variant)
     from ruamel.yaml import YAML
 
     yaml = YAML()

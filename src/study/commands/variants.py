@@ -1,7 +1,8 @@
 """The claims in other settings: `python -m study.commands.variants`, or `make variants`.
 
 Every variant of configs/variants.yaml is run in a working copy of its own, up to the findings, and they are kept with
-what made them in `reports/variants/<name>/`. Whoever interrupts it goes on with the same command.
+what made them in `reports/variants/<name>/`, where stage `findings` finds them. Whoever interrupts it goes on with the
+same command.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from study.artefacts.files import write_json, writing
-from study.commands.full import made_by, overlay, read_config, run_copy
+from study.commands.full import VARIANTS, made_by, overlay, read_config, run_copy
 from study.commands.running import status_of
-from study.context.params import ParamsError
+from study.context.declaration import read_yaml
+from study.context.params import ParamsError, check_params
 
 CONFIG = Path("configs/variants.yaml")
-RESULTS = Path("reports/variants")
 _KEPT = ("findings.json", "findings/effects.csv")  # of reports/metrics
 
 
@@ -32,14 +33,34 @@ def settings_of(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return changes
 
 
-def collect(folder: Path, target: Path, name: str, about: str, place: int) -> None:
-    """Keep the findings of a copy, with what made them."""
+def value_of(params: Mapping[str, Any], setting: str) -> float:
+    """The number that a setting is, such as ``"data.train"``; of a list, such as the network's channels, its length.
+
+    Args:
+        params: as params.yaml holds them; what it leaves out has its usual value.
+        setting: its name, with those of its namespaces.
+
+    Raises:
+        ParamsError: there is no such setting, or it is no number.
+    """
+    value: Any = check_params(params).model_dump()
+    for part in setting.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, list):
+        return len(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ParamsError(f"{CONFIG.name}: {setting!r} should be a setting that is a number or a list")
+    return value
+
+
+def collect(folder: Path, target: Path, name: str, about: Mapping[str, Any]) -> None:
+    """Keep the findings of a copy, with what made them and what the variant is about."""
     with writing(target) as beside:
         beside.mkdir(parents=True)
         for of in _KEPT:
             shutil.copyfile(folder / "reports/metrics" / of, beside / Path(of).name)
         made = made_by(folder, f"{CONFIG.name}, {name}")
-        write_json(beside / "made-by.json", {"about": about, "place": place, **made})
+        write_json(beside / "made-by.json", {**about, **made})
 
 
 def run(root: Path, names: list[str]) -> None:
@@ -53,12 +74,22 @@ def run(root: Path, names: list[str]) -> None:
     for name in names:
         if name not in variants:
             raise ParamsError(f"{CONFIG.name}: there is no variant {name!r}; there are {', '.join(variants)}")
+    params = read_yaml(root / "params.yaml")
     for place, (name, of) in enumerate(variants.items()):
         if not names or name in names:
+            changes, changed = settings_of(config, name), copy.deepcopy(params)
+            overlay(changed, changes)
+            about = {
+                "about": of["about"],
+                "place": place,  # among the variants
+                "varies": of["varies"],
+                "value": value_of(changed, of["varies"]),
+                "default": value_of(params, of["varies"]),
+            }
             folder = root / "build" / "variants" / name
             print(f"{name}: {of['about']}", flush=True)
-            run_copy(root, folder, settings_of(config, name), f"{CONFIG.name}, {name}", "findings")
-            collect(folder, root / RESULTS / name, name, of["about"], place)
+            run_copy(root, folder, changes, f"{CONFIG.name}, {name}", "findings")
+            collect(folder, root / VARIANTS / name, name, about)
 
 
 def main() -> int:

@@ -35,6 +35,7 @@ class Content:
     summary: dict[str, Any]
     findings: dict[str, Any]
     effects: list[dict[str, Any]]  # the rows of `effects.csv`; None where there is no value
+    variants: list[dict[str, Any]]  # the rows of `variants.csv`
     groups: list[dict[str, Any]]  # of each setting and group: the numbers of `groups.csv`, by name
     validations: list[dict[str, Any]]  # name, rows, and the headings of the scores that they have
     figures: Path  # the folder
@@ -56,6 +57,7 @@ def read_content(stage: Stage) -> Content:
     folder = stage.dep("reports/figures")
     try:
         effects = _rows(pd.read_csv(stage.dep("reports/metrics/findings/effects.csv")))
+        variants = _rows(pd.read_csv(stage.dep("reports/metrics/findings/variants.csv")))
         groups = _groups(pd.read_csv(stage.dep("reports/metrics/findings/groups.csv")))
         gallery = _images(folder, "gallery")
         mistakes = _images(folder, "mistakes")
@@ -73,6 +75,7 @@ def read_content(stage: Stage) -> Content:
         summary=read_json(stage, "reports/metrics/summary.json"),
         findings=read_json(stage, "reports/metrics/findings.json"),
         effects=effects,
+        variants=variants,
         groups=groups,
         validations=[_compared(of) for of in read_validations(stage)],
         figures=folder,

@@ -15,6 +15,7 @@ from study.report.content import Content
 from study.report.numbers import effect, measured, p_value, plain, pm
 from study.report.opening import TITLE, dataset_name, emphasized, markdown, rows, sentences
 from study.report.svg import inline
+from study.report.variants import describe
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # The first two stand open, below the findings; the others are folded.
@@ -27,6 +28,7 @@ FOLDED = {
     "learning": "How examples are learned",
     "telling": "What difficult examples are worth",
     "effects": "All effects",
+    "variants": "The same in other settings",
     "memorization": "Memorization",
     "detection": "Finding wrong labels",
     "validation": "The estimates against retraining, beside other estimators",
@@ -95,6 +97,7 @@ def _environment(*, autoescape: bool) -> Environment:
         emphasized=lambda text: Markup(emphasized(str(escape(text)), "<strong>{}</strong>")),
         italics=lambda text: Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", str(escape(text)))),
         anchor=anchor,
+        cell=lambda text: text.replace("|", "\\|"),  # of a table in Markdown
         score=lambda key: SCORE_NAMES.get(key, key.replace("_", " ")),
     )
     return environment
@@ -106,7 +109,12 @@ def _names(content: Content) -> dict[str, Any]:
     shown = summary["shown"]
     scenario = summary["scenarios"][shown["scenario"]]
     detected = [name for name in summary["scenarios"] if content.has(f"detection-{name}.svg")]
-    optional = (("detection", detected), ("mistakes", content.mistakes), ("validation", content.validations))
+    optional = (
+        ("detection", detected),
+        ("mistakes", content.mistakes),
+        ("validation", content.validations),
+        ("variants", content.variants),
+    )
     absent = {key for key, there in optional if not there}
     head = scenario["placements"][shown["placement"]]
     return {
@@ -123,6 +131,7 @@ def _names(content: Content) -> dict[str, Any]:
         "claims": rows(content.findings),
         "opening": markdown(content.findings, summary),
         "groups": [entry for entry in content.groups if entry["definition"] == content.findings["definitions"][0]],
+        "variants": describe(content.variants),
         "placements": list(scenario["placements"]),
         "masked_seeds": {placement: summary["seeds"][placement] for placement in scenario["placements"]},
         "shown_seeds": {shown["placement"]: summary["seeds"][shown["placement"]]},
