@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -13,7 +14,7 @@ from matplotlib.patches import Patch
 
 from study.analysis.variants import level, levels, title
 from study.context.params import FiguresParams
-from study.figures.palette import BLUE, GRID, INK, VERMILLION
+from study.figures.palette import BLUE, GRID, INK, MUTED, VERMILLION
 from study.figures.style import Label, draw_grid, save
 
 _WIDEST = 1.6  # times the largest effect: intervals that go on further are cut
@@ -30,8 +31,8 @@ _ROWS = {
     "time": _Row("learned later\n(epochs)", "easy_faster_plain", "easy_faster_real_plain"),
     "together": _Row("likelier after\none epoch (%)", "together_plain", ""),
     "memorization": _Row("memorization\n(probability)", "memorization_wrong", "memorization_difficult"),
-    "loss": _Row("loss without\nthem (nats)", "", "tell_more"),
-    "accuracy": _Row("accuracy with-\nout (points)", "", "tell_more_plain"),
+    "loss": _Row("without them:\nloss (nats)", "", "tell_more"),
+    "accuracy": _Row("without them:\naccuracy (points)", "", "tell_more_plain"),
 }
 
 
@@ -53,7 +54,7 @@ def draw_variants(table: pd.DataFrame, settings: FiguresParams, folder: Path) ->
     def panel(axes: Axes, key: str, setting: str) -> tuple[Label, ...]:
         of, row = found[setting], rows[key]
         low, high = limits[key]
-        count = of["at"].max() + 1
+        count = of["at"].nunique()
         axes.axhline(0, color=INK, linewidth=0.7)
         for at in of.loc[of["is_default"], "at"].unique():
             axes.axvspan(at - 0.4, at + 0.4, color=GRID, alpha=0.6, linewidth=0, zorder=0)
@@ -63,20 +64,24 @@ def draw_variants(table: pd.DataFrame, settings: FiguresParams, folder: Path) ->
             x = part["at"] + (side * _APART if both else 0)
             axes.vlines(x, part["low"].clip(low, high), part["high"].clip(low, high), color=colour, linewidth=1.2)
             axes.plot(x, part["mean"], color=colour, marker=marker, markersize=3.2, linewidth=0.7, linestyle=":")
+        if not of["effect"].isin(row[1:]).any():
+            axes.text(0.5, 0.5, "not run", color=MUTED, fontsize=7, ha="center", transform=axes.transAxes)
         words = of.drop_duplicates("at").sort_values("at")["value"].map(lambda value: level(setting, value))
-        axes.set_xticks(range(count), words.tolist(), fontsize=7)
+        axes.set_xticks(range(count), words.tolist(), fontsize=6.5)
         axes.set_xlim(-0.6, count - 0.4)
         axes.set_ylim(low, high)
         axes.grid(axis="x", visible=False)
         return ()
 
-    columns = {setting: textwrap.fill(title(setting), 14, break_long_words=True) for setting in found}
+    counts = {setting: of["at"].nunique() for setting, of in found.items()}
+    columns = {of: textwrap.fill(title(of), 5 * count, break_long_words=False) for of, count in counts.items()}
     words = {key: row.words for key, row in rows.items()}
     height = 1.0 + 1.02 * len(rows)
-    figure = draw_grid(words, columns, height, panel, sharex="col", sharey="row")
+    widths = [count + 1 for count in counts.values()]
+    figure = draw_grid(words, columns, height, panel, sharex="col", sharey="row", width_ratios=widths)
     for axes in figure.axes:
         axes.title.set_fontsize(8)
-        axes.yaxis.label.set_fontsize(7.5)
+        axes.yaxis.label.set_fontsize(7)
     handles = [
         Line2D([], [], color=VERMILLION, marker="o", markersize=3.2, label="wrongly labelled examples"),
         Line2D([], [], color=BLUE, marker="s", markersize=3.2, label="difficult real examples"),
@@ -89,8 +94,8 @@ def draw_variants(table: pd.DataFrame, settings: FiguresParams, folder: Path) ->
 def _limits(shown: pd.DataFrame) -> tuple[float, float]:
     """Of the vertical axis: all means and 0, and of the intervals what does not dwarf them."""
     edge = max(_WIDEST * float(shown["mean"].abs().max()), 1e-9)
-    low = min(max(float(shown[["mean", "low"]].min(axis=None)), -edge), 0.0)
-    high = max(min(float(shown[["mean", "high"]].max(axis=None)), edge), 0.0)
+    low = min(max(float(np.nanmin(shown[["mean", "low"]])), -edge), 0.0)
+    high = max(min(float(np.nanmax(shown[["mean", "high"]])), edge), 0.0)
     return low - 0.06 * (high - low), high + 0.06 * (high - low)
 
 

@@ -28,7 +28,7 @@ COLUMNS = (
     *_NUMBERS,
     *(f"default_{of}" for of in _NUMBERS),
 )
-# Effects that are no claim's: name -> the claim whose scenario and placement they are of, and how effects.csv calls them.
+# Effects that are no claim's: name -> the claim that has their scenario and placement, and how effects.csv calls them.
 _OTHERS = {
     "memorization_wrong": (
         "easy_faster",
@@ -100,24 +100,27 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 
 def _whole(path: Path, read: Callable[[Path], _Read]) -> _Read:
+    """What `read` makes of a file.
+
+    Raises:
+        UserError: it is missing, or not of its form.
+    """
     try:
         return read(path)
-    except FileNotFoundError as error:
-        problem, cause = "is missing", error
-    except (OSError, ValueError, KeyError, TypeError) as error:  # what is no JSON, or not of this form
-        problem, cause = f"is damaged ({type(error).__name__}: {error})", error
-    name = path.parent.name
-    raise UserError(
-        f"{FOLDER}/{name}/{path.name} {problem}: delete {FOLDER}/{name} and run `make variants`, which makes it again"
-    ) from cause
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({error!r})"
+        of = f"{FOLDER}/{path.parent.name}"
+        raise UserError(
+            f"{of}/{path.name} {problem}: delete {of} and run `make variants`, which makes it again"
+        ) from error
 
 
 def _effects_table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, keep_default_na=True)[["scenario", "placement", "text", "unit", *_NUMBERS]]
+    return pd.read_csv(path)[["scenario", "placement", "text", "unit", *_NUMBERS]]
 
 
 def _effects_of(claims: list[dict[str, Any]], effects: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The effects that variants are compared by: of every claim as tested and in a plain unit, and those beside them."""
+    """What variants are compared by: the effect of every claim as tested and in a plain unit, and those beside them."""
     found: dict[str, dict[str, Any]] = {}
     for claim in claims:
         seeds, plain, alone = claim["seeds"], claim["plain"], claim["more"].get("alone")

@@ -35,7 +35,7 @@ class Content:
     summary: dict[str, Any]
     findings: dict[str, Any]
     effects: list[dict[str, Any]]  # the rows of `effects.csv`; None where there is no value
-    variants: list[dict[str, Any]]  # the rows of `variants.csv`
+    variants: pd.DataFrame  # `variants.csv`; empty if there are none
     groups: list[dict[str, Any]]  # of each setting and group: the numbers of `groups.csv`, by name
     validations: list[dict[str, Any]]  # name, rows, and the headings of the scores that they have
     figures: Path  # the folder
@@ -57,7 +57,7 @@ def read_content(stage: Stage) -> Content:
     folder = stage.dep("reports/figures")
     try:
         effects = _rows(pd.read_csv(stage.dep("reports/metrics/findings/effects.csv")))
-        variants = _rows(pd.read_csv(stage.dep("reports/metrics/findings/variants.csv")))
+        variants = pd.read_csv(stage.dep("reports/metrics/findings/variants.csv"))
         groups = _groups(pd.read_csv(stage.dep("reports/metrics/findings/groups.csv")))
         gallery = _images(folder, "gallery")
         mistakes = _images(folder, "mistakes")

@@ -113,7 +113,7 @@ def _names(content: Content) -> dict[str, Any]:
         ("detection", detected),
         ("mistakes", content.mistakes),
         ("validation", content.validations),
-        ("variants", content.variants),
+        ("variants", len(content.variants)),
     )
     absent = {key for key, there in optional if not there}
     head = scenario["placements"][shown["placement"]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -13,44 +13,33 @@ from study.report.numbers import brackets, plain
 
 class _Effect(NamedTuple):
     heading: str  # of its column
-    sentence: str  # with a place for its values, from the lowest level to the highest
     digits: int
-    unit: str
+    sentence: str = ""  # with a place for its values, from the lowest level to the highest; "": in the table alone
 
 
 _EFFECTS = {
     "easy_faster_plain": _Effect(
-        "Real earlier than wrong (epochs)",
-        "real examples are learned {} earlier than wrongly labelled ones",
-        1,
-        "epochs",
+        "Real earlier than wrong (epochs)", 1, "real examples are learned {} epochs earlier than wrongly labelled ones"
     ),
     "together_plain": _Effect(
         "Wrong label likelier after one epoch (%)",
-        "after one epoch, the half that trained on a wrong label finds it {} likelier than the other half",
         0,
-        "%",
+        "after one epoch, the half that trained on a wrong label finds it {} % likelier than the other half",
     ),
-    "memorization_wrong": _Effect("Memorization, wrong labels", "memorization of wrong labels is {}", 2, ""),
+    "memorization_wrong": _Effect("Memorization, wrong labels", 2, "memorization of wrong labels is {}"),
     "easy_faster_real_plain": _Effect(
         "Easy earlier than difficult (epochs)",
-        "easy real examples are learned {} earlier than difficult ones",
         1,
-        "epochs",
+        "easy real examples are learned {} epochs earlier than difficult ones",
     ),
-    "memorization_difficult": _Effect(
-        "Memorization, difficult ones", "memorization of difficult real examples is {}", 2, ""
-    ),
-    "tell_more": _Effect(
-        "Loss without the most memorized (nats)",
-        "without the most memorized, loss on new examples changes by {}",
-        2,
-        "nats",
-    ),
+    "memorization_difficult": _Effect("Memorization, difficult ones", 2),
+    "tell_more": _Effect("Loss without the most memorized (nats)", 2),
     "tell_more_plain": _Effect(
-        "Accuracy without them (points)", "accuracy without the most memorized changes by {}", 1, "points"
+        "Accuracy without them (points)",
+        1,
+        "retraining without the most memorized, not as many others, changes accuracy by {} points",
     ),
-    "alone": _Effect("Accuracy with them alone (points)", "accuracy with them alone by {}", 1, "points"),
+    "alone": _Effect("Accuracy with them alone (points)", 1),
 }
 
 
@@ -63,50 +52,61 @@ class Varied(NamedTuple):
 
 
 class Variants(NamedTuple):
+    """What the templates show of all variants."""
+
     headings: list[str]
-    count: int
+    number: int
     seeds: str
     varied: list[Varied]
 
 
-def describe(rows: Sequence[dict[str, Any]]) -> Variants | None:
-    """What the templates show of the rows of `variants.csv`; None if there are none."""
-    if not rows:
+def describe(table: pd.DataFrame) -> Variants | None:
+    """What the templates show of `variants.csv`; None if there are no variants."""
+    if not len(table):
         return None
-    table = pd.DataFrame(rows)
     effects = {name: of for name, of in _EFFECTS.items() if (table["effect"] == name).any()}
-    few, most = int(table["seeds"].min()), int(table["seeds"].max())
     return Variants(
         headings=["Variant", *(of.heading for of in effects.values()), "Seeds"],
-        count=table["variant"].nunique(),
-        seeds=f"{few} to {most}" if few < most else str(few),
+        number=table["variant"].nunique(),
+        seeds=_between(table["seeds"]),
         varied=[_varied(setting, found, effects) for setting, found in levels(table)],
     )
 
 
-def _varied(setting: str, found: pd.DataFrame, effects: dict[str, _Effect]) -> Varied:
-    values, rows = [], []
-    measured: dict[str, list[str]] = {name: [] for name in effects if (found["effect"] == name).any()}
+def _varied(setting: str, found: pd.DataFrame, effects: Mapping[str, _Effect]) -> Varied:
+    words, values, rows = title(setting), [], []
+    said: dict[str, list[str]] = {
+        name: [] for name, effect in effects.items() if effect.sentence and (found["effect"] == name).any()
+    }
     for _, of in found.groupby("at"):
-        first, by_name = of.iloc[0], of.set_index("effect")
-        value = level(setting, first["value"])
-        values.append(f"{value} as in params.yaml" if first["is_default"] else value)
-        cells = []
-        for name, effect in effects.items():
-            there = name in by_name.index
-            cells.append(_cell(by_name.loc[name], effect.digits) if there else "–")
-            if name in measured:
-                measured[name].append(plain(by_name.loc[name, "mean"], effect.digits) if there else "–")
-        about = f"{first['about']}: {value}" if first["is_default"] else first["about"]
-        few, most = int(of["seeds"].min()), int(of["seeds"].max())
-        rows.append([about, *cells, f"{few} to {most}" if few < most else str(few)])
-    parts = [
-        effects[name].sentence.format(f"{', '.join(of)} {effects[name].unit}".rstrip()) for name, of in measured.items()
-    ]
-    words = title(setting)
-    return Varied(words[0].upper() + words[1:], f"({', '.join(values)}): {'; '.join(parts)}.", rows)
+        measured: dict[str, dict[Any, Any]] = {row["effect"]: row for row in of.to_dict("records")}
+        first = next(iter(measured.values()))
+        value, about = level(setting, first["value"]), first["about"]
+        values.append(f"{value} {about}" if first["is_default"] else value)
+        cells = [_cell(measured.get(name), effect.digits) for name, effect in effects.items()]
+        for name, list_of in said.items():
+            list_of.append(_value(measured.get(name), effects[name].digits))
+        rows.append([f"{words}: {value}, {about}" if first["is_default"] else about, *cells, _between(of["seeds"])])
+    sentences = [effects[name].sentence.format(", ".join(of)) for name, of in said.items()]
+    return Varied(words[0].upper() + words[1:], f"({', '.join(values)}): {'; '.join(sentences)}.", rows)
 
 
-def _cell(row: pd.Series[Any], digits: int) -> str:
-    low, high = (None if pd.isna(row[end]) else row[end] for end in ("low", "high"))
-    return plain(row["mean"], digits) + brackets(low, high, digits)
+def _value(of: Mapping[Any, Any] | None, digits: int) -> str:
+    """A mean; in parentheses where its interval includes 0, or where it has none."""
+    if of is None:
+        return "–"
+    value = plain(of["mean"], digits)
+    return value if of["low"] > 0 or of["high"] < 0 else f"({value})"
+
+
+def _cell(of: Mapping[Any, Any] | None, digits: int) -> str:
+    """A mean with its interval."""
+    if of is None:
+        return "–"
+    low, high = (None if pd.isna(of[end]) else of[end] for end in ("low", "high"))
+    return plain(of["mean"], digits) + brackets(low, high, digits)
+
+
+def _between(seeds: pd.Series[int]) -> str:
+    few, most = int(seeds.min()), int(seeds.max())
+    return f"{few} to {most}" if few < most else str(few)
