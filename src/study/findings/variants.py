@@ -116,7 +116,8 @@ def _whole(path: Path, read: Callable[[Path], _Read]) -> _Read:
 
 
 def _effects_table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path)[["scenario", "placement", "text", "unit", *_NUMBERS]]
+    table = pd.read_csv(path)[["scenario", "placement", "text", "unit", *_NUMBERS]]
+    return table.astype(dict.fromkeys(_NUMBERS, float))
 
 
 def _effects_of(claims: list[dict[str, Any]], effects: pd.DataFrame) -> dict[str, dict[str, Any]]:

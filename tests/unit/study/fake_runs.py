@@ -37,6 +37,7 @@ def make_repository(
     placements: tuple[str, ...] = PLACEMENTS,
     removal: bool = True,
     validation: bool = True,
+    variants: bool = True,
 ) -> Path:
     """Fill `root` with dvc.yaml, params.yaml and the artefacts of every run, removal and validation. Returns it.
 
@@ -47,6 +48,7 @@ def make_repository(
         placements: as in params.yaml.
         removal: were networks retrained without some examples?
         validation: were the estimates compared with others?
+        variants: was the study made in other settings?
     """
     scenarios = SCENARIOS if scenarios is None else scenarios
     yaml = YAML()
@@ -83,7 +85,53 @@ def make_repository(
         pd.DataFrame(rows, columns=columns).to_csv(_made(root / REMOVAL), index=False)
     if validation:
         _validation(root / "reports/validation" / VALIDATION)
+    if variants:
+        add_variant(root, "noisy", "labels.noise.mixed", 0.4, 0.25, only=("P1", "P2"))
+        add_variant(root, "large", "data.train", 120, TRAIN, worth=0.5)
+        add_variant(root, "small", "data.train", 30, TRAIN, worth=2.0)
     return root
+
+
+def add_variant(
+    root: Path,
+    name: str,
+    varies: str,
+    value: float,
+    default: float,
+    *,
+    only: tuple[str, ...] = ("P1", "P2", "P3", "P4"),
+    worth: float = 1.0,
+) -> Path:
+    """What `make variants` keeps of a variant, with effects of `worth`. Returns its folder."""
+    folder = root / "reports/variants" / name
+    place = len(list(folder.parent.glob("*")))
+    folder.mkdir(parents=True)
+    about = {"about": f"{name} variant", "place": place, "varies": varies, "value": value, "default": default}
+    (folder / "made-by.json").write_text(json.dumps(about), encoding="utf-8")
+
+    def numbers(mean: float, unit: str) -> dict[str, object]:
+        return {"mean": mean * worth, "low": mean * worth - 0.3, "high": mean * worth + 0.3, "unit": unit}
+
+    claims = []
+    for key, claim, scenario, plain, unit in (
+        ("P1", "easy_faster", "mixed", 3.0, "epochs later"),
+        ("P2", "together", "mixed", 9.0, "% likelier after one epoch"),
+        ("P3", "easy_faster_real", "real", 2.0, "epochs later"),
+        ("P4", "tell_more", "real", -4.0, "points of accuracy"),
+    ):
+        if key in only:
+            where = {"scenario": scenario, "placement": "retrained" if key == "P4" else "head"}
+            about = {"key": key, "name": claim, "title": f"title of {key}", "text": f"text of {key}", "seeds": 3}
+            more = {"alone": numbers(-8.0, unit)} if key == "P4" else {}
+            claims.append({**about, **where, **numbers(0.5, "nats"), "plain": numbers(plain, unit), "more": more})
+    (folder / "findings.json").write_text(json.dumps({"claims": claims}), encoding="utf-8")
+    of = "memorization (probability) at the end, {} examples minus placebos"
+    rows = [
+        {"scenario": scenario, "placement": "head", "text": of.format(who), **numbers(0.4, "probability"), "seeds": 3}
+        for scenario, who in (("mixed", "wrongly labelled"), ("mixed", "real difficult"), ("real", "real difficult"))
+    ]
+    pd.DataFrame(rows).to_csv(folder / "effects.csv", index=False)
+    return folder
 
 
 def make_results(root: Path) -> Path:

@@ -54,6 +54,11 @@ def test_every_variant_is_allowed_and_changes_something() -> None:
     found = {name: _checked(variants.settings_of(config, name)) for name in config["variants"]}
     assert all(of != common for of in found.values())
     assert found["large"].data.train == 10_000 and found["large"].seeds == common.seeds
+    for name, of in config["variants"].items():
+        changed = read_yaml(ROOT / "params.yaml")
+        before = variants.value_of(changed, of["varies"])
+        full.overlay(changed, variants.settings_of(config, name))
+        assert variants.value_of(changed, of["varies"]) != before, f"{name} says what it varies"
     assert found["random-60"].labels.noise == {**common.labels.noise, "mixed": 0.6}
     assert common.data.train == load_params(ROOT).data.train, "no variant changes what is common"
 
@@ -73,17 +78,43 @@ def test_a_variant_keeps_its_findings_and_what_made_them(
     root = tmp_path / "here"
     (root / "configs").mkdir(parents=True)
     (root / "build/variants").mkdir(parents=True)
-    (root / "configs/variants.yaml").write_bytes((ROOT / "configs/variants.yaml").read_bytes())
+    for name in ("configs/variants.yaml", "params.yaml"):
+        (root / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.setattr(variants, "run_copy", pretend)
     variants.run(root, ["small"])
     assert asked[0][0]["data"] == {"train": 1000} and asked[0][1] == ("findings",)
     made = json.loads((root / "reports/variants/small/made-by.json").read_text())
     assert made["about"] == "1,000 training examples" and made["settings"] == "variants.yaml, small"
+    assert (made["varies"], made["value"], made["default"], made["place"]) == ("data.train", 1000, 3000, 3)
     assert {path.name for path in (root / "reports/variants/small").iterdir()} == {
         "findings.json", "effects.csv", "made-by.json",
     }  # fmt: skip
     with pytest.raises(UserError, match="there is no variant 'huge'; there are random-10"):
         variants.run(root, ["huge"])
+
+
+def test_the_value_of_a_setting_is_a_number_or_how_many() -> None:
+    params = read_yaml(ROOT / "params.yaml")
+    assert variants.value_of(params, "labels.noise.mixed") == 0.2
+    assert variants.value_of(params, "model.options.channels") == 3
+    assert variants.value_of(params, "training.augmentation.translate") == 0, "params.yaml does not name it"
+    for setting in ("data.trian", "data.dataset", "training.augmentation.flip", "data.train.more"):
+        with pytest.raises(
+            UserError, match=f"variants.yaml: '{setting}' should be a setting that is a number or a list"
+        ):
+            variants.value_of(params, setting)
+
+
+def test_a_copy_has_no_variants_of_the_default_settings(repository: Path, tmp_path: Path) -> None:
+    for name in ("README.md", "small/findings.json"):
+        (repository / "reports/variants" / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / "reports/variants" / name).write_text("{}")
+    subprocess.run(["git", "add", "."], cwd=repository, check=True)
+    commit = ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "x"]
+    subprocess.run(["git", *commit], cwd=repository, check=True)
+    for _ in range(2):  # made, and updated
+        full.make_copy(repository, tmp_path / "copy", {}, "none.yaml")
+        assert [path.name for path in (tmp_path / "copy/reports/variants").iterdir()] == ["README.md"]
 
 
 def test_namespaces_merge_and_options_are_replaced() -> None:

@@ -13,10 +13,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from stages import figures, findings, summarize
+from study.analysis.variants import levels
+from study.context.runs import load_params
 from study.context.stage import run_stage
 from study.data.scenarios.scenario import load_scenario
 from study.figures.style import NARROW, WIDTH, Label, draw_grid, save, styled
 from study.figures.validation import points
+from study.figures.variants import draw_variants
 from tests.unit.study.fake_runs import SEEDS, make_results
 
 DPI = 50  # as fake_runs has it
@@ -55,6 +58,7 @@ def test_figures_come_as_svg_and_png_with_their_data(results: Path) -> None:
         "detection-mixed",
         "cost",
         "validation-validation",
+        "variants",
     )
     for name in (*findings, *others):
         assert (folder / f"{name}.svg").stat().st_size < 150_000
@@ -95,6 +99,28 @@ def test_every_effect_is_in_the_forest_plot(results: Path) -> None:
     for unit in effects["unit"].unique():
         assert re.search(rf">(retrained networks: )?{unit}<", text), unit
     assert len(pd.read_csv(results / "reports/figures/effects.csv")) == len(effects)
+
+
+def test_variants_stand_in_the_order_of_their_values_around_the_default(results: Path) -> None:
+    found = dict(levels(pd.read_csv(results / "reports/figures/variants.csv")))
+    sizes = found["data.train"].drop_duplicates("at")[["value", "is_default"]].to_numpy().tolist()
+    assert sizes == [[30, False], [60, True], [120, False]]
+    noise = found["labels.noise.mixed"]
+    assert "tell_more" not in set(noise["effect"]), "no variant of these asked that"
+    text = (results / "reports/figures/variants.svg").read_text(encoding="utf-8")
+    for words in ("share of", "training", "25 %", "40 %", "120", "as in params.yaml"):
+        assert f">{words}<" in text, words
+    assert text.count(">not run<") == 2
+
+
+def test_a_variant_of_one_seed_and_a_setting_without_a_name_are_drawn(results: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(results / "reports/figures/variants.csv").replace("data.train", "training.epochs")
+    table = table[table["variant"] == "small"].assign(low=np.nan, high=np.nan, seeds=1)
+    table[[column for column in table if column.startswith("default_") and column != "default_value"]] = np.nan
+    with styled():
+        draw_variants(table, load_params(results).figures, tmp_path)
+    text = (tmp_path / "variants.svg").read_text(encoding="utf-8")
+    assert ">training.epochs<" in text and "one seed a variant" in text
 
 
 def test_held_out_curves_stand_beside_those_of_training(results: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from stages import report
@@ -129,7 +130,13 @@ def test_report_says_what_the_numbers_say(reports: Path) -> None:
 def test_one_seed_and_one_kind_of_label_suffice(tmp_path: Path, scenarios: dict[str, float]) -> None:
     one = {"head": [0], "other": [0]}
     root = make_repository(
-        tmp_path, seeds=one, scenarios=scenarios, placements=("head",), removal=False, validation=False
+        tmp_path,
+        seeds=one,
+        scenarios=scenarios,
+        placements=("head",),
+        removal=False,
+        validation=False,
+        variants=False,
     )
     text = (make_results(root) / "reports/report.md").read_text(encoding="utf-8")
     found = json.loads((root / "reports/metrics/findings.json").read_text())
@@ -141,6 +148,8 @@ def test_one_seed_and_one_kind_of_label_suffice(tmp_path: Path, scenarios: dict[
     assert "ordinary dropout" not in text, "there is no control"
     assert "No network was retrained" in text
     assert "one seed, so no interval" in text
+    assert FOLDED["variants"] not in text and not list((root / "reports/figures").glob("variants*"))
+    assert 'id="variants"' not in (root / "reports/index.html").read_text(encoding="utf-8")
     assert "Not tested:** whether" in text
     assert "±" not in text.split("### Settings")[0]
 
@@ -215,6 +224,45 @@ def test_a_comparison_of_estimators_is_shown_where_there_is_one(
     shutil.rmtree(cost.parents[1])
     assert run_stage(report.run, "report", {}, root=tmp_path) == 0
     assert 'id="validation"' not in (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+
+
+def test_the_study_in_other_settings_is_said_in_words_and_without_verdicts(results: Path, tmp_path: Path) -> None:
+    page, text = ((results / "reports" / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    said = text.partition(f"### {FOLDED['variants']}")[2].partition("\n### ")[0]
+    assert "3 variants of configs/variants.yaml. Each has few seeds (3), and none was part of the protocol" in said
+    for verdict in ("supported", "contradicted", "undecided"):
+        assert verdict not in said
+    line = next(line for line in said.splitlines() if line.startswith("- **Training examples** "))
+    assert re.search(
+        r" \(30, 60 as in params.yaml, 120\): real examples are learned 6\.0, 0\.\d, 1\.5 epochs earlier", line
+    )
+    assert "| small variant | 6.0 [5.7, 6.3] | 18 [18, 18] | 0.80 [0.50, 1.10] | 4.0 [3.7, 4.3] | 0.80" in said
+    assert re.search(r"\| noisy variant \| 3\.0 .*\| – \| – \| – \| – \| – \| 3 \|\n", said), "what it did not ask"
+    assert "(figures/variants.png)" in said
+    shown = page.partition('<section id="variants">')[2].partition("</section>")[0]
+    assert "<li><strong>Share of random labels</strong> (25 % as in params.yaml, 40 %): " in shown
+    assert "<th>small variant</th>" in shown
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    table = tmp_path / "reports/metrics/findings/variants.csv"
+    table.write_text(table.read_text().replace("small variant", "1 | <b>2</b> & 3").replace("data.train", "<i>own"))
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 0
+    page, text = ((tmp_path / "reports" / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    assert "<th>1 | &lt;b&gt;2&lt;/b&gt; &amp; 3</th>" in page and "<strong>&lt;i&gt;own</strong>" in page
+    assert "| 1 \\| <b>2</b> & 3 |" in text
+
+
+def test_a_value_whose_interval_includes_0_or_is_unknown_stands_in_parentheses(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "reports/metrics/findings/variants.csv"
+    table = pd.read_csv(path)
+    of = table["effect"] == "easy_faster_plain"
+    table.loc[of & (table["variant"] == "small"), "low"] = -0.1
+    table.loc[of & (table["variant"] == "large"), ["low", "high"]] = None
+    table.to_csv(path, index=False)
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 0
+    text = (tmp_path / "reports/report.md").read_text(encoding="utf-8")
+    assert re.search(r"120\): real examples are learned \(6\.0\), 0\.\d, \(1\.5\) epochs", text)
+    assert "| small variant | 6.0 [−0.1, 6.3] |" in text and "| large variant | 1.5 |" in text
 
 
 def test_a_contradicted_claim_has_its_badge_and_its_sentence(results: Path, tmp_path: Path) -> None:
