@@ -17,6 +17,7 @@ from study.analysis.files import Validation
 from study.analysis.groups import assign_groups, deciles, difficulty, easy_and_difficult
 from study.analysis.headline import headline
 from study.analysis.intervals import Interval, difficulty_from, interval, intervals, mean_of, seeds_in_words
+from study.analysis.variants import level, levels, title
 from study.context.stage import run_stage
 from tests.support import ROOT
 from tests.unit.study.fake_runs import EPOCHS, SEEDS, make_repository
@@ -182,3 +183,29 @@ def test_headline_leaves_out_what_there_is_not(tmp_path: Path) -> None:
     table = pd.DataFrame({"method": ["TRAK"], "networks": [1], "lds": [0.5], "memorization": [None]})
     ours = headline(summary, {"claims": []}, [Validation("digits", table, 10)])
     assert ours == {"claims_supported": 0, "claims_contradicted": 0}, "another method's score is not ours"
+
+
+def test_levels_of_variants_by_hand() -> None:
+    numbers = {"mean": 1.0, "low": 0.5, "high": 1.5, "seeds": 3}
+    default = {f"default_{name}": 10 * of for name, of in numbers.items()} | {"default_value": 2.0}
+    rows = [
+        {"variant": name, "about": name, "varies": setting, "value": value, "effect": effect, **numbers, **default}
+        for name, setting, value, effect in (
+            ("many", "data.train", 9.0, "a"),
+            ("few", "data.train", 1.0, "a"),
+            ("few", "data.train", 1.0, "b"),
+            ("other", "model.keep", 0.5, "a"),
+        )
+    ]
+    rows[2]["default_mean"] = np.nan  # the default has no such effect
+    found = dict(levels(pd.DataFrame(rows)))
+    assert list(found) == ["data.train", "model.keep"]
+    shown = found["data.train"][["at", "is_default", "about", "value", "effect", "mean", "seeds"]]
+    assert shown.to_numpy().tolist() == [
+        [0, False, "few", 1.0, "a", 1.0, 3],
+        [0, False, "few", 1.0, "b", 1.0, 3],
+        [1, True, "as in params.yaml", 2.0, "a", 10.0, 30],
+        [2, False, "many", 9.0, "a", 1.0, 3],
+    ]
+    assert (title("data.train"), title("model.keep")) == ("training examples", "model.keep")
+    assert (level("labels.noise.mixed", 0.2), level("data.train", 58_000.0)) == ("20 %", "58,000")
