@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro full variants test test-fast lint ui bench check lock
+.PHONY: help setup repro full variants test test-fast lint ui docs bench check lock
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -61,6 +61,9 @@ lint: setup  ## style and types
 
 ui: setup  ## the MLflow UI on the local runs
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+docs: setup  ## the documents as a site, into build/site; to read it with its search: mkdocs serve
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet && echo "The site: build/site/index.html"
 
 bench: setup  ## what the claims about speed, accuracy and limits rest on
 	@for name in masks training influence limits accuracy retraining agreement; do python benchmarks/$$name.py || exit 1; done
