@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from turnover.attribution.room import take_room
+
 Measure = Literal["loss", "margin"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -42,8 +44,19 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def scratch(shape: tuple[int, ...], memory: int, device: torch.device) -> Tensor:
-    """Room for float32 numbers: on `device` where they fit into `memory` bytes, else in a file that goes with it."""
-    if 4 * int(np.prod(shape)) <= memory:
+    """Room for float32 numbers: on `device` where they fit into `memory` bytes, else in a file that goes with it.
+
+    Raises:
+        UserError: the disk of temporary files is full.
+    """
+    size = 4 * int(np.prod(shape))
+    if size <= memory:
         return torch.empty(shape, device=device)
     with tempfile.TemporaryFile(prefix="turnover-") as file:  # unlinked: the mapping alone keeps it
+        take_room(
+            file,
+            size,
+            f"a temporary file in {tempfile.gettempdir()}",
+            "set TMPDIR to a folder on a larger disk, or raise memory=",
+        )
         return torch.from_numpy(np.memmap(file, np.float32, "w+", shape=shape))
