@@ -12,43 +12,60 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from study.commands import backfill, prepare
+from study.commands.damage import bring_back
+
+_CLOCKS = 10.0  # seconds by which the time of a process and that of a file may disagree
 
 
 def run(root: Path, targets: list[str]) -> int:
     """Prepare, `dvc repro`, backfill. Returns the exit status: that of the first part that failed."""
-    if not mend_lock(root):
-        return 1
+    mend_lock(root)
     status = prepare.main()
     if status:
         return status
     clear_rwlock(root / ".dvc" / "tmp" / "rwlock")
     write_whole_files()
+    bring_back(root)
     from dvc.cli import main as dvc
 
     status = int(dvc(["repro", *targets]))
     return status or backfill.main()
 
 
-def mend_lock(root: Path) -> bool:
-    """Take a damaged `dvc.lock` from the last commit. Returns whether it is whole now; says what it did, or did not.
+def mend_lock(root: Path) -> None:
+    """Take a damaged `dvc.lock` from the last commit, or go on without one where that has none; say so.
 
     A plain `dvc repro` that is killed may leave it so. What was finished since is not made again: it is kept elsewhere.
     """
     path = root / "dvc.lock"
     if not path.exists() or _is_whole(path.read_text(encoding="utf-8", errors="replace")):
-        return True
+        return
     committed = subprocess.run(["git", "show", "HEAD:dvc.lock"], cwd=root, capture_output=True, text=True, check=False)
     if committed.returncode or not _is_whole(committed.stdout):
-        print("error: dvc.lock is damaged, and git has no other: remove it to run every stage again", file=sys.stderr)
-        return False
-    path.write_text(committed.stdout, encoding="utf-8")
+        path.unlink()
+        print("warning: dvc.lock was damaged, and git has no other; it is written anew", file=sys.stderr)
+        return
+    _replace(path, lambda file: file.write(committed.stdout))
     print("warning: dvc.lock was damaged; it is that of the last commit again", file=sys.stderr)
-    return True
+
+
+def _replace(path: Path, write: Callable[[TextIO], object]) -> None:
+    """Give a file new content: all of it, or what it had stays."""
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _is_whole(text: str) -> bool:
@@ -74,10 +91,7 @@ def write_whole_files() -> None:
     import dvc.utils.serialize._common as common
 
     def dump(path: Any, data: Any, dumper: Any, fs: Any = None, **arguments: Any) -> None:
-        beside = Path(path).with_name(f".{Path(path).name}.part")
-        with beside.open("w", encoding="utf-8") as file:
-            dumper(data, file, **arguments)
-        os.replace(beside, path)
+        _replace(Path(path), lambda file: dumper(data, file, **arguments))
 
     common._dump_data = dump
 
@@ -85,7 +99,7 @@ def write_whole_files() -> None:
 def clear_rwlock(path: Path) -> None:
     """Remove DVC's note of who reads and writes, unless a DVC that lives is in it.
 
-    It may be cut off, and its process ids may belong to other programs by now.
+    It may be cut off, and its process ids may belong to other programs by now: to this one, too, in a container.
     """
     import psutil  # type: ignore[import-untyped]  # DVC brings it
 
@@ -94,7 +108,11 @@ def clear_rwlock(path: Path) -> None:
         entries = [*noted.get("write", {}).values(), *(entry for of in noted.get("read", {}).values() for entry in of)]
         for entry in entries:
             with suppress(psutil.Error):
-                words = psutil.Process(entry["pid"]).cmdline()
+                process = psutil.Process(entry["pid"])
+                words = process.cmdline()
+                began_later = process.create_time() > path.stat().st_mtime + _CLOCKS
+                if entry["pid"] == os.getpid() or began_later:
+                    continue
                 if any("dvc" in word or "study.commands.repro" in word for word in words):
                     return
     except FileNotFoundError:
