@@ -6,6 +6,7 @@ same outputs at the same time. Nothing here imports anything slow: a stage watch
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from types import FrameType
 from turnover.interruption import Interrupted, stop_this_process
 
 _LOOK = 0.5  # seconds between two looks at whether the other process is still there
+_GRACE = 4.0  # seconds to save and leave in, once it is gone: of a stage, then of its trainings
+_NOTES = Path(".dvc/tmp/rwlock")  # where DVC notes its process id while it runs a stage
 
 
 def leave_on_sigterm() -> None:
@@ -29,22 +32,25 @@ def leave_on_sigterm() -> None:
 
 
 def end_with_dvc() -> None:
-    """Send this process a SIGTERM once the DVC that runs this stage has ended, however it ended. Only on Linux.
+    """End this process once the DVC that runs this stage has ended, however it ended. Only on Linux.
 
-    A stage that somebody starts by hand may outlive their shell.
+    It gets a SIGTERM, and is killed where it has not left some seconds later: stuck in compiled code, say. A stage that
+    somebody starts by hand may outlive their shell.
     """
     stage = os.environ.get("DVC_STAGE")
     if stage is None or not sys.platform.startswith("linux"):
         return
     started = _started_by_dvc(stage)
     dvc = _parent(started)
+    if _gone_before(dvc):
+        stop_this_process()
     # Who loses its parent gets another one. A signal to the child on its parent's death (PR_SET_PDEATHSIG) would
     # reach only the shell, where DVC uses one that stays: dash does, bash hands over to the command.
     _end_when_orphaned(started, dvc)
 
 
 def end_with_parent(parent: int) -> None:
-    """Send this process a SIGTERM once `parent`, which started it, has ended, however it ended."""
+    """End this process as `end_with_dvc` does, once `parent`, which started it, has ended, however it ended."""
     if sys.platform.startswith("linux"):
         _end_when_orphaned(os.getpid(), parent)
 
@@ -54,8 +60,20 @@ def _end_when_orphaned(child: int, parent: int) -> None:
         while _parent(child) == parent:
             time.sleep(_LOOK)
         stop_this_process()  # a SIGTERM to the whole process group reached both
+        time.sleep(_GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="end-when-orphaned", daemon=True).start()
+
+
+def _gone_before(dvc: int) -> bool:
+    """Whether DVC was gone before this process looked for it, so that `dvc` is who took over its children."""
+    try:
+        noted = json.loads(_NOTES.read_text(encoding="utf-8"))
+        pids = {of["pid"] for of in noted["write"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no note, or one that is just being written
+        return False
+    return bool(pids) and dvc not in pids and (dvc == 1 or not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
 def _started_by_dvc(stage: str) -> int:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from study.context.alone import alone
 from study.context.declaration import declaration, read_yaml, within
 from study.context.lifetime import leave_on_sigterm
 from study.context.params import check_params
@@ -174,7 +175,7 @@ def run_stage(body: Callable[[Stage], None], name: str, item: Mapping[str, str],
     """Run one stage in this process. Returns the exit status."""
     try:
         stage = Stage((root or Path.cwd()).absolute(), name, item)
-        with stage.guarded():
+        with alone(stage.root, stage.name), stage.guarded():
             body(stage)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
