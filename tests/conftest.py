@@ -15,6 +15,7 @@ from tests.support import ROOT, Project, make_tiny
 # down, and the tests run side by side: one thread each, also where they do not, so that the bits are the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_DYNAMIC"] = "false"
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 # Processes import this checkout, not the one that is installed.

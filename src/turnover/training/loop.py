@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -101,10 +102,11 @@ def train(
         DivergenceError: the loss became NaN or infinite. The last good checkpoint is kept.
         Interrupted: `stop` asked for it.
         UserError: the checkpoint belongs to something else, is used by another process, cannot be read or cannot be
-            written; the images hold NaN; a label is outside of the classes; or the forward pass reaches no turn-over
-            dropout.
+            written; the images hold NaN; a label is outside of the classes; the forward pass reaches no turn-over
+            dropout; or OMP_DYNAMIC is set, with which training hangs.
         TypeError: images, labels or ids are no tensors, or labels or ids no integers.
     """
+    _check_threads(examples.ids.device)
     examples = _checked(model, examples, turn_over)
     device, first = examples.ids.device, shard().number == 0
     updater = Updater(model, config)
@@ -213,6 +215,16 @@ def _checked(model: nn.Module, examples: Examples, turn_over: bool) -> Examples:
         classes = class_logits(logits_of(model(examples.images[:1]))).shape[-1]
     check_labels(labels, classes)
     return Examples(examples.images, labels, examples.ids)
+
+
+def _check_threads(device: torch.device) -> None:
+    """Refuse what would hang for ever, deaf to Ctrl-C: OpenMP changes its threads within a backward convolution."""
+    changing = os.environ.get("OMP_DYNAMIC", "").strip().lower() == "true"
+    if changing and device.type == "cpu" and torch.get_num_threads() > 1:
+        raise UserError(
+            "OMP_DYNAMIC=true makes training hang, in torch's backward convolution: unset it before torch is imported, "
+            "or call torch.set_num_threads(1)"
+        )
 
 
 def _check_loss(tally: Tally, epoch: int, config: TrainingConfig, checkpoint: Path | None) -> None:

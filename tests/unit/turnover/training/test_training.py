@@ -57,6 +57,14 @@ def test_two_trainings_give_the_same_bits_and_another_seed_gives_others() -> Non
     assert not torch.equal(results[0], results[2])
 
 
+def test_what_would_hang_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_DYNAMIC", "TRUE")
+    train(network(), examples(), replace(CONFIG, epochs=1))  # one thread does not hang
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(UserError, match="OMP_DYNAMIC=true makes training hang"):
+        train(network(), examples(), CONFIG)
+
+
 def test_training_leaves_the_global_random_state_alone() -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
