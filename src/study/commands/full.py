@@ -22,6 +22,7 @@ from typing import Any
 from study.artefacts.files import write_json, writing
 from study.commands.running import run_in, status_of
 from study.context.declaration import read_yaml
+from study.context.lifetime import end_with_make
 from study.context.params import ParamsError, check_params
 from turnover.errors import UserError
 
@@ -149,6 +150,7 @@ def run(root: Path, folder: Path, config: Path) -> None:
 
 
 def main() -> int:
+    end_with_make()
     parser = argparse.ArgumentParser(prog="python -m study.commands.full", description=__doc__)
     parser.add_argument("config", nargs="?", type=Path, default=Path("configs/full.yaml"), help="settings to change")
     parser.add_argument("--folder", type=Path, help="where the copy stands (default: build/<name of the config>)")

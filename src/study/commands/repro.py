@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from study.commands import backfill, prepare
 from study.commands.damage import bring_back
+from study.context.lifetime import end_with_make
 
 _CLOCKS = 10.0  # seconds by which the time of a process and that of a file may disagree
 
@@ -123,6 +124,7 @@ def clear_rwlock(path: Path) -> None:
 
 
 def main() -> int:
+    end_with_make()
     parser = argparse.ArgumentParser(prog="python -m study.commands.repro", description=__doc__)
     parser.add_argument("targets", nargs="*", help="stages, such as train@mixed-head; none: the whole pipeline")
     return run(Path.cwd(), parser.parse_args().targets)

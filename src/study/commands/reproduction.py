@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from study.commands.running import run_in, status_of
+from study.context.lifetime import end_with_make
 from turnover.errors import UserError
 
 # Two machines that round otherwise train networks that differ as much as two seeds do. So a mean over seeds may move
@@ -93,6 +94,7 @@ def reproduce(root: Path) -> None:
 
 
 def main() -> int:
+    end_with_make()
     argparse.ArgumentParser(prog="python -m study.commands.reproduction", description=__doc__).parse_args()
     return status_of(reproduce)
 

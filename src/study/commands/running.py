@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from study.context.lifetime import signal_when_orphaned
 from study.tracking.place import default_uri
 from turnover.errors import UserError
 
@@ -29,7 +31,8 @@ def status_of(command: Callable[[Path], object]) -> int:
 
 
 def run_in(where: Path, *command: str, capture: bool = False) -> str:
-    """Run a program in the clone at `where`; the developer's own runs in MLflow stay as they are.
+    """Run a program in the clone at `where`, which ends with this process; the developer's own runs in MLflow stay as
+    they are.
 
     Args:
         where: the clone.
@@ -42,7 +45,8 @@ def run_in(where: Path, *command: str, capture: bool = False) -> str:
     env = {**os.environ, "PYTHONPATH": str(where / "src"), "MLFLOW_TRACKING_URI": default_uri(where)}
     env.pop("DVC_ROOT", None)  # where tracking would look for the repository
     pipe = subprocess.PIPE if capture else None
-    with subprocess.Popen(command, cwd=where, env=env, text=True, stdout=pipe) as process:
+    orphan = partial(signal_when_orphaned, os.getpid())
+    with subprocess.Popen(command, cwd=where, env=env, text=True, stdout=pipe, preexec_fn=orphan) as process:
         try:
             out = process.communicate()[0]
         except KeyboardInterrupt:

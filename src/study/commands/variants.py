@@ -20,6 +20,7 @@ from study.artefacts.files import write_json, writing
 from study.commands.full import VARIANTS, made_by, overlay, read_config, run_copy
 from study.commands.running import status_of
 from study.context.declaration import read_yaml
+from study.context.lifetime import end_with_make
 from study.context.params import ParamsError, check_params
 
 CONFIG = Path("configs/variants.yaml")
@@ -93,6 +94,7 @@ def run(root: Path, names: list[str]) -> None:
 
 
 def main() -> int:
+    end_with_make()
     parser = argparse.ArgumentParser(prog="python -m study.commands.variants", description=__doc__)
     parser.add_argument("names", nargs="*", help="variants of configs/variants.yaml; none: all of them")
     return status_of(partial(run, names=parser.parse_args().names))

@@ -6,6 +6,7 @@ same outputs at the same time. Nothing here imports anything slow: a stage watch
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ from turnover.interruption import Interrupted, stop_this_process
 
 _LOOK = 0.5  # seconds between two looks at whether the other process is still there
 _GRACE = 4.0  # seconds to save and leave in, once it is gone: of a stage, then of its trainings
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+_C = ctypes.CDLL(None)  # loaded now: `signal_when_orphaned` is called between fork and exec
 _NOTES = Path(".dvc/tmp/rwlock")  # where DVC notes its process id while it runs a stage
 
 
@@ -55,6 +58,24 @@ def end_with_parent(parent: int) -> None:
         _end_when_orphaned(os.getpid(), parent)
 
 
+def end_with_make() -> None:
+    """Let this process get a SIGTERM once the `make` that started it has ended, however it ended. Only on Linux.
+
+    A command that somebody starts by hand may outlive their shell.
+    """
+    parent = os.getppid()
+    if "MAKELEVEL" in os.environ and _name(parent).endswith("make"):
+        signal_when_orphaned(parent)
+
+
+def signal_when_orphaned(parent: int) -> None:
+    """Let this process, also once it runs another program, get a SIGTERM when `parent` has ended. Only on Linux."""
+    if sys.platform.startswith("linux"):
+        _C.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # gone before
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _end_when_orphaned(child: int, parent: int) -> None:
     def watch() -> None:
         while _parent(child) == parent:
@@ -89,6 +110,13 @@ def _started_by_dvc(stage: str) -> int:
         if mark not in environment:
             return pid
         pid = parent
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _parent(pid: int) -> int:
