@@ -71,6 +71,14 @@ def test_killed_dvc_and_sigterm_leave_no_orphan_and_lose_nothing(make_project: C
     project.run("dvc", "repro", "corrupt@mixed")
     train = ("dvc", "repro", "--single-item", "train@mixed-head")
 
+    for _ in range(3):  # while the stage still imports
+        dvc = start(project, *train)
+        wait_for(lambda: bool(stage_processes(project)))
+        dvc.kill()
+        dvc.wait()
+        wait_for(lambda: not stage_processes(project), 10.0)
+    assert not checkpoints(project)
+
     dvc = start(project, *train)
     wait_for(lambda: len(epochs_done(project)) == 2 and min(epochs_done(project)) > 0)
     processes = stage_processes(project)

@@ -129,8 +129,8 @@ def _fill_and_say(root: Path) -> None:
         )
 
 
-def main() -> int:
-    argparse.ArgumentParser(prog="python -m study.commands.backfill", description=__doc__).parse_args()
+def main(arguments: list[str] | None = None) -> int:
+    argparse.ArgumentParser(prog="python -m study.commands.backfill", description=__doc__).parse_args(arguments)
     return status_of(_fill_and_say)
 
 

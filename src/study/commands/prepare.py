@@ -77,8 +77,8 @@ def _check_networks(root: Path, params: Params) -> None:
     stamp.write_text(found, encoding="utf-8")
 
 
-def main() -> int:
-    argparse.ArgumentParser(prog="python -m study.commands.prepare", description=__doc__).parse_args()
+def main(arguments: list[str] | None = None) -> int:
+    argparse.ArgumentParser(prog="python -m study.commands.prepare", description=__doc__).parse_args(arguments)
     return status_of(prepare)
 
 

@@ -27,7 +27,7 @@ _CLOCKS = 10.0  # seconds by which the time of a process and that of a file may 
 def run(root: Path, targets: list[str]) -> int:
     """Prepare, `dvc repro`, backfill. Returns the exit status: that of the first part that failed."""
     mend_lock(root)
-    status = prepare.main()
+    status = prepare.main([])
     if status:
         return status
     clear_rwlock(root / ".dvc" / "tmp" / "rwlock")
@@ -36,7 +36,7 @@ def run(root: Path, targets: list[str]) -> int:
     from dvc.cli import main as dvc
 
     status = int(dvc(["repro", *targets]))
-    return status or backfill.main()
+    return status or backfill.main([])
 
 
 def mend_lock(root: Path) -> None:

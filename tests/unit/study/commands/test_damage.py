@@ -16,9 +16,15 @@ from tests.support import ROOT
 PIPELINE = """
 stages:
   data:
-    cmd: mkdir -p data/x && echo 12345 > data/x/a && echo 7 > data/x/b && echo plain > free
-    outs: [data/x]
-    metrics:
+    cmd: >-
+      mkdir -p data/x figures && echo 12345 > data/x/a && echo 7 > data/x/b && echo plain > free
+      && echo of last week > committed && echo a figure > figures/b
+    outs:
+      - data/x
+      - committed:
+          cache: false
+      - figures:
+          cache: false
       - free:
           cache: false
 """
@@ -30,6 +36,10 @@ def dvc(folder: Path, *arguments: str) -> str:
         ["dvc", *arguments], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True)
 
 
 def flip(path: Path) -> None:
@@ -48,31 +58,41 @@ def test_hashes_are_those_of_dvc() -> None:
     assert committed["reports/headline.json"] == md5_of(ROOT / "reports/headline.json")
 
 
-def test_what_dvc_does_not_see_is_brought_back_or_made_visible(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A pipeline that has run, and is committed but for its last out."""
     (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    dvc(tmp_path, "init", "--no-scm")
+    git(tmp_path, "init", "--quiet")
+    dvc(tmp_path, "init")
     dvc(tmp_path, "repro")
-    bring_back(tmp_path)
+    git(tmp_path, "add", "dvc.lock", "committed", "figures")
+    git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "x")
+    return tmp_path
+
+
+def test_what_dvc_does_not_see_is_brought_back_or_made_visible(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bring_back(root)
     assert capsys.readouterr().err == ""
-    flip(tmp_path / "data/x/a")
-    flip(tmp_path / "free")
-    assert "up to date" in dvc(tmp_path, "status")
-    assert other_outs(tmp_path) == ["data/x", "free"]
-    bring_back(tmp_path)
-    assert (tmp_path / "data/x/a").read_text() == "12345\n"
-    assert "data/x was not what dvc.lock says" in capsys.readouterr().err
-    assert other_outs(tmp_path) == ["free"]  # which is in no cache
-    assert "modified:" in dvc(tmp_path, "status")
+    for name in ("data/x/a", "committed", "figures/b", "free"):
+        flip(root / name)
+    assert "up to date" in dvc(root, "status")
+    assert set(other_outs(root)) == {"data/x", "committed", "figures", "free"}
+    bring_back(root)
+    assert (root / "data/x/a").read_text() == "12345\n"  # from DVC's cache
+    assert (root / "committed").read_text() == "of last week\n"  # from git
+    assert (root / "figures/b").read_text() == "a figure\n"
+    assert capsys.readouterr().err.count("was not what dvc.lock says; it is now, without a run") == 3
+    assert set(other_outs(root)) == {"free"}  # which is nowhere else
+    assert "modified:" in dvc(root, "status")
+    assert not list(root.glob(".*.part"))
 
 
-def test_what_is_in_no_cache_stays_where_it_is(tmp_path: Path) -> None:
-    """A lock that is of other outs, such as somebody's newer commit, costs nothing."""
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    dvc(tmp_path, "init", "--no-scm")
-    dvc(tmp_path, "repro")
-    lock = (tmp_path / "dvc.lock").read_text()
-    (tmp_path / "dvc.lock").write_text(lock.replace(md5_of(tmp_path / "data/x"), "0" * 32 + ".dir"))
-    bring_back(tmp_path)
-    assert (tmp_path / "data/x/a").read_text() == "12345\n"
+def test_what_can_be_had_nowhere_stays_as_it_is(root: Path) -> None:
+    """A lock that names other outs, such as that of somebody's newer commit, costs nothing."""
+    lock = (root / "dvc.lock").read_text()
+    for name in ("data/x", "committed"):
+        lock = lock.replace(md5_of(root / name).removesuffix(".dir"), "0" * 32)
+    (root / "dvc.lock").write_text(lock)
+    bring_back(root)
+    assert (root / "data/x/a").read_text() == "12345\n"
+    assert (root / "committed").read_text() == "of last week\n"
