@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from study.commands.damage import other_outs
+from study.context.lock import other_outs
 from tests.support import Project
 
 pytestmark = pytest.mark.pipeline
@@ -47,3 +47,8 @@ def test_outs_damaged_with_their_time_kept_come_back(make_project: Callable[[], 
     assert done.stderr.count("was not what dvc.lock says; it is now, without a run") == 3
     assert "Running stage" not in done.stdout
     assert (project.root / "dvc.lock").read_bytes() == lock
+
+    damage(project.root / "data/raw/train_images.npy", "flipped")
+    done = project.run("dvc", "repro", "--force", "--single-item", "corrupt@mixed", check=False)
+    assert done.returncode
+    assert "error: data/raw is not what dvc.lock says it is: run `make repro`, which brings it back" in done.stderr

@@ -17,6 +17,7 @@ from typing import Any
 from study.context.alone import alone
 from study.context.declaration import declaration, read_yaml, within
 from study.context.lifetime import leave_on_sigterm
+from study.context.lock import other_outs
 from study.context.params import check_params
 from study.context.runs import Run, masked_runs_of, runs_of
 from turnover.errors import UserError
@@ -125,6 +126,18 @@ class Stage:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
+    def check_deps(self) -> None:
+        """Refuse dependencies whose bytes changed without DVC's notice, which goes by their size and time.
+
+        Raises:
+            UserError: an out of another stage is not what `dvc.lock` says.
+        """
+        for name in other_outs(self.root, self.declared.deps):
+            raise UserError(
+                f"{name} is not what dvc.lock says it is: run `make repro`, which brings it back, or, to keep it as it "
+                "is, `dvc commit`"
+            )
+
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """While active, Python's own attempts to open undeclared files of the pipeline raise `UndeclaredError`."""
@@ -176,6 +189,8 @@ def run_stage(body: Callable[[Stage], None], name: str, item: Mapping[str, str],
     try:
         stage = Stage((root or Path.cwd()).absolute(), name, item)
         with alone(stage.root, stage.name), stage.guarded():
+            if "DVC_STAGE" in os.environ:  # by hand, a stage works on what is there
+                stage.check_deps()
             body(stage)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from study.commands.damage import bring_back, md5_of, other_outs
+from study.commands.damage import bring_back
 from study.context.declaration import read_yaml
+from study.context.lock import md5_of, other_outs
 from tests.support import ROOT
 
 PIPELINE = """
