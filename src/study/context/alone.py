@@ -29,11 +29,12 @@ def alone(root: Path, stage: str, patience: float = _PATIENCE) -> Iterator[None]
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            print(f"stage {stage}: waiting for {_named(holder)}, which runs it too", file=sys.stderr)
+            print(f"stage {stage}: waiting for process {_holder(holder)}, which runs it too", file=sys.stderr)
             lock.acquire(timeout=patience)
     except Timeout:
         raise UserError(
-            f"stage {stage} is run in this folder by {_named(holder)} already: wait for it, or end it by `kill`"
+            f"stage {stage} is run in this folder by process {_holder(holder)} already: wait for it, or end it by "
+            f"`kill {_holder(holder)}`"
         ) from None
     holder.write_text(str(os.getpid()), encoding="utf-8")
     try:
@@ -42,8 +43,8 @@ def alone(root: Path, stage: str, patience: float = _PATIENCE) -> Iterator[None]
         lock.release()
 
 
-def _named(holder: Path) -> str:
+def _holder(file: Path) -> str:
     try:
-        return f"process {holder.read_text(encoding='utf-8')}"
-    except OSError:
-        return "another process"
+        return file.read_text(encoding="utf-8")
+    except OSError:  # it has not written it yet
+        return "?"
