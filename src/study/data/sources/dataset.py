@@ -16,15 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from turnover.errors import UserError
+from turnover.errors import DataError as DataError
+from turnover.errors import reason as reason
 
 MANIFEST = "dataset.json"
 ARRAYS = ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy")
 NAMES_FILE = "names.json"  # only where the examples have names: {"train": [...], "test": [...]}
-
-
-class DataError(UserError):
-    """A dataset cannot be had or used. The message is complete: what was tried, and what to do."""
 
 
 class UnavailableError(Exception):
@@ -163,15 +160,6 @@ def is_storage(error: OSError) -> bool:
     return error.errno in {
         errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
     }  # fmt: skip
-
-
-def reason(error: BaseException) -> str:
-    """`error` in a few words."""
-    inner = getattr(error, "reason", None)  # URLError hides the cause there
-    if isinstance(inner, BaseException):
-        return reason(inner)
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:400]
 
 
 def _corrupt(folder: Path, why: str) -> DataError:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from study.data.sources.dataset import DataError, Dataset, LabelledImages, reason
-from study.data.sources.folders import folder_rows
-from study.data.sources.images import read_images
-from study.data.sources.rows import LAYOUT, TEST_SHARE, Row, writable
-from study.data.sources.tables import is_numbers, table_rows
+from study.data.sources.dataset import Dataset, LabelledImages
+from turnover.collecting.decoding import read_images
+from turnover.collecting.folders import folder_rows, split_folders
+from turnover.collecting.rows import LAYOUT, Row, class_names, writable
+from turnover.collecting.tables import table_rows
+from turnover.errors import DataError, reason
+
+TEST_SHARE = 0.1
 
 
 def own_dataset(name: str) -> Dataset:
@@ -31,12 +32,13 @@ def own_dataset(name: str) -> Dataset:
         raise DataError(f"dataset {name!r} names no place; write {kind}:PATH")
     path = Path(place).expanduser()
     try:
-        rows = sorted(folder_rows(path) if kind == "folder" else table_rows(path), key=lambda row: row.name)
+        found = _two_parts(path) if kind == "folder" else table_rows(path, strict=True)
+        rows = sorted(found, key=lambda row: row.name)
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {reason(error)}") from error
     if not rows:
         raise DataError(f"{path} holds no image; {LAYOUT[kind]}")
-    classes = tuple(sorted({row.label for row in rows}, key=_by_number(row.label for row in rows)))
+    classes = class_names(row.label for row in rows)
     if len(classes) < 2:
         raise DataError(f"{path} holds one class only, {classes[0]!r}, not two or more; {LAYOUT[kind]}")
     test = _is_test(rows)
@@ -56,11 +58,27 @@ def own_dataset(name: str) -> Dataset:
     return Dataset(name, train_part, test_part, classes)
 
 
-def _by_number(labels: Iterable[str]) -> Callable[[str], tuple[Decimal, str]]:
-    """A sort key for class names: 2 before 10 where every name is a number."""
-    if is_numbers(labels):
-        return lambda label: (Decimal(label), label)
-    return lambda label: (Decimal(0), label)
+def _two_parts(root: Path) -> list[Row]:
+    """The images in the class folders of `root`, where splits, if it has any, are train and test."""
+    parts = split_folders(root) if root.is_dir() else {}
+    if not parts:
+        return folder_rows(root)
+    first = next(iter(parts.values())).name
+    if "train" not in parts:
+        raise DataError(f"{root} holds the split {first}, but no train; {LAYOUT['folder']}")
+    train = parts["train"].name
+    if "validation" in parts:
+        name = parts["validation"].name
+        cure = (
+            f"merge it into {train} or remove it" if "test" in parts else f"rename it to test or merge it with {train}"
+        )
+        raise DataError(f"{root} holds the split {name}, but there are two parts only, train and test; {cure}")
+    if "test" not in parts:
+        raise DataError(
+            f"{root} holds the split {train}, but no test; add test, or name the folder "
+            f"{parts['train']} itself, of which about {TEST_SHARE:.0%} become the test part"
+        )
+    return folder_rows(root)
 
 
 def _is_test(rows: list[Row]) -> npt.NDArray[np.bool_]:

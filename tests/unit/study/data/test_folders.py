@@ -11,6 +11,9 @@ import pytest
 from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
 from tests.unit.study.data.pictures import by_name, refusal, save
+from turnover.collecting.folders import folder_rows
+from turnover.collecting.rows import Row, check_inside
+from turnover.errors import DataError
 
 LEAVINGS = [
     ".ipynb_checkpoints", ".thumbnails", ".Trash-1000", ".AppleDouble", "@eaDir", "@Recycle", "__MACOSX", "lost+found",
@@ -122,3 +125,26 @@ def test_a_folder_s_name_that_nobody_can_write_is_kept_readable(tmp_path: Path) 
     dataset = load(fetch(f"folder:{tmp_path / 'set'}", tmp_path / "out"))
     assert dataset.classes == ("caf\\xe9", "cat")
     assert len(np.unique(np.concatenate([dataset.train.labels, dataset.test.labels]))) == 2
+
+
+def test_pipes_are_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = names(few(tmp_path / "set"), tmp_path / "before")
+    os.mkfifo(tmp_path / "set/cat/9.png")
+    assert names(tmp_path / "set", tmp_path / "after") == wanted
+    assert "9.png" in caplog.text
+
+
+def test_images_that_lie_outside_are_found(tmp_path: Path) -> None:
+    root = few(tmp_path / "set")
+    check_inside(folder_rows(root), root, "mend it")
+    (root / "cat/inside.png").symlink_to(root / "dog/0.png")
+    (root / "again").symlink_to(root / "dog")
+    check_inside(folder_rows(root), root, "mend it")
+    save(tmp_path / "store/7.png")
+    (root / "cat/7.png").symlink_to(tmp_path / "store/7.png")
+    (root / "owl").symlink_to(tmp_path / "store")
+    with pytest.raises(DataError, match=r"2 images lie outside of .*/set, such as cat/7\.png; mend it"):
+        check_inside(folder_rows(root), root, "mend it")
+    beside = Row(root / "../set-more/1.png", "../set-more/1.png", "x", None)
+    with pytest.raises(DataError, match="1 images lie outside"):
+        check_inside([beside], root, "mend it")

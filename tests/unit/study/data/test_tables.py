@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 
 from study.data.sources.dataset import load
 from study.data.sources.fetching import fetch
-from study.data.sources.tables import one_spelling
 from tests.unit.study.data.pictures import by_name, refusal, table
+from turnover.collecting.tables import one_spelling, table_rows
+from turnover.errors import DataError
 
 GOOD = {"path": "cat/1.png", "label": "cat", "split": "train"}
 
@@ -54,7 +56,10 @@ def test_table_errors_name_the_column_or_file(pictures: Path, tmp_path: Path, ro
         ("all.csv", b"path,label\na.png\n", "nothing in column 'label'"),
         ("all.csv", b"path,label\n\xff\xfe,b\n", "cannot be read"),
         ("all.parquet", b"no parquet at all", "cannot be read"),
-        ("all.xlsx", b"x", "must end with .csv or .parquet"),
+        ("all.jsonl", b'{"path": "a.png", "label": "b"}\n[1, 2]\n', "example 2 is no JSON object"),
+        ("all.jsonl", b'{"path": "a.png", "label": NaN}\n', "nothing in column 'label' (nan)"),
+        ("all.jsonl", b'{"path": "a.png"}\n{"path": "b.png", "label": 1}\n', "example 1 has nothing in column 'label'"),
+        ("all.xlsx", b"x", "must end with .csv, .tsv, .jsonl or .parquet"),
     ],
 )
 def test_broken_tables(tmp_path: Path, file: str, content: bytes, words: str) -> None:
@@ -197,6 +202,8 @@ def test_one_file_is_one_example_however_its_path_is_written(pictures: Path, tmp
         "\ufeffpath,label\r\n" + "".join(f"cat/{i}.png,{'ab'[i % 2]}\r\n" for i in range(30)),
         '"path","label"\n' + "".join(f'"cat/{i}.png","{"ab"[i % 2]}"\n' for i in range(30)),
         'path, "label"\n' + "".join(f'cat/{i}.png, "{"ab"[i % 2]}"\n\n' for i in range(30)),
+        "\ufeffpath;label\r\n" + "".join(f"cat/{i}.png;{'ab'[i % 2]}\r\n" for i in range(30)),
+        "path\tlabel\n" + "".join(f"cat/{i}.png\t{'ab'[i % 2]}\n" for i in range(30)),
     ],
 )
 def test_csv_as_spreadsheets_and_people_write_it(pictures: Path, tmp_path: Path, content: str) -> None:
@@ -219,3 +226,26 @@ def test_a_quoted_name_may_hold_a_comma(pictures: Path, tmp_path: Path) -> None:
 def test_a_column_that_is_there_twice_is_refused(pictures: Path, tmp_path: Path, header: str) -> None:
     (pictures / "all.csv").write_text(f"{header}\ncat/1.png,cat,dog\n")
     assert "twice; remove one" in refusal(f"table:{pictures / 'all.csv'}", tmp_path)
+
+
+def test_tables_of_other_formats_say_the_same(pictures: Path, tmp_path: Path) -> None:
+    rows = labelled(pictures, ["a", "b"])
+    (pictures / "all.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in rows))
+    (pictures / "all.tsv").write_text("path\tlabel\n" + "".join(f"{row['path']}\t{row['label']}\n" for row in rows))
+    wanted = by_name(load(fetch(table(pictures / "all.csv", rows), tmp_path / "csv")))
+    for kind in ("jsonl", "tsv"):
+        found = by_name(load(fetch(f"table:{pictures / f'all.{kind}'}", tmp_path / kind)))
+        assert {name: label for name, (_, label) in found.items()} == {n: label for n, (_, label) in wanted.items()}
+
+
+def test_columns_are_found_by_what_they_are_called_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text('id,file_name,Class,note,subset\n1,a.png,cat,"x, y",val\n2,b.png,dog,,train\n')
+    found = [(row.name, row.label, row.split) for row in table_rows(tmp_path / "all.csv")]
+    assert found == [("a.png", "cat", "validation"), ("b.png", "dog", "train")]
+    found = [(row.name, row.label, row.split) for row in table_rows(tmp_path / "all.csv", columns={"label": "ID"})]
+    assert found == [("a.png", "1", "validation"), ("b.png", "2", "train")]
+    with pytest.raises(DataError, match=r"no column called 'kind', only id, file_name, Class, note, subset; say"):
+        table_rows(tmp_path / "all.csv", columns={"label": "kind"})
+    (tmp_path / "all.csv").write_text("picture,label\na.png,cat\n")
+    with pytest.raises(DataError, match="no column of paths, only picture, label; say which it is"):
+        table_rows(tmp_path / "all.csv")

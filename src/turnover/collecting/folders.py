@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from study.data.sources.dataset import DataError
-from study.data.sources.rows import LAYOUT, SPLITS, TEST_SHARE, Row, plain
+from turnover.collecting.rows import LAYOUT, SPLITS, Row, plain
+from turnover.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class _Found:
     def add(self, path: Path) -> None:
         if not path.exists():
             self.gone.append(path)
-        elif path.suffix.lower() in SUFFIXES:
+        elif path.suffix.lower() in SUFFIXES and path.is_file():  # a pipe called .png would be waited for, for ever
             self.images.append(path)
         else:
             self.others.append(path)
@@ -90,38 +90,36 @@ def folder_rows(root: Path) -> list[Row]:
     return rows
 
 
-def _tops(root: Path) -> list[tuple[Path, str | None]]:
-    """The folders that hold class folders, each with its split: `root` alone, unless it holds folders of splits."""
+def split_folders(root: Path) -> dict[str, Path]:
+    """The folders of splits in `root`: "train", "test" or "validation" -> where it lies; empty where there is none.
+
+    Raises:
+        DataError: two folders are the same part, or one is a link to nothing.
+        OSError: a folder cannot be read.
+    """
     folders = _folders(root)
     named = [(folder, SPLITS[key]) for folder in folders if (key := folder.name.strip().lower()) in SPLITS]
-    if not named:
-        return [(root, None)]
     if len(named) == 1 < len(folders):
         inside = [path for path in named[0][0].iterdir() if not path.name.startswith(".")]
         if any(path.is_file() and path.suffix.lower() in SUFFIXES for path in inside):
-            return [(root, None)]  # a class among others: CIFAR-100 has trains
+            return {}  # a class among others: CIFAR-100 has trains
     parts: dict[str, Path] = {}
     for folder, part in named:
         if part in parts:
             raise DataError(f"{parts[part]} and {folder} are both the {part} part; merge them")
         parts[part] = folder
-    if "train" not in parts:
-        raise DataError(f"{root} holds the split {named[0][0].name}, but no train; {LAYOUT['folder']}")
-    if "validation" in parts:
-        name, train = parts["validation"].name, parts["train"].name
-        cure = (
-            f"merge it into {train} or remove it" if "test" in parts else f"rename it to test or merge it with {train}"
-        )
-        raise DataError(f"{root} holds the split {name}, but there are two parts only, train and test; {cure}")
-    if "test" not in parts:
-        raise DataError(
-            f"{root} holds the split {parts['train'].name}, but no test; add test, or name the folder "
-            f"{parts['train']} itself, of which about {TEST_SHARE:.0%} become the test part"
-        )
-    passed = [folder for folder in folders if folder not in parts.values()]
+    return parts
+
+
+def _tops(root: Path) -> list[tuple[Path, str | None]]:
+    """The folders that hold class folders, each with its split: `root` alone, unless it holds folders of splits."""
+    parts = split_folders(root)
+    if not parts:
+        return [(root, None)]
+    passed = [folder for folder in _folders(root) if folder not in parts.values()]
     if passed:
         log.warning("%s: passed over %s, which is neither train nor test", root, ", ".join(map(str, passed)))
-    return [(parts["train"], "train"), (parts["test"], "test")]
+    return [(folder, part) for part, folder in parts.items()]
 
 
 def _folders(top: Path) -> list[Path]:

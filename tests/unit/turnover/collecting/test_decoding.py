@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -12,9 +13,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from study.data.sources.dataset import DataError
-from study.data.sources.images import read_images
-from study.data.sources.rows import Row
 from tests.unit.study.data.pictures import save
+from turnover.collecting.decoding import read_images, read_picture
+from turnover.collecting.rows import Row
 
 INK = 90
 
@@ -210,3 +211,37 @@ def test_shallow_images_are_scaled(tmp_path: Path) -> None:
     assert pixels(tmp_path / "x.pgm").tolist() == [[[0, 85], [170, 255]]]
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "x.png")
     assert pixels(tmp_path / "x.png").tolist() == [[[255, 0]]]
+
+
+def test_of_deep_images_their_own_range_is_seen_where_it_is_asked_for(tmp_path: Path) -> None:
+    for kind, values in ((np.uint16, [1000, 2000, 3000]), (np.float32, [-1.0, 0.0, 1.0]), (np.int32, [7, 7, 7])):
+        Image.fromarray(np.array([values], kind)).save(tmp_path / "x.tif")
+        picture = read_picture(tmp_path / "x.tif", stretch=True)
+        assert picture.stretched
+        assert picture.pixels.tolist() == [[[0, 0, 0] if values[0] == values[2] else [0, 128, 255]]]
+
+
+def test_all_damaged_files_are_named_at_once(tmp_path: Path) -> None:
+    save(tmp_path / "whole.png")
+    for n in range(22):
+        (tmp_path / f"{n}.png").write_bytes(b"no picture")
+    names = [*(f"{n}.png" for n in range(2)), "whole.png", *(f"{n}.png" for n in range(2, 22))]
+    with pytest.raises(DataError) as caught:
+        read_images(rows(*(tmp_path / name for name in names)))
+    message = str(caught.value)
+    assert message.startswith("22 images are refused: ") and message.endswith("; and 2 more")
+    assert all(str(tmp_path / f"{n}.png") in message for n in range(20))
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From where Pillow only warns."""
+    save(tmp_path / "x.png", size=(30, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"x\.png cannot be read: Image size \(1200 pixels\) exceeds limit of 1000"):
+        pixels(tmp_path / "x.png")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    with pytest.raises(DataError, match=r"x\.png cannot be read: it is no file"):
+        pixels(tmp_path / "x.png")
