@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from tests.support import ROOT, Project, make_tiny
+from tests.support import ROOT, Project, copy_project
 
 # Before torch is imported, and for every process that a test starts. Idle OpenMP threads that spin slow a busy machine
 # down, and the tests run side by side: one thread each, also where they do not, so that the bits are the same.
@@ -57,21 +55,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
     """Makes fresh tiny copies of the project, each its own git and DVC repository."""
 
-    def make() -> Project:
-        project = Project(tmp_path_factory.mktemp("project"))
-        listed = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        keep = ("src/", "stages/", "reports/variants/", ".dvc/", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore")
-        keep += ("pyproject.toml",)
-        for name in listed.stdout.splitlines():
-            if name.startswith(keep) and (ROOT / name).is_file():
-                (project.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, project.root / name)
-        project.params(make_tiny)
-        project.run("git", "init", "--quiet")
-        project.commit()
-        return project
-
-    return make
+    return lambda: copy_project(tmp_path_factory.mktemp("project"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,6 +75,25 @@ class Project:
     def commit(self) -> None:
         self.run("git", "add", "--all")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "x")
+
+
+def copy_project(folder: Path) -> Project:
+    """A tiny copy of the project in an empty folder, or a new one: its own git and DVC repository."""
+    project = Project(folder)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    keep = ("src/", "stages/", "reports/variants/", ".dvc/", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore")
+    keep += ("pyproject.toml",)
+    for name in listed.stdout.splitlines():
+        if name.startswith(keep) and (ROOT / name).is_file():
+            (project.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, project.root / name)
+    project.params(make_tiny)
+    project.run("git", "init", "--quiet")
+    project.commit()
+    return project
 
 
 def make_tiny(values: dict[str, Any]) -> None:
