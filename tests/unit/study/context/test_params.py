@@ -165,6 +165,17 @@ def test_every_mistake_gets_a_line() -> None:
         ("model.name", "resnet19", "model.name='resnet19' is not known (did you mean resnet"),
         ("model.options", {"hiden": 3}, "model.hiden: 'cnn' has no such setting; it has channels, hidden"),
         ("model.options", {"channels": [4] * 9}, "give fewer channels"),
+        ("model.options", {"channels": [60_000, 60_000]}, "model.options: this network has 33,"),
+        (
+            "validation.validation.options",
+            {"hidden": 0},
+            "validation.validation.options: model.hidden=0 is not allowed",
+        ),
+        (
+            "validation.validation_digits.options",
+            {"wide": 3},
+            "validation.validation_digits.options: model.wide: 'mlp'",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_built_is_refused_before_any_work(path: str, value: Any, message: str) -> None:
