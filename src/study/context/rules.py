@@ -19,6 +19,8 @@ SCORES = (
     *("mean_probability_exposed", "mean_probability_flipped", "mean_probability_full", "mean_contrast"),
     *("leverage", "support", "sharpened"),
 )
+# How the names of one's own data begin.
+OWN = ("folder:", "table:")
 # Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
 EARLY_EPOCHS = (0, 1, 3)
 
@@ -65,6 +67,14 @@ def _check_dataset(key: str, name: str) -> None:
 
     if not name.startswith(("folder:", "table:")):
         _check_one_of(key, name, NAMES, f"one of {', '.join(NAMES)}, folder:PATH or table:PATH")
+
+
+def image_shape(dataset: str) -> tuple[int, int, int] | None:
+    """Channels, height and width of a known data set's images; None of one's own."""
+    if dataset.startswith(OWN):
+        return None
+    known = {"digits": (1, 8, 8), **dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))}
+    return known.get(dataset, (1, 28, 28))
 
 
 def _check_dynamics_epochs(training: TrainingParams) -> None:

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from study.artefacts.files import write_json
 from study.context.params import ModelParams, Params, ParamsError, placement_after
+from study.context.rules import image_shape
 from study.context.runs import CONTROL, Run
 from study.networks.named import build
 from study.networks.zoo.small import Normalized, build_own
 from turnover.errors import UserError
 from turnover.masking.insertion import head, insert
 
+_LARGE = (3, 224, 224)  # one's own images, of which nothing is known yet
 _MOST_WEIGHTS = 4_000_000_000  # 16 GB, and 64 GB to train them
 
 
@@ -79,7 +81,7 @@ def check_networks(params: Params) -> None:
     Raises:
         ParamsError: see `make_network`; or a network of the validation cannot be built; or one is far too large.
     """
-    shape, names = _shape(params.data.dataset), tuple(str(number) for number in range(10))
+    shape, names = image_shape(params.data.dataset) or _LARGE, tuple(str(number) for number in range(10))
     # On meta tensors without `Normalized`: its arithmetic would load torch's compiler.
     with torch.device("meta"):
         for placement in params.placements:
@@ -89,16 +91,10 @@ def check_networks(params: Params) -> None:
         for name in params.validation_sets:
             of = params.validation[name]
             try:
-                network = build_own(of.model, _shape(of.dataset), len(names), seed=0, **of.options)
+                network = build_own(of.model, image_shape(of.dataset) or _LARGE, len(names), seed=0, **of.options)
             except (ValueError, TypeError) as error:
                 raise ParamsError(f"params.yaml: validation.{name}.options: {error}") from error
             _check_size(network, f"validation.{name}.options")
-
-
-def _shape(dataset: str) -> tuple[int, int, int]:
-    """Channels, height and width of a data set's images; of one's own ones large ones, as nothing is known of them."""
-    known = {"digits": (1, 8, 8), **dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))}
-    return (3, 224, 224) if dataset.startswith(("folder:", "table:")) else known.get(dataset, (1, 28, 28))
 
 
 def _check_size(network: nn.Module, key: str) -> None:
