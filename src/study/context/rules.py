@@ -62,6 +62,9 @@ def check_together(params: Params) -> None:
     _check_dynamics_epochs(training)
     _check_removal(params.removal, params.labels.noise, params.scenarios, data.train)
     _check_differ("scenarios", {name: round(params.labels.noise[name] * data.train) for name in params.scenarios})
+    for name in params.placements:
+        if len(set(name.split("+"))) < len(name.split("+")):
+            raise ValueError(f"placements: {name!r} names a module twice")
     _check_differ("placements", {name: frozenset(name.split("+")) for name in params.placements})
     _check_crop(training, data.dataset)
     if params.placements == [CONTROL]:
