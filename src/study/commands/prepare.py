@@ -66,7 +66,15 @@ def prepare(root: Path) -> None:
 
 def _check_networks(root: Path, params: Params) -> None:
     """Build every network once, unless these very settings were found to be right before: torch takes seconds."""
-    found = hash_of({"model": params.model.model_dump(), "placements": params.placements})
+    judges = [params.validation[name].model_dump() for name in params.validation_sets]
+    found = hash_of(
+        {
+            "model": params.model.model_dump(),
+            "placements": params.placements,
+            "dataset": params.data.dataset,
+            "validation": judges,
+        }
+    )
     stamp = root / ".checkpoints" / "networks-checked"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == found:
         return

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from study.context.params import ParamsError
-from turnover.errors import UserError
+from turnover.errors import UserError, reason
 
 _TEMPLATE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -85,5 +85,14 @@ def read_yaml(path: Path) -> Any:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path.name} is missing: run in the root of the repository") from None
+    except OSError as error:
+        raise ParamsError(f"{path.name} cannot be read: {reason(error)}") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise ParamsError(f"{path.name} is not valid YAML: line {line} is not UTF-8") from None
+    except RecursionError:
+        raise ParamsError(f"{path.name} is not valid YAML: it is nested too deeply") from None
     except YAMLError as error:
         raise ParamsError(f"{path.name} is not valid YAML: {error}") from None
+    except Exception as error:  # ruamel's own, for dates and numbers that there are not, tags, and more
+        raise ParamsError(f"{path.name} is not valid YAML: {type(error).__name__}: {error}") from None

@@ -6,10 +6,11 @@ A wrong file gives one sentence a mistake: the key, the value, and what is allow
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from study.context.rules import check_together, did_you_mean
@@ -24,14 +25,18 @@ class _Namespace(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+_MOST_LINES = 20  # of mistakes that are told
 _MOST_SEEDS = 10_000  # each is a training
-_NAME = r"^[a-z0-9_]+$"
+_NAME = r"^[a-z][a-z0-9_]*$"
+# Names that YAML or a table turns into something else.
+_NO_NAMES = ("true", "false", "null", "none", "nan", "na", "inf", "infinity")
+_LONGEST_NAME = 60  # it becomes a part of names of files
 _PLACEMENT = r"^[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$"
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 _RECIPE_DEVICE = r"^(cpu|cuda(:\d+)?)$"
 # What a pattern allows, in words.
 _ALLOWED = {
-    _NAME: "lower-case letters, digits and _ only",
+    _NAME: "lower-case letters, digits and _ only, and begin with a letter",
     _PLACEMENT: "head, all, dropout, or module names joined by '+'",
     _DEVICE: "auto, cpu, cuda, cuda:N or mps",
     _RECIPE_DEVICE: "cpu, cuda or cuda:N",
@@ -52,20 +57,35 @@ def _listed(value: Any) -> Any:
     return value
 
 
-Name = Annotated[str, Field(pattern=_NAME)]
-Placement = Annotated[str, Field(pattern=_PLACEMENT)]
-Seed = Annotated[int, Field(ge=0)]
+def _no_word_of_yaml(name: str) -> str:
+    if name in _NO_NAMES:
+        raise PydanticCustomError("name", "it should be another name: YAML and tables take it for a value")
+    return name
+
+
+Name = Annotated[str, Field(pattern=_NAME, max_length=_LONGEST_NAME), AfterValidator(_no_word_of_yaml)]
+Placement = Annotated[str, Field(pattern=_PLACEMENT, max_length=4 * _LONGEST_NAME)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
+# Upper bounds are far beyond what anybody runs: what is beyond them is a slip of the keyboard.
+Count = Annotated[int, Field(ge=1, le=10**9)]
+ZeroOrMore = Annotated[int, Field(ge=0, le=10**9)]
+Repeats = Annotated[int, Field(ge=1, le=10**6)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Pixels = Annotated[int, Field(ge=0, le=1024)]
 Seeds = Annotated[list[Seed], Field(min_length=1, max_length=_MOST_SEEDS), BeforeValidator(_listed)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, strict=False)]
-Positive = Annotated[float, Field(gt=0.0, strict=False)]
-NonNegative = Annotated[float, Field(ge=0.0, strict=False)]
+Positive = Annotated[float, Field(gt=0.0, le=1000.0, strict=False)]
+NonNegative = Annotated[float, Field(ge=0.0, le=1e6, strict=False)]
+Option = Annotated[int, Field(ge=-65_536, le=65_536)]  # of a network
+Options = Annotated[dict[Name, Option | Annotated[list[Option], Field(max_length=1000)]], Field(max_length=100)]
 
 
 class DataParams(_Namespace):
     dataset: Annotated[str, Field(min_length=1)]
-    train: Annotated[int, Field(ge=10)]
-    placebo: Annotated[int, Field(ge=0)]
-    heldout: Annotated[int, Field(ge=10)]
+    train: Annotated[int, Field(ge=10, le=10**9)]
+    placebo: ZeroOrMore
+    heldout: Annotated[int, Field(ge=10, le=10**9)]
     seed: Seed
 
 
@@ -79,19 +99,19 @@ class ModelParams(_Namespace):
     """The network: a name of `study.networks.named`, its settings, and the turn-over dropout in it."""
 
     name: Annotated[str, Field(min_length=1)]
-    options: dict[str, int | list[int]] = {}
+    options: Options = {}
     keep: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class AugmentationParams(_Namespace):
     flip: bool = False
-    crop: Annotated[int, Field(ge=0)] = 0
-    translate: Annotated[int, Field(ge=0)] = 0
+    crop: Pixels = 0
+    translate: Pixels = 0
 
 
 class TrainingParams(_Namespace):
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Epochs
+    batch_size: Count
     optimizer: Literal["adamw", "sgd"]
     learning_rate: Positive
     weight_decay: NonNegative
@@ -102,21 +122,21 @@ class TrainingParams(_Namespace):
     precision: Literal["float32", "bfloat16", "float16", "auto"]
     compile: bool = False
     device: Annotated[str, Field(pattern=_DEVICE)]
-    threads: Annotated[int, Field(ge=1)]
-    dynamics_epochs: list[Annotated[int, Field(ge=0)]] | Literal["all", "auto"] = "auto"
-    keep_checkpoints: list[Annotated[int, Field(ge=0)]] = []
+    threads: Threads
+    dynamics_epochs: list[ZeroOrMore] | Literal["all", "auto"] = "auto"
+    keep_checkpoints: list[ZeroOrMore] = []
 
 
 class GradientsParams(_Namespace):
     examples: Annotated[int, Field(ge=10, le=2000)]
-    layers: Annotated[int, Field(ge=1)]
+    layers: Count
 
 
 class InfluenceParams(_Namespace):
     measure: Literal["loss", "margin"]
-    targets: Annotated[int, Field(ge=1)]
-    targets_all_layers: Annotated[int, Field(ge=1)]
-    top: Annotated[int, Field(ge=1)]
+    targets: Count
+    targets_all_layers: Count
+    top: Count
     localized: bool = True
     sharpness: Positive = 2.0
 
@@ -130,21 +150,21 @@ class ValidationParams(DataParams):
 
     noise: Fraction
     model: Literal["cnn", "mlp"]
-    options: dict[str, int | list[int]] = {}
+    options: Options = {}
 
 
 class RecipeParams(_Namespace):
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Epochs
+    batch_size: Count
     learning_rate: Positive
     weight_decay: NonNegative
-    min_steps: Annotated[int, Field(ge=0)]
+    min_steps: ZeroOrMore
     precision: Literal["float32", "bfloat16"]
     device: Annotated[str, Field(pattern=_RECIPE_DEVICE)]
 
 
 class RetrainParams(RecipeParams):
-    networks: Annotated[int, Field(ge=4)]
+    networks: Annotated[int, Field(ge=4, le=10**6)]
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
     seed: Seed
 
@@ -157,14 +177,14 @@ class RemovalParams(RecipeParams):
 
 
 class ComparisonParams(_Namespace):
-    seeds: Annotated[list[Seed], Field(min_length=1)]
-    networks: Annotated[int, Field(ge=1)]
-    folds: Annotated[int, Field(ge=2)]
-    targets: Annotated[int, Field(ge=2)]
-    resamples: Annotated[int, Field(ge=20)]
-    placebo_splits: Annotated[int, Field(ge=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=_MOST_SEEDS)]
+    networks: Repeats
+    folds: Annotated[int, Field(ge=2, le=1000)]
+    targets: Annotated[int, Field(ge=2, le=10**9)]
+    resamples: Annotated[int, Field(ge=20, le=10**6)]
+    placebo_splits: Repeats
     keep: Annotated[float, Field(gt=0.0, lt=1.0)]
-    threads: Annotated[int, Field(ge=1)]
+    threads: Threads
 
 
 class FiguresParams(_Namespace):
@@ -191,7 +211,7 @@ class Params(_Namespace):
     scenarios: Annotated[list[Name], Field(min_length=1)]
     placements: Annotated[list[Placement], Field(min_length=1)]
     seeds: SeedsParams
-    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    processes: Threads | Literal["auto"] = "auto"
     data: DataParams
     labels: LabelsParams
     model: ModelParams
@@ -220,7 +240,9 @@ def check_params(raw: Any, source: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise ParamsError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
+        lines = [f"{source}: {_sentence(e)}" for e in error.errors(include_url=False)[:_MOST_LINES]]
+        more = error.error_count() - len(lines)
+        raise ParamsError("\n".join(lines + ([f"{source}: and {more} more mistakes"] if more else []))) from None
 
 
 def placement_after(placement: str) -> str | list[str]:
@@ -245,7 +267,17 @@ def _sentence(error: ErrorDetails) -> str:
             message = f"it should be {_ALLOWED[error['ctx']['pattern']]}"
         case "model_type":
             message = f"it should be a mapping with the keys {', '.join(_names_at(error['loc']))}"
-    return f"{key}: {error['input']!r} is not allowed: {message}"
+    return f"{key}: {_told(error['input'])} is not allowed: {message}"
+
+
+def _told(value: Any) -> str:
+    """A value in a message, cut where it is long: aliases of YAML make a huge value of a small file."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxlist, short.maxdict, short.maxstring, short.maxother = 3, 20, 10, 200, 200
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"a very long {type(value).__name__}"
 
 
 def _names_at(location: Sequence[int | str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ SCORES = (
     *("mean_probability_exposed", "mean_probability_flipped", "mean_probability_full", "mean_contrast"),
     *("leverage", "support", "sharpened"),
 )
+# How the names of one's own data begin.
+OWN = ("folder:", "table:")
 # Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
 EARLY_EPOCHS = (0, 1, 3)
 
@@ -47,6 +49,9 @@ def check_together(params: Params) -> None:
             raise ValueError(f"validation: there is no set {name!r}; it has {sorted(params.validation)}")
     for name, settings in params.validation.items():
         _check_dataset(f"validation.{name}.dataset", settings.dataset)
+    _check_options("model", params.model.options)
+    for name in params.validation_sets:
+        _check_validation(name, params)
     for key, value, most, is_at_most in (
         ("estimate.influence.targets", params.estimate.influence.targets, "data.heldout", data.heldout),
         ("training.batch_size", training.batch_size, "data.train", data.train),
@@ -55,7 +60,13 @@ def check_together(params: Params) -> None:
         if value > is_at_most:
             raise ValueError(f"{key}: {value} is more than {most}={is_at_most}")
     _check_dynamics_epochs(training)
-    _check_removal(params.removal, params.labels.noise, params.scenarios)
+    _check_removal(params.removal, params.labels.noise, params.scenarios, data.train)
+    _check_differ("scenarios", {name: round(params.labels.noise[name] * data.train) for name in params.scenarios})
+    for name in params.placements:
+        if len(set(name.split("+"))) < len(name.split("+")):
+            raise ValueError(f"placements: {name!r} names a module twice")
+    _check_differ("placements", {name: frozenset(name.split("+")) for name in params.placements})
+    _check_crop(training, data.dataset)
     if params.placements == [CONTROL]:
         raise ValueError(f"placements: {CONTROL!r} is only the control: name head, all, or modules joined by '+' too")
 
@@ -63,8 +74,56 @@ def check_together(params: Params) -> None:
 def _check_dataset(key: str, name: str) -> None:
     from study.data.sources.fetching import NAMES  # here, because it imports numpy and more
 
-    if not name.startswith(("folder:", "table:")):
+    if name in OWN:
+        raise ValueError(f"{key}: {name!r} names no place: write {name}PATH")
+    if "\0" in name:
+        raise ValueError(f"{key}: {name!r} is not allowed: no path holds a zero byte")
+    if not name.startswith(OWN):
         _check_one_of(key, name, NAMES, f"one of {', '.join(NAMES)}, folder:PATH or table:PATH")
+
+
+def _check_options(key: str, options: Collection[str]) -> None:
+    for name in ("seed", "shape", "classes", "name", "num_classes"):
+        if name in options:
+            raise ValueError(f"{key}.options.{name} is not a setting: it follows from the data and the seeds")
+
+
+def _check_validation(name: str, params: Params) -> None:
+    of, folds, fraction = params.validation[name], params.comparison.folds, params.retrain.fraction
+    _check_options(f"validation.{name}", of.options)
+    if folds > of.train:
+        raise ValueError(f"comparison.folds: {folds} is more than validation.{name}.train={of.train}")
+    if not 0 < round(fraction * of.train) < of.train:
+        raise ValueError(
+            f"retrain.fraction: {fraction} of validation.{name}.train={of.train} is {round(fraction * of.train)}: it "
+            "should be some of them, and not all"
+        )
+
+
+def _check_differ(key: str, meaning: Mapping[str, object]) -> None:
+    """Refuse two names for the same."""
+    seen: dict[object, str] = {}
+    for name, means in meaning.items():
+        if means in seen:
+            raise ValueError(f"{key}: {seen[means]!r} and {name!r} are the same: leave one of them out")
+        seen[means] = name
+
+
+def _check_crop(training: TrainingParams, dataset: str) -> None:
+    shape = image_shape(dataset)
+    for name in ("crop", "translate"):
+        pixels = getattr(training.augmentation, name)
+        if shape is not None and pixels >= min(shape[1:]):
+            most = min(shape[1:]) - 1
+            raise ValueError(f"training.augmentation.{name}: {pixels} is more than images of {dataset} allow, {most}")
+
+
+def image_shape(dataset: str) -> tuple[int, int, int] | None:
+    """Channels, height and width of a known data set's images; None of one's own."""
+    if dataset.startswith(OWN):
+        return None
+    known = {"digits": (1, 8, 8), **dict.fromkeys(("cifar10", "cifar100", "svhn"), (3, 32, 32))}
+    return known.get(dataset, (1, 28, 28))
 
 
 def _check_dynamics_epochs(training: TrainingParams) -> None:
@@ -83,7 +142,7 @@ def _check_dynamics_epochs(training: TrainingParams) -> None:
         )
 
 
-def _check_removal(removal: RemovalParams, noise: dict[str, float], scenarios: list[str]) -> None:
+def _check_removal(removal: RemovalParams, noise: Mapping[str, float], scenarios: list[str], train: int) -> None:
     if not set(removal.scenarios) & set(scenarios):
         raise ValueError(
             f"removal.scenarios: none of {', '.join(removal.scenarios)} is in scenarios, {', '.join(scenarios)}: "
@@ -93,6 +152,15 @@ def _check_removal(removal: RemovalParams, noise: dict[str, float], scenarios: l
         allowed = f"a scenario of labels.noise, {', '.join(noise) or 'which has none'}"
         _check_one_of("removal.scenarios", name, noise, allowed)
     _check_one_of("removal.score", removal.score, SCORES, f"one of {', '.join(SCORES)}")
+    counts = [round(fraction * train) for fraction in removal.fractions]
+    for fraction, count in zip(removal.fractions, counts, strict=True):
+        if not 0 < count < train:
+            raise ValueError(
+                f"removal.fractions: {fraction} of data.train={train} is {count}: it should be some, and not all"
+            )
+    _check_differ("removal.fractions", dict(zip(map(str, removal.fractions), counts, strict=True)))
+    if len(set(removal.fractions)) < len(removal.fractions):
+        raise ValueError(f"removal.fractions: {removal.fractions} names something twice")
 
 
 def _check_one_of(key: str, value: str, names: Collection[str], allowed: str) -> None:

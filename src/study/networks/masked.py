@@ -16,11 +16,15 @@ from torch import Tensor, nn
 
 from study.artefacts.files import write_json
 from study.context.params import ModelParams, Params, ParamsError, placement_after
+from study.context.rules import image_shape
 from study.context.runs import CONTROL, Run
 from study.networks.named import build
-from study.networks.zoo.small import Normalized
+from study.networks.zoo.small import Normalized, build_own
 from turnover.errors import UserError
 from turnover.masking.insertion import head, insert
+
+_LARGE = (3, 224, 224)  # one's own images, of which nothing is known yet
+_MOST_WEIGHTS = 4_000_000_000  # 16 GB, and 64 GB to train them
 
 
 @dataclass(frozen=True)
@@ -71,19 +75,32 @@ def _with_dropout(architecture: Architecture) -> nn.Module:
     return network
 
 
-def check_networks(params: Params, shape: tuple[int, int, int] = (1, 28, 28), classes: int = 10) -> None:
-    """Build every placement once, without memory for weights, so that a wrong setting is found before any work.
+def check_networks(params: Params) -> None:
+    """Build every network once, without memory for weights, so that a wrong setting is found before any work.
 
     Raises:
-        ParamsError: see `make_network`.
+        ParamsError: see `make_network`; or a network of the validation cannot be built; or one is far too large.
     """
-    for placement in params.placements:
-        names = tuple(str(number) for number in range(classes))
-        architecture = Architecture(
-            Run("check", placement, 0), params.model, shape, names, (0.5,) * shape[0], (1.0,) * shape[0]
-        )
-        with torch.device("meta"):
-            _with_dropout(architecture)  # arithmetic on meta tensors, as in `Normalized`, would load torch's compiler
+    shape, names = image_shape(params.data.dataset) or _LARGE, tuple(str(number) for number in range(10))
+    # On meta tensors without `Normalized`: its arithmetic would load torch's compiler.
+    with torch.device("meta"):
+        for placement in params.placements:
+            run = Run("check", placement, 0)
+            architecture = Architecture(run, params.model, shape, names, (0.5,) * shape[0], (1.0,) * shape[0])
+            _check_size(_with_dropout(architecture), "model.options")
+        for name in params.validation_sets:
+            of = params.validation[name]
+            try:
+                network = build_own(of.model, image_shape(of.dataset) or _LARGE, len(names), seed=0, **of.options)
+            except (ValueError, TypeError) as error:
+                raise ParamsError(f"params.yaml: validation.{name}.options: {error}") from error
+            _check_size(network, f"validation.{name}.options")
+
+
+def _check_size(network: nn.Module, key: str) -> None:
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    if weights > _MOST_WEIGHTS:
+        raise ParamsError(f"params.yaml: {key}: this network has {weights:,} weights; allowed are {_MOST_WEIGHTS:,}")
 
 
 def save_network(
@@ -137,7 +154,7 @@ def load_network(folder: Path) -> tuple[Normalized, Architecture]:
         )
         network = make_network(architecture)
         network.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} is missing or corrupt ({error}): run `dvc repro` to make it again") from error
     return network, architecture
 

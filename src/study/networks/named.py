@@ -46,5 +46,9 @@ def _torchvision(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
         raise ValueError(
             f"model.name={name!r} is not known{hint}: use {', '.join(ZOO)}, or a classification model of torchvision"
         )
-    model: nn.Module = torchvision.models.get_model(name, num_classes=classes, **options)
+    try:
+        model: nn.Module = torchvision.models.get_model(name, num_classes=classes, **options)
+    except Exception as error:  # each constructor has errors of its own for what it cannot take
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
+        raise ValueError(f"model.options: {name!r} cannot be built with {given}: {error}") from error
     return replace_batch_norm(model)

@@ -72,5 +72,5 @@ class TrainingConfig:
             raise UserError(f"training.learning_rate={self.learning_rate}: it must be a positive number")
         if not 0.0 <= self.weight_decay < math.inf:
             raise UserError(f"training.weight_decay={self.weight_decay}: it must be a number that is not negative")
-        if self.clip_norm < 0.0:
+        if not 0.0 <= self.clip_norm < math.inf:
             raise UserError(f"training.clip_norm={self.clip_norm}: it must be positive, or 0 for no clipping")

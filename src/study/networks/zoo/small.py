@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +81,10 @@ class MLP(nn.Module):
         return self.head(self.features(x))  # type: ignore[no-any-return]
 
 
+# What is beyond them is a slip of the keyboard: it would fill any memory.
+_MOST_UNITS = 65_536
+_MOST_LAYERS = 1_000
+
 ZOO: dict[str, Callable[..., nn.Module]] = {"cnn": CNN, "mlp": MLP, "resnet9": ResNet9, "resnet18": ResNet18}
 
 
@@ -92,13 +96,24 @@ def build_own(name: str, shape: tuple[int, int, int], classes: int, *, seed: int
     """
     if name not in ZOO:
         raise ValueError(f"model.name={name!r} is not one of {', '.join(ZOO)}")
-    allowed = list(inspect.signature(ZOO[name]).parameters)[2:]
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise ValueError(f"model.{unknown[0]}: {name!r} has no such setting; it has {', '.join(allowed)}")
+    _check_options(name, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ZOO[name](shape, classes, **options)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that `name` does not have, and for one that no network can be made of."""
+    allowed = dict(itertools.islice(inspect.signature(ZOO[name]).parameters.items(), 2, None))
+    for key, value in options.items():
+        if key not in allowed:
+            raise ValueError(f"model.{key}: {name!r} has no such setting; it has {', '.join(allowed)}")
+        most = _MOST_LAYERS if key == "layers" else _MOST_UNITS
+        several = isinstance(allowed[key].default, tuple)
+        numbers = value if several and isinstance(value, (list, tuple)) and value else [value]
+        if several == isinstance(value, int) or not all(type(n) is int and 1 <= n <= most for n in numbers):
+            numbers_allowed = f"{'a list of whole numbers' if several else 'a whole number'} from 1 to {most}"
+            raise ValueError(f"model.{key}={value!r} is not allowed for {name!r}: it should be {numbers_allowed}")
 
 
 class Normalized(nn.Module):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +90,27 @@ def with_value(path: str, value: Any) -> Any:
         ("validation_sets", ["kmnist"], "validation: there is no set 'kmnist'; it has ['validation',"),
         ("retrain.networks", 1, "retrain.networks: 1 is not allowed: it should be greater than or equal to 4"),
         ("estimate.influence.targets", 9999, "estimate.influence.targets: 9999 is more than data.heldout="),
+        ("estimate.influence.sharpness", float("inf"), "estimate.influence.sharpness: inf is not allowed"),
+        ("training.learning_rate", float("inf"), "training.learning_rate: inf is not allowed: it should be less than"),
+        ("training.learning_rate", float("nan"), "training.learning_rate: nan is not allowed"),
+        ("training.epochs", 10**30, "training.epochs: 1000000000000000000000000000000 is not allowed"),
+        ("training.threads", 100_000, "training.threads: 100000 is not allowed"),
+        ("training.augmentation", {"crop": 28}, "training.augmentation.crop: 28 is more than images of fashion-mnist"),
+        ("data.seed", 2**64, "data.seed: 18446744073709551616 is not allowed: it should be less than 4294967296"),
+        ("data.dataset", "folder:", "data.dataset: 'folder:' names no place: write folder:PATH"),
+        ("model.options", {"seed": 3}, "model.options.seed is not a setting: it follows from the data and the seeds"),
+        ("validation.validation.options", {"seed": 3}, "validation.validation.options.seed is not a setting"),
+        ("model.options", {"hidden": 10**12}, "model.options.hidden: 1000000000000 is not allowed"),
+        ("placements", ["a+b", "b+a"], "placements: 'a+b' and 'b+a' are the same: leave one of them out"),
+        ("placements", ["a+a"], "placements: 'a+a' names a module twice"),
+        ("labels.noise", {"real": 0, "mixed": 0.2, "random": 0.2}, "scenarios: 'mixed' and 'random' are the same"),
+        ("removal.fractions", [0.3, 0.3], "removal.fractions: [0.3, 0.3] names something twice"),
+        ("removal.fractions", [0.3, 0.30001], "removal.fractions: '0.3' and '0.30001' are the same"),
+        ("removal.fractions", [0.0001], "removal.fractions: 0.0001 of data.train=3000 is 0: it should be some"),
+        ("retrain.fraction", 0.0001, "retrain.fraction: 0.0001 of validation.validation.train=2000 is 0"),
+        ("comparison.folds", 5000, "comparison.folds: 5000 is not allowed"),
+        ("validation_sets", ["true"], "validation_sets.0: 'true' is not allowed: it should be another name"),
+        ("scenarios", ["007"], "scenarios.0: '007' is not allowed: it should be lower-case letters, digits and _ only"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_names_key_value_and_what_is_allowed(path: str, value: Any, message: str) -> None:
@@ -128,6 +151,53 @@ def test_the_epochs_that_the_findings_measure_must_be_recorded(epochs: int, list
         check_params(raw)
 
 
+def test_folds_are_no_more_than_examples() -> None:
+    raw = with_value("validation.validation_digits.train", 100)
+    raw["comparison"]["folds"] = 101
+    with pytest.raises(
+        ParamsError, match=re.escape("comparison.folds: 101 is more than validation.validation_digits.")
+    ):
+        check_params(raw)
+
+
+def test_a_huge_value_is_told_in_short_and_so_are_many_mistakes() -> None:
+    value: Any = "bomb"
+    for _ in range(40):
+        value = [value, value]  # as aliases of YAML make it: 2 to the 40 words
+    with pytest.raises(ParamsError, match="training.epochs") as caught:
+        check_params(with_value("training.epochs", value))
+    assert len(str(caught.value)) < 500
+    with pytest.raises(ParamsError, match="training.epochs: a very long int is not allowed: it should be less than"):
+        check_params(with_value("training.epochs", 16**5000))
+    with pytest.raises(ParamsError, match="and 80 more mistakes") as caught:
+        check_params(with_value("scenarios", ["A"] * 100))
+    assert len(str(caught.value).splitlines()) == 21
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: \xff", "params.yaml is not valid YAML: line 1 is not UTF-8"),
+        (b"[" * 100_000, "params.yaml is not valid YAML: it is nested too deeply"),
+        (b"a: 2001-13-45", "params.yaml is not valid YAML: "),
+        (b"a: [", "params.yaml is not valid YAML: "),
+        (b"a: 1\na: 2", "params.yaml is not valid YAML: "),
+        (b"a: " + b"9" * 5000, "params.yaml is not valid YAML: ValueError: "),
+    ],
+)
+def test_a_file_that_is_no_yaml(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(ParamsError) as caught:
+        read_yaml(tmp_path / "params.yaml")
+    assert str(caught.value).startswith(message)
+
+
+def test_a_folder_in_the_place_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(ParamsError, match="params.yaml cannot be read: Is a directory"):
+        read_yaml(tmp_path / "params.yaml")
+
+
 def test_removals_need_a_scenario_that_runs() -> None:
     raw = with_value("scenarios", ["random"])
     with pytest.raises(ParamsError, match="removal.scenarios: none of real, mixed is in scenarios, random"):
@@ -165,6 +235,17 @@ def test_every_mistake_gets_a_line() -> None:
         ("model.name", "resnet19", "model.name='resnet19' is not known (did you mean resnet"),
         ("model.options", {"hiden": 3}, "model.hiden: 'cnn' has no such setting; it has channels, hidden"),
         ("model.options", {"channels": [4] * 9}, "give fewer channels"),
+        ("model.options", {"channels": [60_000, 60_000]}, "model.options: this network has 33,"),
+        (
+            "validation.validation.options",
+            {"hidden": 0},
+            "validation.validation.options: model.hidden=0 is not allowed",
+        ),
+        (
+            "validation.validation_digits.options",
+            {"wide": 3},
+            "validation.validation_digits.options: model.wide: 'mlp'",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_built_is_refused_before_any_work(path: str, value: Any, message: str) -> None:

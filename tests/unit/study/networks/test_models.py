@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -97,9 +99,23 @@ def test_masks_reach_the_logits_of_residual_networks(name: str, after: str, shap
         ("cnn", {"hiden": 3}, "'cnn' has no such setting; it has channels, hidden"),
         ("resnet9", {"width": 1}, "model.width=1: a residual network needs at least 2 channels"),
         ("cnn", {"channels": [1, 1, 1, 1]}, r"halves an image of 8x8 4 times"),
+        (
+            "cnn",
+            {"channels": []},
+            r"model.channels=\[\] is not allowed for 'cnn': it should be a list of whole numbers",
+        ),
+        ("cnn", {"channels": [8, -1]}, r"model.channels=\[8, -1\] is not allowed for 'cnn'"),
+        ("cnn", {"channels": [10**12]}, r"model.channels=\[1000000000000\] is not allowed .* from 1 to 65536"),
+        ("cnn", {"channels": 8}, r"model.channels=8 is not allowed for 'cnn': it should be a list"),
+        ("cnn", {"hidden": 0}, r"model.hidden=0 is not allowed for 'cnn': it should be a whole number from 1"),
+        ("mlp", {"hidden": [8]}, r"model.hidden=\[8\] is not allowed for 'mlp'"),
+        ("mlp", {"layers": 10**9}, r"model.layers=1000000000 is not allowed for 'mlp': .* from 1 to 1000"),
+        ("vgg11", {"num_classes": 3}, r"model.options: 'vgg11' cannot be built with num_classes=3: .*multiple values"),
+        ("resnet18", {"layers": 3}, r"'resnet18' has no such setting"),
+        ("torchvision.resnet18", {"groups": 0}, r"'resnet18' cannot be built with groups=0"),
     ],
 )
-def test_what_cannot_be_built_is_named(name: str, options: dict[str, int], message: str) -> None:
+def test_what_cannot_be_built_is_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(name, (3, 8, 8), 7, **options)
 
