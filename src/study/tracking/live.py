@@ -21,6 +21,7 @@ from study.context.fingerprint import fingerprint
 from study.context.runs import Run
 from study.context.stage import Stage
 from study.tracking.content import Results, item_name, log_dataset, log_item, log_training, run_tags, training_params
+from study.tracking.notes import NOTE, item_note, training_note
 from study.tracking.store import PARENT, Store, Value, reason, silence
 
 # Seconds that a stage whose work is done waits for MLflow: enough for its start after a very short training, ...
@@ -44,7 +45,8 @@ class _Recorder:
         self._store = Store(stage.root)
         self._present = self._store.finished()
         self._tags = run_tags(stage, "live")
-        self._parent = self._store.start(item_name(stage), self._tags, training_params(stage))
+        note = {NOTE: item_note(stage, [run.seed for run in stage.runs()])}
+        self._parent = self._store.start(item_name(stage), {**self._tags, **note}, training_params(stage))
         self._training: dict[Run, tuple[str, set[int]]] = {}  # id of its run, epochs that this has
         self._finals: dict[str, Mapping[str, Any]] = {}
 
@@ -80,7 +82,8 @@ class _Recorder:
 
     def _run_of(self, run: Run) -> tuple[str, set[int]]:
         if run not in self._training:
-            run_id = self._store.start(run.name, self._tags, training_params(self._stage, run), self._parent)
+            tags = {**self._tags, NOTE: training_note(self._stage, run)}
+            run_id = self._store.start(run.name, tags, training_params(self._stage, run), self._parent)
             self._training[run] = run_id, set()
             log_dataset(self._store, run_id, self._stage)
         return self._training[run]
