@@ -15,7 +15,7 @@ from typing import Any
 from study.context.fingerprint import content_hash
 from study.context.runs import Run
 from study.context.stage import Stage
-from study.tracking.metrics import flat, mean_training_metrics, numbers, training_metrics
+from study.tracking.metrics import flat, means, numbers, training_metrics
 from study.tracking.store import EXPERIMENT, Store, Value
 
 # What decides how results come about; the pipeline's own results change with every run and make no tree dirty.
@@ -103,11 +103,9 @@ def log_training(store: Store, run_id: str, results: Results, seen: Collection[i
     Args:
         seen: epochs whose metrics the run has already.
     """
+    curve = of_epochs(results.curve)
     values = [
-        Value(name, float(value), int(row["epoch"]))
-        for row in csv.DictReader(io.StringIO(results.curve))
-        for name, value in row.items()
-        if name != "epoch" and value and int(row["epoch"]) not in seen
+        Value(name, value, epoch) for epoch, of in curve.items() if epoch not in seen for name, value in of.items()
     ]
     store.log(run_id, [*values, *values_of(training_metrics(results.final))])
     store.client.log_text(run_id, results.curve, "curve.csv")
@@ -115,13 +113,24 @@ def log_training(store: Store, run_id: str, results: Results, seen: Collection[i
     store.client.log_table(run_id, {"metric": list(final), "value": list(final.values())}, "metrics.json")
 
 
-def log_item(store: Store, run_id: str, finals: Mapping[str, Mapping[str, Any]]) -> None:
-    """Of all seeds: their final metrics as a table, and means of the few that are compared."""
-    rows = {name: numbers(final) for name, final in finals.items()}
+def log_item(store: Store, run_id: str, results: Mapping[str, Results]) -> None:
+    """Of all seeds: means of their curves and of the few numbers that are compared, and all final ones as a table."""
+    curves = [of_epochs(of.curve) for of in results.values()]
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    mean = {epoch: means([curve[epoch] for curve in curves]) for epoch in epochs}
+    values = [Value(name, value, epoch) for epoch, of in mean.items() for name, value in of.items()]
+    few = means([training_metrics(of.final) for of in results.values()])
+    store.log(run_id, [*values, *values_of(few)])
+    rows = {name: numbers(of.final) for name, of in results.items()}
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     table = {"run": list(rows), **{name: [row.get(name) for row in rows.values()] for name in columns}}
-    store.log(run_id, values_of(mean_training_metrics(finals.values())))
     store.client.log_table(run_id, table, "seeds.json")
+
+
+def of_epochs(curve: str) -> dict[int, dict[str, float]]:
+    """The metrics of every epoch in the text of a `curve.csv`."""
+    rows = csv.DictReader(io.StringIO(curve))
+    return {int(row.pop("epoch")): {name: float(value) for name, value in row.items() if value} for row in rows}
 
 
 def log_rows(store: Store, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -70,7 +70,7 @@ def train_items(root: Path, params: Params, scenario: str, placement: str, *, es
     found = {run: read_json(root / run.scores / "metrics.json") for run in results} if estimated else {}
 
     def log_parent(store: Store, run_id: str) -> None:
-        log_item(store, run_id, {run.name: of.final for run, of in results.items()})
+        log_item(store, run_id, {run.name: of for run, of in results.items()})
 
     def log_means(store: Store, run_id: str) -> None:
         store.log(run_id, values_of(means([estimate_metrics(of) for of in found.values()])))

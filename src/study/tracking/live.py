@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from study.context.fingerprint import fingerprint
 from study.context.runs import Run
@@ -48,7 +47,7 @@ class _Recorder:
         note = {NOTE: item_note(stage, [run.seed for run in stage.runs()])}
         self._parent = self._store.start(item_name(stage), {**self._tags, **note}, training_params(stage))
         self._training: dict[Run, tuple[str, set[int]]] = {}  # id of its run, epochs that this has
-        self._finals: dict[str, Mapping[str, Any]] = {}
+        self._results: dict[str, Results] = {}
 
     def resolved(self, values: Mapping[str, str]) -> None:
         self._store.tag(self._parent, {f"turnover.{key}": value for key, value in values.items()})
@@ -59,7 +58,7 @@ class _Recorder:
         seen.add(number)
 
     def finished(self, run: Run, key: str, results: Results) -> None:
-        self._finals[run.name] = results.final
+        self._results[run.name] = results
         if key in self._present and run not in self._training:
             # It was trained before, and nothing of it has changed.
             self._store.tag(self._present[key][0], {PARENT: self._parent})
@@ -75,7 +74,7 @@ class _Recorder:
         for run_id, _ in self._training.values():
             self._store.client.set_terminated(run_id, status)
         if status == "FINISHED":
-            log_item(self._store, self._parent, self._finals)
+            log_item(self._store, self._parent, self._results)
             self._store.finish(self._parent, self._key)
         else:
             self._store.client.set_terminated(self._parent, status)

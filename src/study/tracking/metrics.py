@@ -22,7 +22,6 @@ _ESTIMATES = {
     "memorization_real": ("memorization", "real", "probability"),
     "wrong_label_auroc_support": ("mislabel_auroc", "low_support"),
 }
-_CURVES = ("train_loss", "train_accuracy", "heldout_loss", "heldout_accuracy")
 # Of a validation set: column of its table -> name of the metric.
 _JUDGED = {"memorization": "memorization_spearman", "lds": "lds", "auroc": "wrong_label_auroc"}
 _NETWORKS = {1: "one_network", 4: "four_networks"}
@@ -32,12 +31,6 @@ _BEST = {"memorization": "turn-over sharpened", "lds": "turn-over pooled", "auro
 def training_metrics(final: Mapping[str, Any]) -> dict[str, float]:
     """Of the final metrics of a training, those that its curve does not have."""
     return _picked(final, _TRAINING)
-
-
-def mean_training_metrics(finals: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over the seeds of an item, the last values of their curves among them."""
-    curves = {name: (name,) for name in _CURVES}
-    return means([_picked(final, curves | _TRAINING) for final in finals])
 
 
 def estimate_metrics(found: Mapping[str, Any]) -> dict[str, float]:

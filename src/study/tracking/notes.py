@@ -9,11 +9,13 @@ from typing import Any
 from study.context.rules import CONTROL
 from study.context.runs import Run
 from study.context.stage import Stage
+from study.tracking import view
 
 NOTE = "mlflow.note.content"
-# Opens the experiment at its runs; without a kind MLflow shows its page for traces of language models.
 EXPERIMENT = {
+    # Opens it at its runs; without a kind MLflow shows its page for traces of language models.
     "mlflow.experimentKind": "custom_model_development",
+    view.TAG: view.shared_view(),
     NOTE: """\
 Which training examples networks memorize, and which ones shape a prediction: every training of the study, what was
 estimated from it, and how well that agrees with retraining.

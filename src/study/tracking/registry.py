@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import io
+from contextlib import redirect_stderr, suppress
 
 from study.context.runs import Run
 from study.context.stage import Stage
@@ -23,6 +24,6 @@ def register(store: Store, run_id: str, stage: Stage, run: Run) -> None:
     name = model_name(stage)
     with suppress(MlflowException):  # there it is, or another process makes it: else the version below fails
         store.client.create_registered_model(name, description=model_note(stage))
-    with store.active(run_id):
+    with store.active(run_id), redirect_stderr(io.StringIO()):  # where MLflow says that it did as asked
         version = mlflow.register_model(f"runs:/{run_id}/{run.name}", name, tags={"seed": str(run.seed)}).version
     store.client.set_registered_model_alias(name, alias_of(run), version)

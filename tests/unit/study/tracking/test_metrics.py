@@ -10,7 +10,7 @@ from study.tracking.metrics import (
     claim_metrics,
     estimate_metrics,
     flat,
-    mean_training_metrics,
+    means,
     numbers,
     training_metrics,
     validation_metrics,
@@ -46,12 +46,11 @@ def test_a_training_adds_two_numbers_to_its_four_curves() -> None:
     added = {"random_label_accuracy_exposed": 0.75, "random_label_accuracy_flipped": 0.25}
     assert training_metrics(FINAL) == added
     assert training_metrics({"heldout_accuracy": 0.8}) == {}, "no label of it is random"
-    other = {**FINAL, "heldout_accuracy": 0.5, "accuracy_random_exposed": 0.25}
-    of_both = mean_training_metrics([FINAL, other])
-    assert of_both.keys() == {"train_loss", "train_accuracy", "heldout_loss", "heldout_accuracy", *added}
-    assert (of_both["heldout_accuracy"], of_both["random_label_accuracy_exposed"]) == (0.65, 0.5)
-    assert mean_training_metrics([FINAL, {"heldout_accuracy": 0.6}]) == {"heldout_accuracy": 0.7}
-    assert mean_training_metrics([]) == {}
+
+
+def test_means_are_of_what_all_have() -> None:
+    assert means([{"a": 1.0, "b": 2.0}, {"a": 3.0}]) == {"a": 2.0}
+    assert means([]) == {}
 
 
 def test_estimates_are_three_numbers() -> None:
