@@ -60,8 +60,8 @@ check: setup  ## does the pipeline give the committed results again? (runs it in
 lint: setup  ## style and types
 	@ruff check . && ruff format --check . && mypy
 
-ui: setup  ## the MLflow UI on the local runs
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db
+ui: setup  ## the runs in MLflow's UI; its address is printed, and opened where there is a screen
+	@python -m study.commands.ui
 
 docs: setup  ## the documents as a site, into build/site; to read it with its search: mkdocs serve
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet && echo "The site: build/site/index.html"

@@ -62,6 +62,12 @@ def _history(root: Path, run: Any, metric: str) -> list[tuple[int, float]]:
     return sorted((m.step, m.value) for m in Store(root).client.get_metric_history(run.info.run_id, metric))
 
 
+def _table(root: Path, run: Any, name: str) -> dict[str, list[Any]]:
+    """A table of a run, by column."""
+    table = json.loads(Path(Store(root).client.download_artifacts(run.info.run_id, name)).read_text())
+    return {column: [row[at] for row in table["data"]] for at, column in enumerate(table["columns"])}
+
+
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an empty store."""
@@ -128,7 +134,12 @@ def test_live_runs_are_complete(tracked: Path) -> None:
     assert parent.data.tags[KEY] == fingerprint(stage)
     assert parent.data.tags["turnover.stage"] == "train@mixed-head"
     assert parent.data.tags["turnover.device"] == "cpu"
-    assert parent.data.metrics["mean_final_heldout_accuracy"] == 0.37037
+    # Means over the seeds, whose curves are the same here.
+    for name in ("train_loss", "heldout_accuracy"):
+        assert _history(tracked, parent, name) == [(e["epoch"], pytest.approx(e[name], rel=1e-5)) for e in CURVE]
+    assert _table(tracked, parent, "seeds.json")["run"] == [run.name for run in SEEDS]
+    assert "**20 images of digits**" in parent.data.tags["mlflow.note.content"]
+    assert "seeds 0, 1" in parent.data.tags["mlflow.note.content"]
     for run in SEEDS:
         (child,) = _runs(tracked, run.name)
         assert child.info.status == "FINISHED"
@@ -139,7 +150,12 @@ def test_live_runs_are_complete(tracked: Path) -> None:
         assert _history(tracked, child, "train_loss") == [
             (e["epoch"], pytest.approx(e["train_loss"], rel=1e-5)) for e in CURVE
         ]
-        assert child.data.metrics["final_heldout_accuracy"] == 0.37037
+        assert child.data.metrics.keys() == {"train_loss", "heldout_accuracy"}
+        assert f"Seed {run.seed}." in child.data.tags["mlflow.note.content"]
+        assert _table(tracked, child, "metrics.json") == {
+            "metric": ["epochs", "heldout_accuracy"],
+            "value": [3, 0.37037],
+        }
         (given,) = child.inputs.dataset_inputs
         assert given.dataset.name == "digits"
         assert [tag.value for tag in given.tags if tag.key == "mlflow.data.context"] == ["training"]
@@ -170,8 +186,8 @@ def test_what_a_stage_ended_with_is_the_status_of_what_had_not_finished(project:
 
 def test_backfill_restores_what_was_live(tracked: Path, complete: tuple[Path, str]) -> None:
     root, said = complete
-    # Two items, three seeds, one validation set, the report.
-    assert said == "MLflow: 7 runs present, 7 added"
+    # Two items, three seeds, one validation set, the findings, the report.
+    assert said == "MLflow: 8 runs present, 8 added"
     (live,), (restored,) = _runs(tracked, FIRST.name), _runs(root, FIRST.name)
     assert restored.data.tags["turnover.origin"] == "backfill"
     assert restored.data.params == live.data.params
@@ -179,7 +195,7 @@ def test_backfill_restores_what_was_live(tracked: Path, complete: tuple[Path, st
     assert [vars(d.dataset) for d in restored.inputs.dataset_inputs] == [
         vars(d.dataset) for d in live.inputs.dataset_inputs
     ]
-    assert restored.data.metrics.keys() - {"estimate/memorization/mean"} == live.data.metrics.keys()
+    assert restored.data.metrics.keys() - {"memorization_real"} == live.data.metrics.keys()
     assert _history(root, restored, "train_loss") == [
         (step, pytest.approx(value, rel=1e-5)) for step, value in _history(tracked, live, "train_loss")
     ]
@@ -189,10 +205,21 @@ def test_backfill_restores_what_was_live(tracked: Path, complete: tuple[Path, st
 def test_estimates_validation_and_report(complete: tuple[Path, str]) -> None:
     root, _ = complete
     client = Store(root).client
-    for run, expected in ((FIRST, 0.25), (SECOND, 0.25), (CONTROL, None)):
-        assert _runs(root, run.name)[0].data.metrics.get("estimate/memorization/mean") == expected
-    (validation,), (report,) = _runs(root, "validation validation"), _runs(root, "report")
-    assert validation.data.metrics == {"noise_ceiling": 0.75}
+    for name, expected in ((FIRST.name, 0.25), (SECOND.name, 0.75), ("mixed-head", 0.5), (CONTROL.name, None)):
+        assert _runs(root, name)[0].data.metrics.get("memorization_real") == expected
+    estimates = client.list_artifacts(_runs(root, FIRST.name)[0].info.run_id)
+    assert {file.path for file in estimates} == {"curve.csv", "metrics.json", "estimates.csv"}
+    (validation,), (findings,), (report,) = (_runs(root, n) for n in ("validation validation", "findings", "report"))
+    assert validation.data.metrics == {"lds_one_network": 0.5}
+    assert "judged by 200 networks" in validation.data.tags["mlflow.note.content"]
+    claims = json.loads((root / "reports/metrics/findings.json").read_text())["claims"]
+    assert _table(root, findings, "claims.json")["verdict"] == [claim["verdict"] for claim in claims]
+    assert {file.path for file in client.list_artifacts(findings.info.run_id)} == {
+        "claims.json",
+        "findings.json",
+        "tables",
+    }
+    assert "| P1 |" in findings.data.tags["mlflow.note.content"]
     files = {file.path for file in client.list_artifacts(validation.info.run_id)}
     assert files == {"result.json", "table.csv", "table.json", "validation-validation.png"}
     assert report.data.metrics == {"heldout_accuracy": 0.875}
@@ -207,20 +234,20 @@ def test_backfill_adds_nothing_twice_and_only_what_is_missing(again: Path, monke
     for run in SEEDS:
         with track(stage_of(root, run)) as tracker:
             tracker.finished(run, member_key(root, run), root / run.folder)
-    assert "estimate/memorization/mean" not in _runs(root, SECOND.name)[0].data.metrics
+    assert "memorization_real" not in _runs(root, SECOND.name)[0].data.metrics
     assert len(_runs(root, "mixed-head")) == 1, "the same item again takes the place of the first"
-    assert backfill(root) == "MLflow: 7 runs present, 4 added, 2 completed"
-    assert _runs(root, SECOND.name)[0].data.metrics["estimate/memorization/mean"] == 0.25
+    assert backfill(root) == "MLflow: 8 runs present, 5 added, 3 completed"
+    assert _runs(root, SECOND.name)[0].data.metrics["memorization_real"] == 0.75
 
     with monkeypatch.context() as patch:
         patch.setattr(backfill_module, "Store", None)
         patch.setattr(backfill_module, "changed_stages", None)
-        assert backfill(root) == "MLflow: 7 runs present, 0 added"
+        assert backfill(root) == "MLflow: 8 runs present, 0 added"
     # Deleted in the UI, or from the disk: made again.
     Store(root).client.delete_run(_runs(root, "report")[0].info.run_id)
-    assert backfill(root) == "MLflow: 7 runs present, 1 added"
+    assert backfill(root) == "MLflow: 8 runs present, 1 added"
     shutil.rmtree(root / "mlruns")
-    assert backfill(root) == "MLflow: 7 runs present, 7 added"
+    assert backfill(root) == "MLflow: 8 runs present, 8 added"
     assert len(_runs(root, FIRST.name)) == 1
 
 
@@ -228,13 +255,13 @@ def test_what_other_code_made_is_not_recorded(again: Path) -> None:
     root = again
     (root / "code/estimate.py").write_text("# edited\n")
     said = backfill(root)
-    assert said.startswith("MLflow: 7 runs present, 7 added; not recorded, run `dvc repro` first: estimate@mixed (")
+    assert said.startswith("MLflow: 8 runs present, 8 added; not recorded, run `dvc repro` first: estimate@mixed (")
     assert "code/estimate.py" in said
-    assert _runs(root, FIRST.name)[0].data.metrics.keys().isdisjoint({"estimate/memorization/mean"})
+    assert _runs(root, FIRST.name)[0].data.metrics.keys().isdisjoint({"memorization_real"})
     (root / "code/training.py").write_text("# edited\n")
     (root / "reports/report.md").write_text("another")
-    # What is left: the validation set. No run is made of the old results and the new code.
-    assert backfill(root).startswith("MLflow: 1 runs present, 0 added; not recorded")
+    # What is left: the validation set and the findings. No run is made of the old results and the new code.
+    assert backfill(root).startswith("MLflow: 2 runs present, 0 added; not recorded")
     assert len(_runs(root, FIRST.name)) == len(_runs(root, "report")) == 1
 
 
@@ -264,7 +291,7 @@ def test_models_load_where_this_repository_is_not(complete: tuple[Path, str], tm
     images = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     store = f"sqlite:///{root / 'mlflow.db'}"
-    uris = [f"runs:/{_runs(root, run.name)[0].info.run_id}/{run.name}" for run in (FIRST, CONTROL)]
+    uris = ["models:/turnover-mixed-head@seed-0", f"runs:/{_runs(root, CONTROL.name)[0].info.run_id}/{CONTROL.name}"]
     command = [sys.executable, "-c", _ELSEWHERE, store, str(tmp_path / "images.npy"), *uris]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     for run, batches in zip((FIRST, CONTROL), json.loads(done.stdout.splitlines()[-1]), strict=True):

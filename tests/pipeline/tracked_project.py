@@ -48,6 +48,10 @@ stages:
     cmd: python -m stages.validate --validation_set ${item.validation_set}
     deps: [code/validate.py]
     plots: ["reports/validation/${item.validation_set}": {cache: false}]
+  findings:
+    cmd: python -m stages.findings
+    deps: [scores]
+    outs: [reports/metrics/findings.json: {cache: false}, reports/metrics/findings: {cache: false}]
   summarize:
     cmd: python -m stages.summarize
     deps: [scores]
@@ -116,11 +120,17 @@ def write_training(root: Path, run: Run) -> Path:
 
 def write_results(root: Path) -> None:
     """Everything else that the pipeline would have written, and a lock that says so."""
+    committed = {
+        f"metrics/{name}": (ROOT / "reports/metrics" / name).read_text(encoding="utf-8")
+        for name in ("findings.json", "summary.json", "findings/effects.csv")
+    }
     for run in SEEDS:
         (root / run.scores).mkdir(parents=True, exist_ok=True)
-        write_json(root / run.scores / "metrics.json", {"memorization": {"mean": 0.25}})
+        mean = {"probability": 0.25 + run.seed / 2, "loss": 1.0}
+        write_json(root / run.scores / "metrics.json", {"memorization": {"real": mean}})
     reports = {
-        "validation/validation/table.csv": "method,lds\nours,0.5\ntheirs,\n",
+        **committed,
+        "validation/validation/table.csv": "method,networks,lds\nturn-over pooled,1,0.5\ntheirs,1,\n",
         "validation/validation/result.json": json.dumps({"noise_ceiling": 0.75, "name": "validation"}),
         "figures/validation-validation.png": "",
         "figures/speed.svg": "",

@@ -20,7 +20,8 @@ from study.commands.running import status_of
 from study.context.params import Params
 from study.context.runs import load_params
 from study.tracking.content import run_tags
-from study.tracking.items import Item, report_item, train_items, validation_item
+from study.tracking.items import Item, findings_item, report_item, train_items, validation_item
+from study.tracking.notes import NOTE
 from study.tracking.place import TrackingError, note_complete, place_of, runs_if_complete
 from study.tracking.store import PARENT, Store, reason, silence
 from turnover.errors import UserError
@@ -79,6 +80,8 @@ def _items(root: Path, params: Params, changed: Collection[str]) -> Iterator[Ite
     for name in params.validation_sets:
         if f"validate@{name}" not in changed:
             yield validation_item(root, name, figure="figures" not in changed)
+    if not {"findings", "summarize"}.intersection(changed):
+        yield findings_item(root)
     if not {"summarize", "figures", "report"}.intersection(changed):
         yield report_item(root)
 
@@ -96,7 +99,8 @@ def _fill(store: Store, known: dict[str, tuple[str, dict[str, str]]], item: Item
 
 
 def _make(store: Store, item: Item, parent: str | None) -> str:
-    run_id = store.start(item.name, run_tags(item.stage, "backfill"), item.params, parent)
+    tags = {**run_tags(item.stage, "backfill"), NOTE: item.note}
+    run_id = store.start(item.name, tags, item.params, parent)
     try:
         item.log(store, run_id)
         _complete(store, item, run_id, {})

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
-import re
+import os
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 from study.context.fingerprint import content_hash
 from study.context.runs import Run
 from study.context.stage import Stage
-from study.tracking.store import Store, Value
+from study.tracking.metrics import flat, means, numbers, training_metrics
+from study.tracking.store import EXPERIMENT, Store, Value
 
 # What decides how results come about; the pipeline's own results change with every run and make no tree dirty.
 _CODE = ("src", "stages", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock")
@@ -52,6 +52,9 @@ def run_tags(stage: Stage, origin: str) -> dict[str, str]:
         "mlflow.source.name": stage.declared.cmd,
         "mlflow.source.type": "LOCAL",
     }
+    experiment = os.environ.get("DVC_EXP_NAME")
+    if experiment:
+        tags[EXPERIMENT] = experiment
     commit = _git(stage.root, "rev-parse", "HEAD")
     if commit:
         tags["mlflow.source.git.commit"] = commit
@@ -77,26 +80,6 @@ def texts(params: Mapping[str, Any]) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(params).items()}
 
 
-def numbers(metrics: Mapping[str, Any], prefix: str = "") -> list[Value]:
-    """The finite numbers in a metrics file, under names that MLflow takes."""
-    return [
-        Value(prefix + re.sub(r"[^\w./ :-]", "_", key), float(value))
-        for key, value in flat(metrics, separator="/").items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    ]
-
-
-def flat(values: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
-    """Nested mappings as one, their keys joined."""
-    joined: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            joined.update(flat(value, f"{prefix}{key}{separator}", separator))
-        else:
-            joined[f"{prefix}{key}"] = value
-    return joined
-
-
 def log_dataset(store: Store, run_id: str, stage: Stage) -> None:
     """The scenario as the run's input, known by the hash of its content."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -115,27 +98,48 @@ def log_dataset(store: Store, run_id: str, stage: Stage) -> None:
 
 
 def log_training(store: Store, run_id: str, results: Results, seen: Collection[int] = ()) -> None:
-    """Everything that the folder of a training says.
+    """What the folder of a training says: its curve, few numbers as metrics, and all final ones as a table.
 
     Args:
         seen: epochs whose metrics the run has already.
     """
+    curve = of_epochs(results.curve)
     values = [
-        Value(name, float(value), int(row["epoch"]))
-        for row in csv.DictReader(io.StringIO(results.curve))
-        for name, value in row.items()
-        if name != "epoch" and value and int(row["epoch"]) not in seen
+        Value(name, value, epoch) for epoch, of in curve.items() if epoch not in seen for name, value in of.items()
     ]
-    store.log(run_id, [*values, *numbers(results.final, "final_")])
+    store.log(run_id, [*values, *values_of(training_metrics(results.final))])
     store.client.log_text(run_id, results.curve, "curve.csv")
+    final = numbers(results.final)
+    store.client.log_table(run_id, {"metric": list(final), "value": list(final.values())}, "metrics.json")
 
 
-def log_item(store: Store, run_id: str, finals: Mapping[str, Mapping[str, Any]]) -> None:
-    """Of all seeds: their final metrics as a file, and the means of those that every seed has."""
-    rows = [{value.name: value.value for value in numbers(final, "mean_final_")} for final in finals.values()]
-    common = [name for name in (rows[0] if rows else {}) if all(name in row for row in rows)]
-    store.log(run_id, [Value(name, sum(row[name] for row in rows) / len(rows)) for name in common])
-    store.client.log_dict(run_id, dict(finals), "seeds.json")
+def log_item(store: Store, run_id: str, results: Mapping[str, Results]) -> None:
+    """Of all seeds: means of their curves and of the few numbers that are compared, and all final ones as a table."""
+    curves = [of_epochs(of.curve) for of in results.values()]
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    mean = {epoch: means([curve[epoch] for curve in curves]) for epoch in epochs}
+    values = [Value(name, value, epoch) for epoch, of in mean.items() for name, value in of.items()]
+    few = means([training_metrics(of.final) for of in results.values()])
+    store.log(run_id, [*values, *values_of(few)])
+    rows = {name: numbers(of.final) for name, of in results.items()}
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = {"run": list(rows), **{name: [row.get(name) for row in rows.values()] for name in columns}}
+    store.client.log_table(run_id, table, "seeds.json")
+
+
+def of_epochs(curve: str) -> dict[int, dict[str, float]]:
+    """The metrics of every epoch in the text of a `curve.csv`."""
+    rows = csv.DictReader(io.StringIO(curve))
+    return {int(row.pop("epoch")): {name: float(value) for name, value in row.items() if value} for row in rows}
+
+
+def log_rows(store: Store, run_id: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """A table that MLflow shows beside those of other runs; only once a run, because MLflow appends."""
+    store.client.log_table(run_id, {column: [row[column] for row in rows] for column in rows[0]}, name)
+
+
+def values_of(metrics: Mapping[str, float]) -> list[Value]:
+    return [Value(name, value) for name, value in metrics.items()]
 
 
 def log_model(store: Store, run_id: str, root: Path, run: Run) -> None:

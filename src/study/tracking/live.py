@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from study.context.fingerprint import fingerprint
 from study.context.runs import Run
 from study.context.stage import Stage
 from study.tracking.content import Results, item_name, log_dataset, log_item, log_training, run_tags, training_params
+from study.tracking.notes import NOTE, item_note, training_note
 from study.tracking.store import PARENT, Store, Value, reason, silence
 
 # Seconds that a stage whose work is done waits for MLflow: enough for its start after a very short training, ...
@@ -44,9 +44,10 @@ class _Recorder:
         self._store = Store(stage.root)
         self._present = self._store.finished()
         self._tags = run_tags(stage, "live")
-        self._parent = self._store.start(item_name(stage), self._tags, training_params(stage))
+        note = {NOTE: item_note(stage, [run.seed for run in stage.runs()])}
+        self._parent = self._store.start(item_name(stage), {**self._tags, **note}, training_params(stage))
         self._training: dict[Run, tuple[str, set[int]]] = {}  # id of its run, epochs that this has
-        self._finals: dict[str, Mapping[str, Any]] = {}
+        self._results: dict[str, Results] = {}
 
     def resolved(self, values: Mapping[str, str]) -> None:
         self._store.tag(self._parent, {f"turnover.{key}": value for key, value in values.items()})
@@ -57,7 +58,7 @@ class _Recorder:
         seen.add(number)
 
     def finished(self, run: Run, key: str, results: Results) -> None:
-        self._finals[run.name] = results.final
+        self._results[run.name] = results
         if key in self._present and run not in self._training:
             # It was trained before, and nothing of it has changed.
             self._store.tag(self._present[key][0], {PARENT: self._parent})
@@ -73,14 +74,15 @@ class _Recorder:
         for run_id, _ in self._training.values():
             self._store.client.set_terminated(run_id, status)
         if status == "FINISHED":
-            log_item(self._store, self._parent, self._finals)
+            log_item(self._store, self._parent, self._results)
             self._store.finish(self._parent, self._key)
         else:
             self._store.client.set_terminated(self._parent, status)
 
     def _run_of(self, run: Run) -> tuple[str, set[int]]:
         if run not in self._training:
-            run_id = self._store.start(run.name, self._tags, training_params(self._stage, run), self._parent)
+            tags = {**self._tags, NOTE: training_note(self._stage, run)}
+            run_id = self._store.start(run.name, tags, training_params(self._stage, run), self._parent)
             self._training[run] = run_id, set()
             log_dataset(self._store, run_id, self._stage)
         return self._training[run]

@@ -16,9 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from study.tracking import notes
 from study.tracking.place import TrackingError, place_of
 
 KEY, PARENT, OWNER = "turnover.key", "mlflow.parentRunId", "turnover.owner"
+EXPERIMENT = "turnover.experiment"  # the experiment of DVC that a run belongs to
 _NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 
 
@@ -76,7 +78,7 @@ class Store:
         if found is None:
             # With a server, another process may be faster: then its experiment is found below.
             with suppress(mlflow.MlflowException):
-                self.client.create_experiment(name, artifact_location=artifacts)
+                self.client.create_experiment(name, artifact_location=artifacts, tags=notes.EXPERIMENT)
             found = self.client.get_experiment_by_name(name)
         if found is None:
             raise TrackingError(f"experiment {name!r} could not be created")
@@ -114,9 +116,10 @@ class Store:
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
     def start(self, name: str, tags: Mapping[str, str], params: Mapping[str, str], parent: str | None = None) -> str:
-        """A new run, nested below `parent`. Returns its id."""
+        """A new run, nested below `parent`; one of an experiment of DVC is called after both. Returns its id."""
         from mlflow.entities import Param
 
+        name = f"{name} ({tags[EXPERIMENT]})" if EXPERIMENT in tags else name
         tags = {**tags, OWNER: self._owner, **({PARENT: parent} if parent else {})}
         run_id: str = self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
         self.client.log_batch(run_id, params=[Param(key, value[:6000]) for key, value in params.items()])

@@ -6,7 +6,7 @@ import pytest
 
 from study.context.runs import Run
 from study.context.stage import Stage
-from study.tracking.content import flat, item_name, numbers, run_tags, texts, training_params
+from study.tracking.content import item_name, run_tags, texts, training_params
 from tests.support import ROOT
 
 
@@ -15,18 +15,9 @@ def stage() -> Stage:
     return Stage(ROOT, "train", {"scenario": "real", "placement": "dropout"})
 
 
-def test_flat_joins_keys() -> None:
-    assert flat({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
-
-
 def test_params_are_texts() -> None:
     found = texts({"a": "x", "b": None, "c": [1, 2], "d": {"e": 0.5}})
     assert found == {"a": "x", "b": "null", "c": "[1, 2]", "d.e": "0.5"}
-
-
-def test_numbers_leave_out_what_is_no_metric() -> None:
-    found = numbers({"a": 1, "b": "text", "c": True, "d": float("nan"), "e": {"f@g": 0.5}}, "final_")
-    assert {value.name: value.value for value in found} == {"final_a": 1.0, "final_e/f_g": 0.5}
 
 
 def test_params_hold_only_the_noise_of_the_own_scenario(stage: Stage) -> None:
@@ -43,6 +34,13 @@ def test_tags_do_without_git(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> N
     assert tags["turnover.stage"] == stage.name
     assert "turnover.dirty" not in tags
     assert item_name(stage) == "real-dropout"
+
+
+def test_a_run_of_an_experiment_of_dvc_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    assert "turnover.experiment" not in run_tags(stage, "live")
+    monkeypatch.setenv("DVC_EXP_NAME", "puggy-mule")
+    assert run_tags(stage, "live")["turnover.experiment"] == "puggy-mule"
 
 
 def test_importing_tracking_loads_neither_mlflow_nor_torch() -> None:
