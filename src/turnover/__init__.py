@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from turnover.attribution.nearness import Localized, localize, pool_within_classes
     from turnover.attribution.store import ScoreStore
     from turnover.attribution.summary import InfluenceSummary, summarize
+    from turnover.auditing.audits import audit
     from turnover.errors import UserError
     from turnover.masking.insertion import insert, remove
     from turnover.masking.layer import TurnOverDropout
@@ -34,6 +35,7 @@ _HOMES = {
     "TrainingConfig": "training.settings",
     "TurnOverDropout": "masking.layer",
     "UserError": "errors",
+    "audit": "auditing.audits",
     "average_over_training": "scoring.sharpening",
     "calibrate": "scoring.calibration",
     "combine": "scoring.memorization",
@@ -63,6 +65,7 @@ __all__ = [
     "TrainingConfig",
     "TurnOverDropout",
     "UserError",
+    "audit",
     "average_over_training",
     "calibrate",
     "combine",

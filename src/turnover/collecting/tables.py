@@ -40,7 +40,7 @@ def table_rows(path: Path, *, columns: Mapping[str, str] | None = None, strict: 
     """
     if not path.is_file():
         raise DataError(f"there is no table {path}; {LAYOUT['table']}")
-    names, records = _records(path)
+    names, records = table_columns(path)
     places = _strict_columns(names, path) if strict else _columns(names, path, columns or {})
     examples = [
         {
@@ -95,8 +95,12 @@ def _text(value: Any, where: str, kind: str, column: str) -> str:
     return text
 
 
-def _records(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
-    """The names of the columns, without spaces around them, and the values of each example; an absent one is None."""
+def table_columns(path: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    """The names of the columns, without spaces around them, and the values of each example; an absent one is None.
+
+    Raises:
+        DataError: the table cannot be read.
+    """
     kind = path.suffix.lower()
     if kind not in KINDS:
         raise DataError(

@@ -1,0 +1,157 @@
+"""What one training with turn-over dropout says of every example: probabilities, votes of neighbours, memorization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from turnover.auditing.networks import Standardized, make_network
+from turnover.auditing.settings import Settings
+from turnover.batches.examples import Examples
+from turnover.batches.passes import evaluating, moved
+from turnover.reading.features import RIDGE, spectrum
+from turnover.reading.one_pass import read
+from turnover.reading.readings import Readings
+from turnover.scoring.memorization import memorization
+from turnover.scoring.neighbourhood import SHARPNESS
+from turnover.training.loop import train
+from turnover.training.recorders import EpochRecorder
+from turnover.training.settings import TrainingConfig
+
+_DIRECTIONS = 256
+_RECORDED = 1 << 30  # bytes that the probabilities of all recorded epochs take, about
+_PAIRS = 1 << 32  # of examples that are compared, at most
+_LEAST = 1024  # examples that each is compared with, whatever their number
+_ROWS = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What was found; rows are examples, in their order.
+
+    Attributes:
+        network: the trained network, on the CPU or the device that was asked for.
+        readings: of all examples by the three networks.
+        probabilities: float32 [n, classes] of the full network, the mean over the epochs of its training.
+        votes: float32 [n, classes], the shares of the classes among the others, weighted by likeness.
+        directions: float32 [n, at most 256], unit rows: their products are the likenesses.
+        memorized: what `turnover.memorization` gives.
+    """
+
+    network: Standardized
+    readings: Readings
+    probabilities: Tensor
+    votes: Tensor
+    directions: Tensor
+    memorized: pd.DataFrame
+
+
+class Probabilities(EpochRecorder):
+    """Records what the full network says of every example at the end of epochs: float16 [n, classes]."""
+
+    def __init__(self, inputs: Tensor, classes: int, epochs: int) -> None:
+        size = 2 * len(inputs) * classes
+        every = max(1, -(-epochs * size // _RECORDED))
+        super().__init__([epoch for epoch in range(1, epochs + 1) if (epochs - epoch) % every == 0], "probabilities-")
+        self.inputs = inputs
+
+    def look(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Probabilities of all examples."""
+        device = next(model.parameters()).device
+        with evaluating(model):
+            found = [model(moved(part, device)).softmax(1).half().cpu() for part in torch.split(self.inputs, 256)]
+        return {"probabilities": torch.cat(found)}
+
+    def mean(self) -> Tensor:
+        """Over the recorded epochs, float32 [n, classes]."""
+        total, count = torch.zeros(()), 0
+        for _, kept in self.recorded():
+            total, count = total + kept["probabilities"].float(), count + 1
+        return total / count
+
+
+def config_of(settings: Settings) -> TrainingConfig:
+    """How the network of an audit is trained."""
+    return TrainingConfig(
+        epochs=settings.epochs, batch_size=settings.batch_size, learning_rate=settings.learning_rate,
+        weight_decay=0.1, seed=settings.seed,
+    )  # fmt: skip
+
+
+def gather(
+    inputs: Tensor,
+    labels: Tensor,
+    classes: int,
+    settings: Settings,
+    *,
+    checkpoint: Path | None,
+    progress: bool | None,
+    stop: Callable[[], int] | None,
+) -> Evidence:
+    """Train once, and ask.
+
+    Args:
+        inputs: uint8 images [n, channels, height, width] or float32 embeddings [n, d].
+        labels: int64 [n].
+        classes: number of classes.
+        settings: how.
+        checkpoint: a file to go on from after an interruption.
+        progress, stop: see `turnover.train`.
+
+    Raises:
+        Interrupted: `stop` asked for it; what was done is in `checkpoint`.
+        UserError: see `turnover.train`.
+    """
+    device = torch.device(settings.device)
+    network = make_network(inputs, classes, settings.hidden, settings.seed).to(device)
+    ids = torch.arange(len(labels))
+    recorder = Probabilities(inputs, classes, settings.epochs)
+    examples = Examples(inputs, labels, ids).to(device)
+    train(
+        network, examples, config_of(settings), recorders=[recorder], checkpoint=checkpoint, progress=progress,
+        stop=stop, fingerprint="audit",
+    )  # fmt: skip
+    probabilities = recorder.mean()
+    readings = read(network, inputs, labels, ids, progress=progress)
+    assert readings.features is not None
+    directions = directions_of(readings)
+    memorized = memorization(network, readings)
+    return Evidence(network, readings, probabilities, votes_of(directions, labels, classes), directions, memorized)
+
+
+def directions_of(readings: Readings) -> Tensor:
+    """Unit vectors [n, at most 256] whose products are likenesses, as in `turnover.neighbourhood`."""
+    blocks = readings.features
+    assert blocks is not None
+    found = spectrum(blocks)
+    return torch.cat([F.normalize(found.whitened(block, RIDGE, _DIRECTIONS), dim=1) for block in blocks])
+
+
+def votes_of(directions: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """What the others say of each example's class: shares [n, classes], each other weighted by likeness to the power 4.
+
+    Of more than 65,536 examples a random part (always the same) tells of all, so that the time stays in bounds.
+    """
+    count = len(directions)
+    references = max(_LEAST, _PAIRS // count)
+    chosen = torch.arange(count)
+    if count > references:
+        chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:references].sort().values
+    reference, of_class = directions[chosen], F.one_hot(labels[chosen], classes).float()
+    place = torch.full((count,), -1)
+    place[chosen] = torch.arange(len(chosen))
+    votes = torch.empty(count, classes)
+    for start in range(0, count, _ROWS):
+        rows = torch.arange(start, min(start + _ROWS, count))
+        weight = (directions[rows] @ reference.T).clamp_(min=0.0).pow_(SHARPNESS)
+        among = place[rows] >= 0
+        weight[among.nonzero().squeeze(1), place[rows][among]] = 0.0  # not its own
+        votes[rows] = weight @ of_class
+    total = votes.sum(1, keepdim=True)
+    return torch.where(total > 0.0, votes / total.clamp(min=torch.finfo(torch.float32).tiny), 1.0 / classes)

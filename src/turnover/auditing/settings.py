@@ -1,0 +1,94 @@
+"""How an audit is done: every setting, chosen from the size of the data unless it is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from turnover.errors import UserError
+
+_LEAST_SIDE, _LARGEST_SIDE = 16, 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the result of an audit, beside the data and the kind of machine.
+
+    Args:
+        epochs: passes over the examples.
+        batch_size: examples a step.
+        learning_rate: its peak.
+        hidden: masked units before the classes.
+        side: pixels; images are made squares of this side, unless all have one size that is small enough.
+        seed: of initial weights, masks and order.
+        threads: of the processor. Another number gives other bits.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        suspects: on the page, at most.
+        mistakes: whose influences are computed, at most.
+
+    Raises:
+        UserError: a value is out of range; the message names it.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    hidden: int
+    side: int
+    seed: int
+    threads: int
+    device: str
+    suspects: int = 200
+    mistakes: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "hidden", "side", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}: it must be at least 1")
+        for name in ("suspects", "mistakes", "seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name}={getattr(self, name)}: it must not be negative")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise UserError(f"learning_rate={self.learning_rate}: it must be a positive number")
+        if self.hidden < 8:
+            raise UserError(f"hidden={self.hidden}: so few units have no halves worth comparing; give 8 or more")
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Settings))
+
+
+def choose(examples: int, sides: list[int], given: dict[str, Any]) -> Settings:
+    """Settings for so many examples, of images with these `sides` (of embeddings none); `given` ones win.
+
+    Raises:
+        UserError: a setting is unknown or out of range.
+    """
+    unknown = sorted(set(given) - set(NAMES))
+    if unknown:
+        raise UserError(f"there is no setting {unknown[0]}; there are {', '.join(NAMES)}")
+    median = sorted(sides)[len(sides) // 2] if sides else _LEAST_SIDE
+    chosen: dict[str, Any] = {
+        "epochs": min(40, max(8, math.ceil(40_000 / examples))),
+        "batch_size": 128 if examples >= 1000 else 32,
+        "learning_rate": 4e-3 if examples >= 1000 else 2e-3,
+        "hidden": 512,
+        "side": min(_LARGEST_SIDE, max(_LEAST_SIDE, median)) // 4 * 4,
+        "seed": 0,
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "device": "auto",
+    }
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    if chosen["device"] == "auto":
+        chosen["device"] = _device()
+    return Settings(**chosen)
+
+
+def _device() -> str:
+    import torch  # late: what only looks need not wait for it
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "cpu"
