@@ -34,6 +34,8 @@ _LONGEST_NAME = 60  # it becomes a part of names of files
 _PLACEMENT = r"^[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$"
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?|mps)$"
 _RECIPE_DEVICE = r"^(cpu|cuda(:\d+)?)$"
+# What pydantic puts into the place of a mistake where a value may be of two kinds.
+_KINDS = ("constrained-int", "literal['auto']", "literal['all','auto']", "list[constrained-int]")
 # What a pattern allows, in words.
 _ALLOWED = {
     _NAME: "lower-case letters, digits and _ only, and begin with a letter",
@@ -252,7 +254,8 @@ def placement_after(placement: str) -> str | list[str]:
 
 def _sentence(error: ErrorDetails) -> str:
     """One mistake in words: key, value, what is allowed."""
-    key = ".".join(str(part) for part in error["loc"] if part != "int" and "[" not in str(part))
+    parts = [str(part) for part in error["loc"]]
+    key = ".".join(part if part.isprintable() else repr(part) for part in parts if part not in _KINDS)
     message = error["msg"].replace("Input should", "it should")
     match error["type"]:
         case "extra_forbidden":

@@ -76,7 +76,8 @@ def _grid(scenario: Scenario, cells: list[tuple[int, int, Any]], title: Callable
         panel = axes[row][column]
         panel.imshow(_picture(scenario.images[int(entry.id)]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         text, colour = title(entry)
-        panel.set_title(text, fontsize=6.5, color=colour, loc="left", pad=2)
+        # Class names are words, also between dollar signs, where matplotlib would read mathematics.
+        panel.set_title(text, fontsize=6.5, color=colour, loc="left", pad=2, parse_math=False)
     return figure
 
 

@@ -27,6 +27,8 @@ SCORES = {
     "average_precision": "Average precision",
 }
 
+_NAMES = ("given_name", "original_name", "predicted_name")  # of classes, in the tables of images
+
 
 @dataclass(frozen=True)
 class Content:
@@ -110,8 +112,8 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _images(folder: Path, name: str) -> list[dict[str, Any]]:
     """The rows of an image table, each with its image cut from the sprites as a data URI."""
-    # Class names such as "None" or "NA" are names, not missing values.
-    table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+    # Class names such as "None", "NA" or "00001" are names, not missing values or numbers.
+    table = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, dtype=dict.fromkeys(_NAMES, str))
     if not len(table):
         return []
     rows: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

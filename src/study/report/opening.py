@@ -7,7 +7,7 @@ state a number only where its interval leaves out 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from study.report.numbers import brackets, effect, plain
@@ -61,22 +61,30 @@ def dataset_name(dataset: str) -> str:
     return _NAMES.get(dataset, dataset)
 
 
-def sentences(findings: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+def literal(text: str) -> str:
+    """Text that a user chose, for Markdown: none of its characters means anything."""
+    return re.sub(r"([\\`*_{}\[\]<>|~&$#!])", r"\\\1", " ".join(text.split()))
+
+
+def sentences(
+    findings: Mapping[str, Any], summary: Mapping[str, Any], written: Callable[[str], str] = str
+) -> list[str]:
     """What was done, what holds, what does not hold or is undecided.
 
     Args:
         findings: as `findings.json` holds them.
         summary: as `summary.json` does: the data set and its sizes.
+        written: how the name of the data set is written.
     """
-    return [_done(findings, summary), _holds(findings["claims"]), _open(findings["claims"])]
+    return [_done(findings, summary, written), _holds(findings["claims"]), _open(findings["claims"])]
 
 
-def _done(findings: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def _done(findings: Mapping[str, Any], summary: Mapping[str, Any], written: Callable[[str], str]) -> str:
     scenarios = summary["scenarios"]
     first = next(iter(scenarios.values()))
     networks = len(next(iter(findings["seeds"].values())))
     counted = f"{networks} network{'s' if networks > 1 else ''} per experiment"
-    images = f"{first['train']:,} {dataset_name(first['dataset'])} images"
+    images = f"{first['train']:,} {written(dataset_name(first['dataset']))} images"
     noisy = [f"{of['random'] / of['train']:.0%}".replace("%", " %") for of in scenarios.values() if of["random"]]
     labels = f"; one experiment has {noisy[0]} random labels" if noisy else ""
     return (
@@ -172,7 +180,7 @@ def _in_words(of: Mapping[str, Any]) -> str:
 
 def markdown(findings: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """The sentences and the table, as report.md and README hold them."""
-    text = "\n\n".join(emphasized(sentence, "**{}**") for sentence in sentences(findings, summary))
+    text = "\n\n".join(emphasized(sentence, "**{}**") for sentence in sentences(findings, summary, literal))
     found = rows(findings)
     if not found:
         return text

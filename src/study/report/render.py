@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from study.analysis.intervals import seeds_in_words
 from study.report.content import Content
 from study.report.numbers import effect, measured, p_value, plain, pm
-from study.report.opening import TITLE, dataset_name, emphasized, markdown, rows, sentences
+from study.report.opening import TITLE, dataset_name, emphasized, literal, markdown, rows, sentences
 from study.report.svg import inline
 from study.report.variants import describe
 
@@ -97,6 +97,7 @@ def _environment(*, autoescape: bool) -> Environment:
         emphasized=lambda text: Markup(emphasized(str(escape(text)), "<strong>{}</strong>")),
         italics=lambda text: Markup(re.sub(r"\*([^*]+)\*", r"<em>\1</em>", str(escape(text)))),
         anchor=anchor,
+        literal=str if autoescape else literal,
         cell=lambda text: text.replace("|", "\\|"),  # of a table in Markdown
         score=lambda key: SCORE_NAMES.get(key, key.replace("_", " ")),
     )

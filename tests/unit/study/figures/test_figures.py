@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_images_stand_in_the_order_of_their_table(results: Path) -> None:
     assert mistakes.loc[mistakes["kind"] == "helpful", "influence"].min() > 0
     losses = mistakes.loc[mistakes["kind"] == "mistake", "influence"]
     assert losses.is_monotonic_decreasing
+
+
+def test_class_names_are_words_also_between_dollar_signs(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "data/scenarios").glob("*/scenario.json"):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        about["classes"] = ["$$", r"$\foo$", "$5 and $6"]
+        path.write_text(json.dumps(about), encoding="utf-8")
+    assert run_stage(figures.run, "figures", {}, root=tmp_path) == 0
+    table = pd.read_csv(tmp_path / "reports/figures/gallery.csv")
+    assert table["given_name"].str.contains("$", regex=False).any()
 
 
 def test_a_missing_table_is_one_clear_sentence(

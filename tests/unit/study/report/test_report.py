@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from stages import report
+from study.context.declaration import read_yaml
 from study.context.stage import run_stage
 from study.report.numbers import effect, measured, p_value, plain, pm, signed
 from study.report.opening import LIMIT
@@ -164,6 +165,38 @@ def test_class_names_cannot_break_the_page(results: Path, tmp_path: Path) -> Non
     assert "&lt;b&gt;NA &amp; cup" in text
     assert "<b>NA" not in text
     assert ">None" in text
+
+
+def test_class_names_that_look_like_numbers_stay_as_they_are(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    for name in ("gallery", "mistakes"):
+        path = tmp_path / f"reports/figures/{name}.csv"
+        names = {"cup": "00001", "hat": "1e3"}
+        table = pd.read_csv(path).replace(names)
+        assert "00001" in set(table["given_name"])
+        table.to_csv(path, index=False)
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 0
+    text = (tmp_path / "reports/index.html").read_text(encoding="utf-8")
+    assert ">00001" in text and ">1e3" in text
+
+
+def test_a_place_of_ones_own_data_cannot_break_the_pages(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    place = "table:/a_b/*c*|<img>`$d$.csv"
+    summary, params = tmp_path / "reports/metrics/summary.json", tmp_path / "params.yaml"
+    found = json.loads(summary.read_text(encoding="utf-8"))
+    for of in found["scenarios"].values():
+        of["dataset"] = place
+    summary.write_text(json.dumps(found), encoding="utf-8")
+    settings = read_yaml(params)
+    settings["data"]["dataset"] = place
+    params.write_text(json.dumps(settings), encoding="utf-8")
+    assert run_stage(report.run, "report", {}, root=tmp_path) == 0
+    page, text = ((tmp_path / "reports" / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    written = r"table:/a\_b/\*c\*\|\<img\>\`\$d\$.csv"
+    assert f"60 {written} images" in text and f"| `data.dataset` | {written} |" in text
+    assert place not in text
+    assert "table:/a_b/*c*|&lt;img&gt;`$d$.csv" in page and "<img>" not in page
 
 
 def test_missing_figures_are_one_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
