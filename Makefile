@@ -11,6 +11,9 @@ INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # are no choice: pytest-xdist 3.8 does not find them under pytest 9.)
 PYTEST := pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Python finds this folder's code, and no other, and its files by their names, whatever the user's own settings are.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS
+export PYTHONUTF8 := 1
 export OMP_WAIT_POLICY := PASSIVE
 export OMP_DYNAMIC := false
 export MLFLOW_DISABLE_TELEMETRY := true

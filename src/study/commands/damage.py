@@ -43,8 +43,10 @@ def bring_back(root: Path) -> None:
 
 def _take_from_git(root: Path, name: str, md5s: set[str]) -> None:
     """Bring back an out as it was committed, if that is what the lock says."""
-    archive = subprocess.run(["git", "archive", "HEAD", "--", name], cwd=root, capture_output=True, check=False)
-    if archive.returncode:  # not in git
+    try:
+        command = ["git", "archive", "HEAD", "--", name]
+        archive = subprocess.run(command, cwd=root, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # not in git
         return
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:

@@ -15,6 +15,7 @@ from study.commands.running import status_of
 from study.context.fingerprint import hash_of
 from study.context.params import Params
 from study.context.runs import CONTROL, load_params
+from study.context.surroundings import check_code, check_place
 
 # Other programs keep something of theirs in folders of these names too.
 _SHARED_NAMES = ("runs", "scores")
@@ -52,8 +53,10 @@ def prepare(root: Path) -> None:
     """Check params.yaml and remove leftovers (DVC's cache keeps them).
 
     Raises:
-        UserError: a setting is wrong; nothing was removed.
+        UserError: a setting is wrong, or the pipeline cannot work here; nothing was removed.
     """
+    check_place(root)
+    check_code(root)
     params = load_params(root)
     _check_networks(root, params)
     for path in leftovers(root, params):

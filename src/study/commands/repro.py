@@ -21,6 +21,8 @@ from study.commands import backfill, prepare
 from study.commands.damage import bring_back
 from study.context.lifetime import end_with_make
 
+# With them Python would not find the stages, or end at any warning of a library.
+_NOT_FOR_STAGES = ("PYTHONSAFEPATH", "PYTHONWARNINGS")
 _CLOCKS = 10.0  # seconds by which the time of a process and that of a file may disagree
 
 
@@ -31,12 +33,26 @@ def run(root: Path, targets: list[str]) -> int:
     if status:
         return status
     clear_rwlock(root / ".dvc" / "tmp" / "rwlock")
+    go_without_git(root)
+    for name in _NOT_FOR_STAGES:
+        os.environ.pop(name, None)
     write_whole_files()
     bring_back(root)
     from dvc.cli import main as dvc
 
     status = int(dvc(["repro", *targets]))
     return status or backfill.main([])
+
+
+def go_without_git(root: Path) -> None:
+    """Tell DVC, in its local settings, that there is no git: a download as an archive has none."""
+    config = root / ".dvc" / "config.local"
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return
+    text = config.read_text(encoding="utf-8") if config.exists() else ""
+    if "no_scm" not in text:
+        _replace(config, lambda file: file.write(f"{text}[core]\n    no_scm = true\n"))
+        print("note: there is no git here, so DVC is told to work without", file=sys.stderr)
 
 
 def mend_lock(root: Path) -> None:
@@ -47,12 +63,16 @@ def mend_lock(root: Path) -> None:
     path = root / "dvc.lock"
     if not path.exists() or _is_whole(path.read_text(encoding="utf-8", errors="replace")):
         return
-    committed = subprocess.run(["git", "show", "HEAD:dvc.lock"], cwd=root, capture_output=True, text=True, check=False)
-    if committed.returncode or not _is_whole(committed.stdout):
+    command = ["git", "show", "HEAD:dvc.lock"]
+    try:
+        committed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):  # no git, no repository, no commit, or not in it
+        committed = ""
+    if not _is_whole(committed):
         path.unlink()
         print("warning: dvc.lock was damaged, and git has no other; it is written anew", file=sys.stderr)
         return
-    _replace(path, lambda file: file.write(committed.stdout))
+    _replace(path, lambda file: file.write(committed))
     print("warning: dvc.lock was damaged; it is that of the last commit again", file=sys.stderr)
 
 

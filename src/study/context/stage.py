@@ -20,6 +20,7 @@ from study.context.lifetime import leave_on_sigterm
 from study.context.lock import other_outs
 from study.context.params import check_params
 from study.context.runs import Run, masked_runs_of, runs_of
+from study.context.surroundings import check_code
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
 
@@ -187,6 +188,7 @@ def main(body: Callable[[Stage], None], name: str, *item_keys: str, doc: str | N
 def run_stage(body: Callable[[Stage], None], name: str, item: Mapping[str, str], root: Path | None = None) -> int:
     """Run one stage in this process. Returns the exit status."""
     try:
+        check_code((root or Path.cwd()).absolute())
         stage = Stage((root or Path.cwd()).absolute(), name, item)
         with alone(stage.root, stage.name), stage.guarded():
             if "DVC_STAGE" in os.environ:  # by hand, a stage works on what is there

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from study.commands.repro import clear_rwlock, mend_lock
+from study.commands.repro import clear_rwlock, go_without_git, mend_lock
 from tests.support import ROOT
 
 LOCK = (ROOT / "dvc.lock").read_bytes()
@@ -56,6 +56,37 @@ def test_without_another_lock_it_goes_on_without_one(tmp_path: Path, capsys: pyt
     mend_lock(tmp_path)
     assert not (tmp_path / "dvc.lock").exists()
     assert "dvc.lock was damaged, and git has no other" in capsys.readouterr().err
+
+
+def test_a_download_without_git_is_for_dvc_a_project_without_scm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (tmp_path / ".dvc/config.local").write_text("[cache]\n    type = copy\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo 1 > out\n    outs: [out]\n")
+    go_without_git(tmp_path)
+    assert "there is no git here" in capsys.readouterr().err
+    go_without_git(tmp_path)
+    assert capsys.readouterr().err == "", "said once"
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    settings = (tmp_path / ".dvc/config.local").read_text()
+    assert "type = copy" in settings and settings.count("no_scm") == 1
+
+
+def test_with_git_above_dvc_s_settings_stay_as_they_are(root: Path) -> None:
+    (root / "below/.dvc").mkdir(parents=True)
+    go_without_git(root / "below")
+    assert not (root / "below/.dvc/config.local").exists()
+
+
+def test_a_damaged_lock_where_git_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "dvc.lock").write_text("schema")
+    mend_lock(tmp_path)
+    assert not (tmp_path / "dvc.lock").exists()
 
 
 def test_dvc_replaces_its_lock_as_a_whole(tmp_path: Path) -> None:
