@@ -19,7 +19,7 @@ export OMP_DYNAMIC := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro full variants test test-fast lint ui docs bench check lock
+.PHONY: help setup repro full variants compare experiments changes comment test test-fast lint ui docs bench check lock
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -50,6 +50,20 @@ full: setup  ## the whole data set, beside the default results: see configs/full
 
 variants: setup  ## the claims in other settings: see configs/variants.yaml
 	@python -m study.commands.variants
+
+compare: setup  ## versions side by side: make compare A=main B=an-experiment (default: the last commit, and this folder)
+	@python -m study.commands.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
+
+# The numbers of the headline that fit beside the changed settings; `make compare` has all of them.
+experiments: setup  ## DVC's experiments, and what they change, in 120 columns
+	@dvc exp show --no-pager --only-changed --hide-workspace --precision 3 --drop '.*' \
+	  --keep '(params.yaml:.*|heldout_accuracy|memorization_real|wrong_label_auroc_support)$$'
+
+changes: setup  ## what a pull request shows, into build/changes: make changes A=origin/main
+	@python -m study.commands.compare '$(or $(A),origin/main)' '$(or $(B),HEAD)' --folder build/changes
+
+comment:  ## put it on a pull request, in place of the last such comment: make comment NUMBER=12
+	@gh pr comment '$(NUMBER)' --body-file build/changes/comment.md --edit-last --create-if-none
 
 test: setup  ## all tests
 	@$(PYTEST)
