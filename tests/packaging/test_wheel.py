@@ -14,7 +14,7 @@ from tests.support import ROOT
 
 CORE = {"torch", "numpy", "pandas", "scipy", "safetensors", "tqdm", "filelock"}
 # Rooms that serve the extra `audit`, and what they import beside the core: on first use, as the core does without.
-EXTRA = {"collecting": {"PIL", "pyarrow"}}
+EXTRA = {"collecting": {"PIL", "pyarrow"}, "auditing": {"PIL", "pyarrow", "typer"}}
 
 
 def requirement(line: str) -> str:
@@ -30,7 +30,7 @@ def test_the_wheel_holds_the_library_whole_and_nothing_else(wheel: Path) -> None
     source = ROOT / "src"
     expected = {path.relative_to(source).as_posix() for path in (source / "turnover").rglob("*.py")}
     assert "turnover/__init__.py" in expected
-    assert names == expected | {"turnover/py.typed"}
+    assert names == expected | {"turnover/py.typed", "turnover/auditing/page.html"}
 
 
 def test_it_asks_for_the_core_only_and_offers_the_rest_as_extras(wheel: Path) -> None:
@@ -39,7 +39,9 @@ def test_it_asks_for_the_core_only_and_offers_the_rest_as_extras(wheel: Path) ->
         metadata = message_from_bytes(archive.read(name))
     asked = metadata.get_all("Requires-Dist", [])
     assert {requirement(line) for line in asked if "extra ==" not in line} == CORE
-    assert set(metadata.get_all("Provides-Extra", [])) == {"study", "compare", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"study", "audit", "compare", "dev"}
+    audit = {requirement(line) for line in asked if re.search(r"extra == .audit.", line)}
+    assert audit == {"typer", "pillow", "pyarrow"}
     study = {requirement(line) for line in asked if re.search(r"extra == .study.", line)}
     assert {"dvc", "mlflow", "pydantic", "matplotlib", "pyarrow", "scikit-learn", "torchvision"} <= study
 

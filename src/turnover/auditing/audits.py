@@ -149,9 +149,9 @@ def audit(
     prepared.seconds["reading"] = time.monotonic() - started
     if place is None:
         with _threads(prepared.settings.threads):
-            return _judge(prepared, None, progress, stop, say)
+            return _judge(prepared, None, None, progress, stop, say)
     with working(place) as work, _threads(prepared.settings.threads):
-        found = _judge(prepared, work, progress, stop, say)
+        found = _judge(prepared, place, work, progress, stop, say)
         publish(work / "new", place, work)
     say(f"{place / 'report.html'} shows it; {place / 'labels.csv'} lists every example")
     return found
@@ -196,6 +196,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def _judge(
     prepared: Prepared,
+    place: Path | None,
     work: Path | None,
     progress: bool | None,
     stop: Callable[[], int] | None,
@@ -221,7 +222,7 @@ def _judge(
         checkpoint=None if work is None else work / f"training-{_identity(prepared)[:16]}",
     )  # fmt: skip
     seconds["training"], clock = time.monotonic() - clock, time.monotonic()
-    judged = together(evidence.probabilities, evidence.votes)
+    judged = together(*evidence.witnesses)
     found = suspect(judged, labels)
     pairs = duplicates(prepared.data)
     mistakes = tables.mistakes_of(inputs, judged, found, settings.mistakes)
@@ -234,7 +235,7 @@ def _judge(
         classes=tables.classes_table(inputs, found),
         summary=tables.summary_of(inputs, evidence, found, pairs),
         notices=prepared.notices,
-        folder=None if work is None else work.with_name(work.name.removeprefix(".").removesuffix(".part")),
+        folder=place,
     )
     seconds["judging"] = time.monotonic() - clock
     say(

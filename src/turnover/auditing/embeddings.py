@@ -47,7 +47,7 @@ class Embeddings:
         for what, values in (("labels", labels), ("ids", ids), ("splits", splits)):
             if values is not None and np.shape(values) != (len(features),):
                 raise DataError(f"{place} has {len(features)} embeddings but {what} of shape {np.shape(values)}")
-        found = np.ascontiguousarray(features, dtype=np.float32)
+        found = np.require(features, np.float32, ["C", "W"])  # torch wants it so
         bad = np.flatnonzero(~np.isfinite(found).all(1))
         if len(bad):
             raise DataError(f"{place}: {len(bad)} embeddings hold NaN or infinite numbers, the first is {bad[0]}")

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from turnover.auditing.linear import linear_votes
 from turnover.auditing.networks import Standardized, make_network
 from turnover.auditing.settings import Settings
 from turnover.batches.examples import Examples
 from turnover.batches.passes import evaluating, moved
-from turnover.reading.features import RIDGE, spectrum
+from turnover.reading.features import LARGEST, RIDGE, spectrum
 from turnover.reading.one_pass import read
 from turnover.reading.readings import Readings
 from turnover.scoring.memorization import memorization
@@ -40,6 +41,7 @@ class Evidence:
         readings: of all examples by the three networks.
         probabilities: float32 [n, classes] of the full network, the mean over the epochs of its training.
         votes: float32 [n, classes], the shares of the classes among the others, weighted by likeness.
+        linear: of embeddings what `linear_votes` gives, [n, classes]; None for images.
         directions: float32 [n, at most 256], unit rows: their products are the likenesses.
         memorized: what `turnover.memorization` gives.
     """
@@ -48,8 +50,15 @@ class Evidence:
     readings: Readings
     probabilities: Tensor
     votes: Tensor
+    linear: Tensor | None
     directions: Tensor
     memorized: pd.DataFrame
+
+    @property
+    def witnesses(self) -> tuple[Tensor, ...]:
+        """Class probabilities from several sides, [n, classes] each."""
+        found = (self.probabilities, self.votes, self.linear)
+        return tuple(witness for witness in found if witness is not None)
 
 
 class Probabilities(EpochRecorder):
@@ -122,7 +131,9 @@ def gather(
     assert readings.features is not None
     directions = directions_of(readings)
     memorized = memorization(network, readings)
-    return Evidence(network, readings, probabilities, votes_of(directions, labels, classes), directions, memorized)
+    votes = votes_of(directions, labels, classes)
+    linear = linear_votes(inputs, labels, classes) if inputs.dim() == 2 and inputs.shape[1] <= LARGEST else None
+    return Evidence(network, readings, probabilities, votes, linear, directions, memorized)
 
 
 def directions_of(readings: Readings) -> Tensor:

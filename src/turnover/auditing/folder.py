@@ -57,6 +57,8 @@ def working(out: Path) -> Iterator[Path]:
         ) from error
     finally:
         lock.release()
+        if work.is_dir() and {path.name for path in work.iterdir()} <= {"lock"}:
+            shutil.rmtree(work)  # nothing to go on from
 
 
 def publish(fresh: Path, out: Path, work: Path) -> None:

@@ -25,7 +25,7 @@ class Settings:
         side: pixels; images are made squares of this side, unless all have one size that is small enough.
         seed: of initial weights, masks and order.
         threads: of the processor. Another number gives other bits.
-        device: ``cpu``, ``cuda`` or ``mps``.
+        device: ``cpu``, ``cuda`` or ``mps``; ``auto`` is the GPU if there is one.
         suspects: on the page, at most.
         mistakes: whose influences are computed, at most.
 
@@ -81,14 +81,19 @@ def choose(examples: int, sides: list[int], given: dict[str, Any]) -> Settings:
         "device": "auto",
     }
     chosen |= {name: value for name, value in given.items() if value is not None}
-    if chosen["device"] == "auto":
-        chosen["device"] = _device()
+    chosen["device"] = _device(str(chosen["device"]))
     return Settings(**chosen)
 
 
-def _device() -> str:
+def _device(name: str) -> str:
+    """`name` itself, or what "auto" stands for, if it is there."""
     import torch  # late: what only looks need not wait for it
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(name, False):
+        raise UserError(
+            f"device={name!r} is not there; use {', '.join(kind for kind, is_there in there.items() if is_there)}"
+        )
+    return name

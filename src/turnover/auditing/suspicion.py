@@ -1,6 +1,7 @@
 """How suspicious each label is, from what was found without it: a posterior, a ranking, a false-discovery estimate.
 
-Evidence are class probabilities of every example: the network's, averaged over its training, and its neighbours' votes.
+Evidence are class probabilities of every example: the network's, averaged over its training, its neighbours' votes, and
+of embeddings those of a linear classifier that was fitted to all others.
 A label is wrong with the probability that Bayes' rule gives from these and from a matrix of confusions, ``P(given label
 | true class)``, which expectation maximization finds in the data (Dawid & Skene 1979, *Applied Statistics* 28, 20), and
 a temperature, of greatest likelihood.
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor
 
 # Chosen on 2,000 images of Fashion-MNIST (symmetric, pair and instance-dependent noise); see benchmarks/audit.py.
-TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.3)
+TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.3, 2.7)
 ROUNDS = 30
+CONFIDENT = 0.9  # evidence for one class from which an example tells of confusions: what is ambiguous is not confused
 LEAST = 1e-3  # a probability below it says no more
 SURE = 5.0  # examples of each class that are taken to be right, beside those there are
+WEIGHT = 0.5  # of the posterior's log odds in the ranking, beside those of the evidence
 _SAMPLE = 50_000  # examples that temperature and confusions are found on, at most
-_WEIGHT = 0.5  # of the posterior's log odds in the ranking, beside those of the evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +50,9 @@ class Suspicion:
         return float(self.wrong.sum())
 
 
-def together(network: Tensor, votes: Tensor) -> Tensor:
-    """The evidence of two witnesses, probabilities [n, classes] each: their geometric mean, normalized."""
-    logs = [(part.float() + LEAST).log() for part in (network, votes)]
-    return ((logs[0] + logs[1]) / 2).softmax(1)
+def together(*witnesses: Tensor) -> Tensor:
+    """The evidence of several witnesses, probabilities [n, classes] each: their geometric mean, normalized."""
+    return torch.stack([(witness + LEAST).log() for witness in witnesses]).mean(0).softmax(1)
 
 
 def suspect(evidence: Tensor, labels: Tensor) -> Suspicion:
@@ -75,7 +76,8 @@ def suspect(evidence: Tensor, labels: Tensor) -> Suspicion:
     posterior /= posterior.sum(1, keepdim=True)
     rows = torch.arange(len(labels))
     wrong = 1.0 - posterior[rows, labels]
-    score = _log_odds(1.0 - sharper[rows, labels]) + _WEIGHT * _log_odds(wrong)
+    # The evidence alone ranks best where any class is given for any other, the posterior where few are.
+    score = _log_odds(1.0 - sharper[rows, labels]) + WEIGHT * _log_odds(wrong)
     order = score.argsort(descending=True, stable=True)
     running = (1.0 - wrong[order]).double().cumsum(0) / torch.arange(1, len(order) + 1)
     # The largest list that holds the example counts: a longer one may be purer.
@@ -94,8 +96,9 @@ def _confusions(evidence: Tensor, labels: Tensor) -> tuple[Tensor, float]:
     confusions.fill_diagonal_(0.9)
     sure = SURE * torch.eye(classes) + 0.5 / classes
     likelihood = evidence * confusions[:, labels].T
+    tells = (evidence.amax(1, keepdim=True) >= CONFIDENT).float()
     for _ in range(ROUNDS):
-        truth = likelihood / likelihood.sum(1, keepdim=True)
+        truth = tells * likelihood / likelihood.sum(1, keepdim=True)
         counts = torch.zeros(classes, classes).index_add_(0, labels, truth).T + sure
         confusions = counts / counts.sum(1, keepdim=True)
         likelihood = evidence * confusions[:, labels].T

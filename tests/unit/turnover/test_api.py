@@ -55,6 +55,8 @@ ROOMS = {
     "reading": {"masking", "batches"},
     "scoring": {"masking", "batches", "reading"},
     "attribution": {"masking", "batches", "reading"},
+    "collecting": set[str](),
+    "auditing": {"masking", "batches", "training", "reading", "scoring", "attribution", "collecting"},
 }
 
 
