@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from study.commands import backfill as backfill_module
-from study.tracking import live, track
+from study.tracking import live, track, waiting
 from study.tracking.place import TrackingError
 from study.tracking.store import OWNER, Store
 from tests.pipeline.tracked_project import CURVE, SEEDS, give_store, make_project, stage_of
@@ -101,6 +101,20 @@ def test_an_unwritable_database_gives_one_sentence(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["no database", "a page", "the end"])
+def test_a_damaged_database_names_the_cure(made: Path, tmp_path: Path, damage: str) -> None:
+    content = bytearray((made / "mlflow.db").read_bytes())
+    half = len(content) // 2
+    if damage == "a page":
+        content[4096:half] = bytes(half - 4096)
+    database = tmp_path / "mlflow.db"
+    database.write_bytes({"no database": b"nothing" * 1000, "the end": content[:half]}.get(damage, content))
+    with pytest.raises(TrackingError, match=r"mlflow\.db is damaged, .*: remove it, and mlruns beside it"):
+        Store(tmp_path)
+    database.unlink()
+    assert Store(tmp_path).finished() == {}
+
+
 def test_a_deleted_experiment_names_the_cure(store: Store) -> None:
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(TrackingError, match=f"mlflow experiments restore --experiment-id {store.experiment_id}"):
@@ -130,7 +144,7 @@ def test_only_local_stores_keep_their_files_in_the_repository(monkeypatch: pytes
         def get_experiment_by_name(self, name: str) -> Any:
             return None
 
-        def create_experiment(self, name: str, artifact_location: str | None) -> None:
+        def create_experiment(self, name: str, artifact_location: str | None, tags: dict[str, str]) -> None:
             asked.append(artifact_location)
 
     monkeypatch.setattr(mlflow, "MlflowClient", Client)
@@ -181,7 +195,9 @@ def test_a_dead_server_gives_one_warning(
 def test_a_server_that_is_slow_or_refuses_gives_one_warning(
     project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(live, "PATIENCE", 3.0 if answer == "a byte a second" else 60.0)
+    for module in (live, waiting):
+        monkeypatch.setattr(module, "PATIENCE", 3.0 if answer == "a byte a second" else 60.0)
+    monkeypatch.setattr(backfill_module, "changed_stages", lambda root: {})
     ended = threading.Event()
 
     def serve(listening: socket.socket) -> None:
@@ -204,7 +220,10 @@ def test_a_server_that_is_slow_or_refuses_gives_one_warning(
         thread.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.getsockname()[1]}")
         _train(project)
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1
+        assert error.startswith("warning: this training is not tracked in MLflow (")
+        monkeypatch.chdir(project)
+        assert backfill_module.main([]) == 0
+        assert capfd.readouterr().err.startswith("warning: MLflow was not brought up to date (")
         ended.set()
-    error = capfd.readouterr().err
-    assert error.count("\n") == 1
-    assert error.startswith("warning: this training is not tracked in MLflow (")

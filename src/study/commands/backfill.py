@@ -12,8 +12,9 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from study.commands.running import status_of
@@ -24,11 +25,17 @@ from study.tracking.items import Item, findings_item, report_item, train_items, 
 from study.tracking.notes import NOTE
 from study.tracking.place import TrackingError, note_complete, place_of, runs_if_complete
 from study.tracking.store import PARENT, Store, reason, silence
+from study.tracking.waiting import in_time
 from turnover.errors import UserError
 
 
-def backfill(root: Path) -> str:
-    """Make what is missing. Returns what was done, in words; what DVC does not say is up to date is left out."""
+def backfill(root: Path, on_progress: Callable[[], None] = lambda: None) -> str:
+    """Make what is missing. Returns what was done, in words; what DVC does not say is up to date is left out.
+
+    Args:
+        root: the repository.
+        on_progress: called after every answer of MLflow that stands for some work.
+    """
     params = load_params(root)
     place = place_of(root)
     complete = runs_if_complete(place, root)
@@ -39,9 +46,13 @@ def backfill(root: Path) -> str:
         asked = other.submit(changed_stages, root)
         store = Store(root)
         changed = asked.result()
+    on_progress()
     store.end_orphans()
     known = store.finished()
-    done = Counter(_fill(store, known, item) for item in _items(root, params, changed))
+    done: Counter[str] = Counter()
+    for item in _items(root, params, changed):
+        on_progress()
+        done[_fill(store, known, item)] += 1
     said = f"MLflow: {done.total()} runs present, {done['added']} added"
     if done["completed"]:
         said += f", {done['completed']} completed"
@@ -122,7 +133,8 @@ def _complete(store: Store, item: Item, run_id: str, tags: Mapping[str, str]) ->
 
 def _fill_and_say(root: Path) -> None:
     try:
-        print(backfill(root))
+        # A database is here: nobody need wait for it, and Ctrl-C reaches who writes.
+        print(backfill(root) if place_of(root).database is not None else in_time(partial(backfill, root)))
     except UserError:
         raise
     except Exception as error:  # the pipeline's result stands without MLflow

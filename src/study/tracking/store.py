@@ -197,8 +197,18 @@ def _sole(database: Path | None) -> Iterator[None]:
             with closing(sqlite3.connect(database, timeout=20)) as opened:
                 opened.execute("BEGIN IMMEDIATE")
                 opened.rollback()
+                (found,) = opened.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise sqlite3.DatabaseError(found)
             yield
-    except (OSError, sqlite3.Error) as error:
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise TrackingError(f"{database.name} cannot be written: {error}") from error
+        raise TrackingError(
+            f"{database.name} is damaged, {error}: remove it, and mlruns beside it; the next `make repro` makes the "
+            "runs of the present results again"
+        ) from error
+    except OSError as error:
         raise TrackingError(f"{database.name} cannot be written: {error}") from error
 
 
