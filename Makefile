@@ -3,7 +3,7 @@ PYTHON ?= python3
 # How many tests run at once.
 WORKERS ?= auto
 BIN := .venv/bin
-UV_VERSION := 0.13.9
+UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements-uv.lock)
 STAMP := .venv/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 # What is in uv's cache needs no network: --require-hashes says exactly what each file must be.
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
@@ -19,7 +19,7 @@ export OMP_DYNAMIC := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro full variants compare experiments changes comment test test-fast lint ui docs bench check lock
+.PHONY: help setup repro full variants compare experiments changes comment test test-fast lint ui docs bench check lock audit bom
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' \
 	  || { uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' && ln -sf "$$(command -v uv)" $(BIN)/uv; } \
-	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \
 	  || { echo "error: uv $(UV_VERSION), which installs the packages, is not on this machine and could not be fetched: connect to the network once"; exit 1; }
 	@$(INSTALL) --offline --require-hashes -r requirements.lock 2>/dev/null \
 	  || $(INSTALL) --require-hashes -r requirements.lock \
@@ -86,5 +86,20 @@ docs: setup  ## the documents as a site, into build/site; to read it with its se
 bench: setup  ## what the claims about speed, accuracy and limits rest on
 	@for name in masks training influence limits accuracy retraining agreement; do python benchmarks/$$name.py || exit 1; done
 
-lock: setup  ## resolve requirements.lock again
-	@uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --all-extras pyproject.toml -o requirements.lock
+audit: build/audit/.installed  ## known vulnerabilities of the pinned packages (asks PyPI)
+	@build/audit/bin/pip-audit --require-hashes --disable-pip -r requirements.lock
+
+bom: build/audit/.installed  ## what .venv consists of, with licences: build/bom.json (CycloneDX)
+	@build/audit/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o build/bom.json $(BIN)/python \
+	  && echo "The bill of materials: build/bom.json"
+
+# Apart from .venv, which holds what the results depend on.
+build/audit/.installed: requirements-audit.lock $(STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/audit
+	@$(BIN)/uv pip install --quiet --python build/audit/bin/python --require-hashes -r requirements-audit.lock
+	@touch $@
+
+COMPILE := uv pip compile --quiet --generate-hashes --no-header --no-annotate
+lock: setup  ## resolve the locks again
+	@$(COMPILE) --universal --all-extras pyproject.toml -o requirements.lock
+	@echo "pip-audit cyclonedx-bom" | tr ' ' '\n' | $(COMPILE) --universal - -o requirements-audit.lock
