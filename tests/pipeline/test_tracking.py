@@ -19,6 +19,7 @@ from study.context.fingerprint import fingerprint
 from study.context.runs import Run
 from study.networks.masked import load_network
 from study.tracking import Tracker, track
+from study.tracking.content import NETWORK
 from study.tracking.store import KEY, PARENT, Store
 from tests.pipeline.tracked_project import (
     CONTROL,
@@ -301,6 +302,11 @@ def test_models_load_where_this_repository_is_not(complete: tuple[Path, str], tm
                 expected = network(torch.from_numpy(images[:rows])).tolist()
             for output in outputs:
                 np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
+    run_id = _runs(root, FIRST.name)[0].info.run_id
+    files = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{NETWORK}", tracking_uri=store))
+    trained = load_network(root / FIRST.folder)[0].state_dict()
+    for key, weights in load_network(files)[0].state_dict().items():
+        torch.testing.assert_close(weights, trained[key], rtol=0, atol=0)
     mlflow.set_tracking_uri(store)
     try:
         info = mlflow.models.get_model_info(uris[0])

@@ -21,6 +21,8 @@ from study.tracking.store import EXPERIMENT, Store, Value
 # What decides how results come about; the pipeline's own results change with every run and make no tree dirty.
 _CODE = ("src", "stages", "params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock")
 
+NETWORK = "network"  # the folder of a training's run that `study.networks.masked.load_network` takes
+
 
 @dataclass(frozen=True)
 class Results:
@@ -143,10 +145,12 @@ def values_of(metrics: Mapping[str, float]) -> list[Value]:
 
 
 def log_model(store: Store, run_id: str, root: Path, run: Run) -> None:
-    """The full network, as an MLflow model that takes any number of images as stored.
+    """The network as its files, and the full network as an MLflow model that takes any number of images as stored.
 
-    Turn-over dropout is taken out, so that plain torch operations are left, which torch.export writes down; whoever
-    loads it needs torch and MLflow only, and unpickles nothing. The first export of a process costs seconds of imports.
+    From the model turn-over dropout is taken out, so that plain torch operations are left, which torch.export writes
+    down; whoever loads it needs torch and MLflow only. What is written has no pickle, but a loader would run one that
+    somebody else put there. `load_network` opens the files, weights and JSON, and runs nothing, whoever wrote them. The
+    first export of a process costs seconds of imports.
     """
     import mlflow.pytorch
     import numpy as np
@@ -158,6 +162,8 @@ def log_model(store: Store, run_id: str, root: Path, run: Run) -> None:
     from turnover.masking.insertion import remove
 
     network, architecture = load_network(root / run.folder)
+    for name in ("model.safetensors", "model.json"):
+        store.client.log_artifact(run_id, str(root / run.folder / name), NETWORK)
     # Without names, so that `mlflow.pyfunc` takes the array itself and no dictionary of one.
     signature = ModelSignature(
         Schema([TensorSpec(np.dtype("uint8"), (-1, *architecture.shape))]),

@@ -76,7 +76,9 @@ def model_note(stage: Stage) -> str:
     return (
         f"{_setting(stage)}\n\nThe full network, a version a training; the alias `seed-N` names the newest one of seed "
         "N. It takes images as stored (uint8, channels first) and returns logits.\n\n"
-        f'```python\nmodel = mlflow.pyfunc.load_model("{address}")\nmodel.predict(images)\n```'
+        f'```python\nmodel = mlflow.pyfunc.load_model("{address}")\nmodel.predict(images)\n```\n\n'
+        "Loading a model runs what its file says. From a store that people write to whom you do not trust, take the "
+        "folder `network` of the run (weights and JSON, which run nothing): `study.networks.masked.load_network`."
     )
 
 
