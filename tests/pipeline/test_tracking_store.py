@@ -130,7 +130,7 @@ def test_only_local_stores_keep_their_files_in_the_repository(monkeypatch: pytes
         def get_experiment_by_name(self, name: str) -> Any:
             return None
 
-        def create_experiment(self, name: str, artifact_location: str | None) -> None:
+        def create_experiment(self, name: str, artifact_location: str | None, tags: dict[str, str]) -> None:
             asked.append(artifact_location)
 
     monkeypatch.setattr(mlflow, "MlflowClient", Client)
