@@ -2,8 +2,8 @@
 
 Images lie as PNG files in class folders, embeddings are what a network trained on other images holds of them. Labels
 are made wrong in three ways: symmetric (any other class), pair (the next class), instance (a difficult example gets the
-class that it is likely taken for). cleanlab gets out-of-fold probabilities: of images those of the same network, trained five
-times without masks; of embeddings those of logistic regression. Where the package `datasets` is installed, its
+class that it is likely taken for). cleanlab gets out-of-fold probabilities: of images those of the same network, five
+times trained without masks; of embeddings those of logistic regression. Where the package `datasets` is installed, its
 Datalab also judges the embeddings alone.
 
     python benchmarks/audit.py                       # 10,000 images of Fashion-MNIST, and digits: an hour on 2 cores
