@@ -1,6 +1,7 @@
 """The command `turnover`: `turnover audit PATH`."""
 
 # Annotations are evaluated where they stand: typer reads them, and is imported only when the command runs.
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ Examples:
 
 def main() -> None:
     """What the console script runs: errors are one sentence, Ctrl-C saves."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin cost a busy machine minutes
     try:
         import typer
     except ImportError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +68,8 @@ def choose(examples: int, sides: list[int], given: dict[str, Any]) -> Settings:
     unknown = sorted(set(given) - set(NAMES))
     if unknown:
         raise UserError(f"there is no setting {unknown[0]}; there are {', '.join(NAMES)}")
+    import torch  # late: what only looks need not wait for it
+
     median = sorted(sides)[len(sides) // 2] if sides else _LEAST_SIDE
     chosen: dict[str, Any] = {
         "epochs": min(40, max(8, math.ceil(40_000 / examples))),
@@ -77,7 +78,7 @@ def choose(examples: int, sides: list[int], given: dict[str, Any]) -> Settings:
         "hidden": 512,
         "side": min(_LARGEST_SIDE, max(_LEAST_SIDE, median)) // 4 * 4,
         "seed": 0,
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
         "device": "auto",
     }
     chosen |= {name: value for name, value in given.items() if value is not None}
@@ -87,7 +88,7 @@ def choose(examples: int, sides: list[int], given: dict[str, Any]) -> Settings:
 
 def _device(name: str) -> str:
     """`name` itself, or what "auto" stands for, if it is there."""
-    import torch  # late: what only looks need not wait for it
+    import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
