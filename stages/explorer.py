@@ -9,12 +9,14 @@ import torch
 from study.analysis.groups import PLACEBO, RANDOM, REAL
 from study.analysis.inputs import NETWORKS, Study, read_study
 from study.artefacts.files import writing
+from study.context.params import InfluenceParams
 from study.context.runs import Run
 from study.context.stage import Stage, main
 from study.data.scenarios.examples import examples_of
 from study.data.scenarios.scenario import Scenario
 from study.networks.masked import load_network
 from turnover.attribution.influence import influence
+from turnover.attribution.nearness import Localized
 from turnover.exploring.explorer import Explorer
 from turnover.exploring.writing import write_explorer
 from turnover.scoring.memorization import combine
@@ -48,7 +50,7 @@ def explorer_of(stage: Stage, study: Study) -> Explorer:
     epochs, curves = learning_curves(study, runs, shown)
     count = len(ids)
     return Explorer(
-        title="Explorer: which training examples shaped a prediction",
+        title="The training examples behind a prediction",
         classes=scenario.classes,
         training=training,
         targets=targets,
@@ -59,14 +61,18 @@ def explorer_of(stage: Stage, study: Study) -> Explorer:
         epochs=epochs,
         curves=curves,
         networks=len(runs),
-        suspicion="like examples with other labels",
+        suspicion="share of like examples with other labels",
         about=[
-            f"{len(targets)} held-out examples, {len(shown):,} of {count:,} training examples of {scenario.dataset}"
-            f" (scenario {scenario.name}, placement {study.shown.placement}); all numbers are means over {len(runs)} "
-            f"network{'s' if len(runs) > 1 else ''} with their standard errors."
+            f"{len(targets)} held-out and {'all' if len(shown) == count else f'{len(shown):,} of'} {count:,} training "
+            f"examples of {scenario.dataset}, scenario {scenario.name}. Numbers are of {words(len(runs))}."
         ],
         links={"The report": "index.html"},
     )
+
+
+def words(networks: int) -> str:
+    """How many networks the numbers are of."""
+    return "one network" if networks == 1 else f"{networks} networks: means, with standard errors"
 
 
 def targets_table(study: Study, runs: list[Run]) -> pd.DataFrame:
@@ -89,14 +95,20 @@ def targets_table(study: Study, runs: list[Run]) -> pd.DataFrame:
 
 
 def influence_of(stage: Stage, runs: list[Run], scenario: Scenario, targets: np.ndarray) -> np.ndarray:
-    """Influence of every training example on the targets by each network: float32 [run, train, target]."""
+    """Influence of every training example on the targets by each network, as stage `estimate` computes it.
+
+    Returns:
+        float32 [run, train, target].
+    """
     trained, heldout = examples_of(scenario, "train"), examples_of(scenario, "heldout")
-    heldout = heldout[torch.isin(heldout.ids, torch.from_numpy(targets))]
+    heldout = heldout[torch.isin(heldout.ids, torch.tensor(targets))]
+    settings: InfluenceParams = stage.param("estimate.influence")
+    near = Localized(trained.images, sharpness=settings.sharpness) if settings.localized else None
     found = []
     for of in runs:
         network, _ = load_network(stage.dep(of.folder))
-        asked = (trained.images, trained.labels, trained.ids)
-        found.append(influence(network, asked, heldout.images, heldout.labels, fused=False).numpy())
+        asked = (trained.ids, heldout.images, heldout.labels, settings.measure)
+        found.append(influence(network, *asked, localized=near, fused=False).numpy())
     return np.stack(found)
 
 
@@ -112,7 +124,8 @@ def memorization(study: Study, runs: list[Run], *kinds: str) -> pd.DataFrame:
 def training_table(study: Study, runs: list[Run], scenario: Scenario) -> pd.DataFrame:
     """Labels and scores of all training examples, in order of id."""
     scores = memorization(study, runs, REAL, RANDOM)
-    columns = {"memorization": scores["probability"], "suspicion": 1.0 - scores["support"]}
+    columns = {"memorization": scores["probability"], "memorization_loss": scores["loss"]}
+    columns["suspicion"] = 1.0 - scores["support"]
     if len(runs) > 1:
         columns["memorization_se"] = scores["probability_se"]
     table = scenario.of("train")[["id", "given", "original", "kind"]]
@@ -131,7 +144,7 @@ def chosen_examples(training: pd.DataFrame, ids: np.ndarray, scores: np.ndarray)
     if len(ids) <= EXAMPLES:
         return ids
     behind = np.unique(np.concatenate([strongest(column) for column in scores.T]))[:EXAMPLES]
-    first = [training.nlargest(EXAMPLES, score)["id"].to_numpy() for score in ("memorization", "suspicion")]
+    first = [training.nlargest(EXAMPLES, score)["id"].to_numpy() for score in ("memorization_loss", "suspicion")]
     by_turns = np.concatenate([ids[behind], np.stack(first, axis=1).ravel()])
     return np.sort(pd.unique(by_turns)[:EXAMPLES])
 

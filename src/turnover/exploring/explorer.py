@@ -18,7 +18,7 @@ NETWORKS = ("exposed", "flipped", "full")
 COLUMNS = {
     "training": (
         ("id", "given"),
-        ("name", "original", "kind", "memorization", "memorization_se", "suspicion", "suggested"),
+        ("name", "original", "kind", "memorization", "memorization_se", "memorization_loss", "suspicion", "suggested"),
     ),
     "targets": (("id", "label"), ("name", "predicted", "probability", "wrong_networks")),
     "pairs": (("target", "example", "influence"), ("influence_se", "agree")),
@@ -43,8 +43,8 @@ class Explorer:
         classes: their names.
         training: the training examples that the page knows: ``id``, ``given`` (label). If known ``name`` (such as a
             file), ``original`` (label; -1: not known), ``kind`` (a word, such as "random"), ``memorization`` with its
-            standard error ``memorization_se``, ``suspicion`` (the higher, the more suspect is the label), ``suggested``
-            (another label).
+            standard error ``memorization_se``, and in nats ``memorization_loss``; ``suspicion`` (the higher, the more
+            suspect is the label), ``suggested`` (another label).
         targets: examples that the network predicted: ``id``, ``label``. If known ``name``, ``predicted`` (label),
             ``probability`` (of the label), ``wrong_networks`` (how many of the networks are wrong).
         pairs: influence of training examples on targets, positive where they help: ``target``, ``example``,
@@ -57,6 +57,7 @@ class Explorer:
         epochs: those of the learning curves, ascending.
         curves: of "exposed", "flipped" and "full" (any of them): probability of the given label [training, epochs].
         networks: of how many the numbers are means.
+        influence: what the column of that name says, in a few words after "influence".
         suspicion: what the column of that name says, in a few words.
         about: sentences below the title.
         links: text -> address of other pages and tables, relative or http(s).
@@ -76,6 +77,7 @@ class Explorer:
     epochs: Sequence[int] = ()
     curves: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     networks: int = 1
+    influence: str = "on the loss, in nats"
     suspicion: str = "suspicion"
     about: Sequence[str] = ()
     links: Mapping[str, str] = field(default_factory=dict)

@@ -50,22 +50,31 @@ function make(tag, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 
+const digitsOf = (value) => {
+  const size = Math.abs(value);
+  return size === 0 || size >= 9.95 ? 0 : size >= 0.095 ? 2 : Math.min(6, 1 - Math.floor(Math.log10(size)));
+};
 /** A number for people: two digits that count, with a real minus. */
-function told(value, signed = false) {
+function told(value, signed = false, digits = digitsOf(value)) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  const digits = size === 0 || size >= 9.95 ? 0 : size >= 0.095 ? 2 : Math.min(6, 1 - Math.floor(Math.log10(size)));
   const sign = value < 0 ? "−" : signed && value > 0 ? "+" : "";
   return sign + size.toFixed(digits);
 }
 /** A number that programs can read, too. */
 const number = (value, signed) => make("data", { value: value ?? "" }, told(value, signed));
+/** A number and its standard error, with as many digits as the larger one deserves. */
+function withError(value, error, signed = false) {
+  if (error === null || error === undefined || value === null) return number(value, signed);
+  const digits = digitsOf(Math.max(Math.abs(value), error));
+  return [make("data", { value }, told(value, signed, digits)), " ± ", make("data", { value: error }, told(error, false, digits))];
+}
+const probability = (value) => make("data", { value: value ?? "" }, value !== null && value < 0.01 ? "< 0.01" : told(value));
 const counted = (count) => count.toLocaleString("en");
-const percent = (value) => `${Math.round(100 * value)} %`;
 const className = (label) => data.classes[label];
 const idOf = (kind, place) => String(kinds[kind].table.id[place]);
 const nameOf = (kind, place) => kinds[kind].table.name?.[place] ?? `${kinds[kind].word} ${idOf(kind, place)}`;

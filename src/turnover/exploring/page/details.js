@@ -5,12 +5,11 @@ const SHOWN = 8; // of each sign
 function neighbour(kind, pair, largest) {
   const { influence, influence_se: errors, agree } = data.pairs;
   const place = data.pairs[kind === "train" ? "example" : "target"][pair];
-  const bad = kind === "target" ? isMistake(place) : isWrong(place);
-  return make("li", { class: bad ? "differs" : null },
+  return make("li", { class: kind === "train" && isWrong(place) ? "differs" : null },
     make("a", { href: address(kind, place), title: nameOf(kind, place) }, picture(kind, place),
       make("span", { class: "what" }, labels(kind, place), bar(influence[pair], errors?.[pair], largest),
-        make("span", { class: "value" }, number(influence[pair], true), errors && [" ± ", number(errors[pair])],
-          agree && make("span", { class: "agree" }, ` ${agree[pair]} of ${data.networks}`)))));
+        make("span", { class: "value" }, withError(influence[pair], errors?.[pair], true),
+          agree && make("span", { class: "agree" }, ` ${agree[pair]} of ${data.networks} agree`)))));
 }
 
 function neighbours(kind, place, titles) {
@@ -19,14 +18,19 @@ function neighbours(kind, place, titles) {
   const signed = [pairs.filter((pair) => data.pairs.influence[pair] > 0), pairs.filter((pair) => data.pairs.influence[pair] < 0)].map((of) => of.slice(0, SHOWN));
   const largest = Math.max(...signed.flat().map((pair) => Math.abs(data.pairs.influence[pair]) + (data.pairs.influence_se?.[pair] ?? 0)));
   return make("div", { class: "both" }, signed.map((of, negative) =>
-    make("section", { class: negative ? "harmful" : "helpful" }, make("h3", {}, make("span", { "aria-hidden": "true" }, negative ? "▼ " : "▲ "), titles[negative]),
+    make("section", { class: negative ? "harmful" : "helpful" }, make("h3", {}, make("span", {}, make("span", { "aria-hidden": "true" }, negative ? "▼ " : "▲ "), titles[negative]), other === "train" && wrongAmong(of.map((pair) => data.pairs.example[pair]))),
       of.length ? make("ul", { class: "rows", "data-arrows": true }, of.map((pair) => neighbour(other, pair, largest))) : make("p", { class: "small" }, "None."))));
 }
 
+function wrongAmong(places) {
+  const wrong = places.filter(isWrong).length;
+  return wrong > 0 && make("span", { class: "small" }, `${wrong} wrong label${wrong > 1 ? "s" : ""}`);
+}
+
 function howSure() {
-  const parts = ["Influence on the loss, in nats: positive helps."];
+  const parts = [`Influence ${data.influence}: positive helps.`];
   if (data.pairs.influence_se) parts.push(`Mean over ${data.networks} networks ± standard error (the whisker); hollow bars are less than two of these from 0.`);
-  if (data.pairs.agree) parts.push(`“${data.networks} of ${data.networks}”: so many networks agree on the sign.`);
+  if (data.pairs.agree) parts.push(`“${data.networks} of ${data.networks} agree”: so many networks give that sign.`);
   if (data.networks === 1) parts.push("Of one network, which tells no error.");
   return make("p", { class: "small" }, parts.join(" "));
 }
@@ -37,16 +41,16 @@ function head(kind, place, ...facts) {
   return make("header", {}, make("button", { type: "button", class: "back", click: back }, "‹ Back"), picture(kind, place),
     make("div", {}, make("p", { class: "small" }, `${word[0].toUpperCase()}${word.slice(1)} ${idOf(kind, place)}`),
       name !== undefined && name !== idOf(kind, place) && make("p", { class: "small" }, name),
-    make("h2", { tabindex: -1 }, labels(kind, place)), make("dl", {}, facts.filter(Boolean))));
+    make("h2", { tabindex: -1 }, labels(kind, place))), make("dl", {}, facts.filter(Boolean)));
 }
 const fact = (term, ...values) => make("div", {}, make("dt", {}, term), make("dd", {}, values));
 
 function targetDetail(place) {
-  const { probability, wrong_networks: wrong, predicted } = data.targets;
+  const { probability: likely, wrong_networks: wrong, predicted } = data.targets;
   return [
     head("target", place,
       predicted && fact("Prediction", className(predicted[place])),
-      probability && fact("Probability of the label", number(probability[place])),
+      likely && fact("Probability of the label", probability(likely[place])),
       wrong && data.networks > 1 && fact("Wrong in", `${wrong[place]} of ${data.networks} networks`)),
     data.pairs && neighbours("target", place, ["Most helpful training examples", "Most harmful training examples"]),
     data.pairs && howSure(),
@@ -54,11 +58,12 @@ function targetDetail(place) {
 }
 
 function trainDetail(place) {
-  const { memorization, memorization_se: errors, suspicion, suggested, kind } = data.training;
+  const { memorization, memorization_se: errors, memorization_loss: nats, suspicion, suggested, kind } = data.training;
   return [
     head("train", place,
       kind && fact("Kind", kind[place]),
-      memorization && fact("Memorization", number(memorization[place]), errors && [" ± ", number(errors[place])]),
+      memorization && fact("Memorization", withError(memorization[place], errors?.[place])),
+      nats && fact("in nats", number(nats[place])),
       suspicion && fact(data.suspicion[0].toUpperCase() + data.suspicion.slice(1), number(suspicion[place])),
       suggested && fact("Suggested label", className(suggested[place]))),
     make("div", { class: "both" },

@@ -6,8 +6,8 @@ function draw(tag, attributes = {}, ...children) {
   return node;
 }
 
-const MARGIN = { left: 34, right: 12, top: 10, bottom: 34 };
-const SIZE = { width: 360, height: 210 };
+const MARGIN = { left: 28, right: 12, top: 14, bottom: 34 };
+const SIZE = { width: 360, height: 216 };
 
 /** An influence as a bar from the left, its standard error as a whisker; hollow where it is less than two of these. */
 function bar(influence, error, largest) {
@@ -34,7 +34,7 @@ function frame(title, { low, high, top, ticksX, ticksY, labelX, labelY }) {
   }
   for (const [value, text] of ticksX) svg.append(draw("text", { x: x(value), y: SIZE.height - MARGIN.bottom + 15, "text-anchor": "middle" }, text));
   svg.append(draw("text", { class: "axis", x: SIZE.width - MARGIN.right, y: SIZE.height - 4, "text-anchor": "end" }, labelX));
-  if (labelY) svg.append(draw("text", { class: "axis", x: MARGIN.left, y: 8 }, labelY));
+  if (labelY) svg.append(draw("text", { class: "axis", x: MARGIN.left, y: 10 }, labelY));
   return { svg, x, y };
 }
 
@@ -86,7 +86,7 @@ function placeboFigure(place) {
   for (const other of all) [low, high] = [Math.min(low, other), Math.max(high, other)];
   const counts = new Array(BINS).fill(0);
   for (const other of placebos) counts[Math.min(BINS - 1, Math.floor((BINS * (other - low)) / (high - low || 1)))] += 1;
-  const top = Math.max(...counts) * 1.15;
+  const top = Math.max(...counts) * 1.4;
   const { svg, x, y } = frame(`Memorization of ${nameOf("train", place)} is ${told(value)}; ${placeboWords(place)}`, {
     low, high, top, ticksX: [[low, told(low)], [0, "0"], [high, told(high)]].filter(([at]) => at === 0 || Math.abs(at) > (high - low) / 8),
     ticksY: [], labelX: "memorization", labelY: "placebos",
@@ -96,7 +96,7 @@ function placeboFigure(place) {
     if (count) svg.append(draw("rect", { class: "placebo", x: x(low) + bin * width + 0.5, y: y(count), width: width - 1, height: y(0) - y(count) }));
   }
   svg.append(draw("path", { class: "grid strong", d: `M${x(low)} ${y(0)}H${x(high)}` }));
-  const [at, level] = [x(value), y(top * 0.62)];
+  const [at, level] = [x(value), y(top * 0.82)];
   svg.append(draw("path", { class: "line vermillion", d: `M${at} ${y(0)}V${level}` }));
   if (error) svg.append(draw("path", { class: "line vermillion", d: `M${x(value - error)} ${level}H${x(value + error)}` }));
   svg.append(draw("path", { class: "vermillion", d: `M${at} ${level - 5}l5 5l-5 5l-5 -5z` }));

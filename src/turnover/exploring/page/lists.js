@@ -15,8 +15,8 @@ if (data.targets) {
     title: "Predictions", kind: "target",
     intro: data.pairs ? "Choose one to see the training examples behind it." : "",
     sorts: [
-      data.pairs && { title: "most influenced", of: () => influenced },
-      data.targets.probability && { title: "least probable label", of: () => (place) => data.targets.probability[place], up: true },
+      data.pairs && { title: "influence", of: () => influenced },
+      data.targets.probability && { title: "probability", of: () => (place) => data.targets.probability[place], up: true },
       byId,
     ],
     shows: data.targets.predicted && { all: () => true, mistakes: isMistake, "right ones": (place) => !isMistake(place) },
@@ -26,14 +26,15 @@ const gallery = (title, first, intro) => ({
   title, kind: "train", intro,
   sorts: [
     first === "suspicion" && table.suspicion && suspicious,
-    table.memorization && { title: "memorization", of: () => (place) => table.memorization[place] },
+    table.memorization_loss && { title: "memorized, nats", of: () => (place) => table.memorization_loss[place] },
+    table.memorization && { title: "memorized", of: () => (place) => table.memorization[place] },
     first !== "suspicion" && table.suspicion && suspicious,
     table.memorization_se && { title: "standard error", of: () => (place) => table.memorization_se[place] },
     byId,
   ],
   shows: trainingShows(),
 });
-const suspicious = { title: data.suspicion, of: () => (place) => table.suspicion[place] };
+const suspicious = { title: "suspicion", of: () => (place) => table.suspicion[place] };
 
 function trainingShows() {
   const shows = { all: () => true };
@@ -46,7 +47,7 @@ function trainingShows() {
 }
 
 if (table.memorization) {
-  views.memorized = gallery("Most memorized", "memorization", "What the network holds of these it learned from them alone: rare examples, and wrong labels.");
+  views.memorized = gallery("Memorized", "memorization", "What the network holds of these it learned from them alone: rare examples, and wrong labels.");
 }
 if (table.suspicion) {
   views.suspects = gallery("Suspected labels", "suspicion", `The most suspect first, by ${data.suspicion}.`);
@@ -96,7 +97,7 @@ function filters() {
     make("span", { class: "sort" }, select("Sort by", view.sorts.map((sort, place) => [place, sort.title]), view.sort, (value) => {
       view.sort = Number(value); view.turned = Boolean(view.sorts[value].up); told();
     }), turn),
-    view.kind === "train" && make("button", { type: "button", id: "download", click: download }, "Download csv"),
+    view.kind === "train" && make("button", { type: "button", id: "download", click: download }),
   ].filter(Boolean));
 }
 
@@ -109,8 +110,7 @@ function valueOf(view, place) {
 
 function card(view, place) {
   const { kind } = view;
-  const bad = kind === "target" ? isMistake(place) : isWrong(place);
-  return make("li", { class: bad ? "differs" : null },
+  return make("li", { class: kind === "train" && isWrong(place) ? "differs" : null },
     make("a", { href: address(kind, place), tabindex: -1, title: nameOf(kind, place), "aria-label": described(kind, place) },
       picture(kind, place), make("span", { class: "id" }, idOf(kind, place)), labels(kind, place), valueOf(view, place)),
     kind === "train" && make("input", {
