@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from turnover.attribution.store import ScoreStore
     from turnover.attribution.summary import InfluenceSummary, summarize
     from turnover.errors import UserError
+    from turnover.exploring.explorer import Explorer
+    from turnover.exploring.writing import write_explorer
     from turnover.masking.insertion import insert, remove
     from turnover.masking.layer import TurnOverDropout
     from turnover.masking.masks import InstanceMasks
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 # Imported on first use: torch takes seconds to import, and what only asks for an error class must not wait for it.
 _HOMES = {
+    "Explorer": "exploring.explorer",
     "InfluenceSummary": "attribution.summary",
     "InstanceMasks": "masking.masks",
     "Localized": "attribution.nearness",
@@ -52,9 +55,11 @@ _HOMES = {
     "summarize": "attribution.summary",
     "train": "training.loop",
     "with_ids": "reading.loaders",
+    "write_explorer": "exploring.writing",
 }
 # Written out, because type checkers take nothing else for exported.
 __all__ = [
+    "Explorer",
     "InfluenceSummary",
     "InstanceMasks",
     "Localized",
@@ -81,6 +86,7 @@ __all__ = [
     "summarize",
     "train",
     "with_ids",
+    "write_explorer",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,14 +103,18 @@ class Explorer:
         for column in needed:
             if column not in table:
                 raise UserError(f"{name} has no column {column!r}; it has {', '.join(map(str, table.columns))}")
-        if "id" in needed and not table["id"].map(str).is_unique:
-            twice = table.loc[table["id"].map(str).duplicated(), "id"].iloc[0]
-            raise UserError(f"{name} holds the id {twice!r} twice: give every example one of its own")
+        if "id" in needed:
+            ids = Counter(map(str, table["id"]))  # as they stand in addresses
+            for twice in (id_ for id_, times in ids.items() if times > 1):
+                raise UserError(f"{name} holds the id {twice} twice: give every example one of its own")
         for column in _CLASSES:
             if column in table:
                 labels = table[column].to_numpy()
                 least = -1 if column == "original" else 0
-                if not np.issubdtype(labels.dtype, np.integer) or ((labels < least) | (labels >= len(self.classes))).any():
+                if (
+                    not np.issubdtype(labels.dtype, np.integer)
+                    or ((labels < least) | (labels >= len(self.classes))).any()
+                ):
                     raise UserError(
                         f"column {column!r} of {name} must hold places in the list of {len(self.classes)} classes, "
                         f"integers from {least} to {len(self.classes) - 1}"
@@ -123,7 +128,7 @@ class Explorer:
         for column, name, table in (("target", "targets", self.targets), ("example", "training", self.training)):
             unknown = self.pairs.loc[~self.pairs[column].isin(table["id"]), column]
             if len(unknown):
-                raise UserError(f"pairs names the {column} {unknown.iloc[0]!r}, which is not among the ids of {name}")
+                raise UserError(f"pairs names the {column} {unknown.iloc[0]}, which is not among the ids of {name}")
 
     def _check_curves(self) -> None:
         for name, curve in self.curves.items():

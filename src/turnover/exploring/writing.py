@@ -19,7 +19,7 @@ import pandas as pd
 
 from turnover.errors import UserError
 from turnover.exploring.explorer import COLUMNS, NETWORKS, Explorer
-from turnover.exploring.sprites import ENCODINGS, Encoding, sheets
+from turnover.exploring.sprites import sheets_within
 
 LIMIT = 6_000_000  # bytes
 SCRIPTS = ("data.js", "drawing.js", "lists.js", "details.js")  # in this order they are one script
@@ -61,32 +61,26 @@ def page(explorer: Explorer, limit: int = LIMIT) -> bytes:
     data = packed(explorer)
     images = {"training": explorer.training_images, "targets": explorer.target_images}
     kept = {name: of for name, of in images.items() if of is not None and len(of)}
-    bare = len(_filled(explorer.title, data))
-    if not kept:
-        if bare > limit:
-            raise _too_large(bare, limit)
-        return _filled(explorer.title, data)
-    size = bare
-    for encoding in ENCODINGS:
-        if _worth_trying(kept, encoding):
-            found = {name: sheets(of, encoding) for name, of in kept.items()}
-            written = _filled(explorer.title, {**data, "images": found})
-            size = len(written)
-            if size <= limit:
-                return written
-    raise _too_large(size, limit)
+    text = _filled(explorer.title, data)
+    size = len(text)
+    if kept:
+        found = sheets_within(kept, limit - size)
+        if found is None:
+            raise UserError(
+                f"the page would be larger than {_megabytes(limit)}: pass fewer training examples, or pairs"
+            )
+        text = _filled(explorer.title, {**data, "images": found})
+        size = len(text)
+    if size > limit:
+        raise UserError(
+            f"the page would have {_megabytes(size)}, more than {_megabytes(limit)}: pass fewer training examples, or "
+            "pairs"
+        )
+    return text
 
 
-def _worth_trying(images: Mapping[str, npt.NDArray[np.uint8]], encoding: Encoding) -> bool:
-    """Whether images are larger than its side, or it is the first side: else they would be the same once more."""
-    largest = max(max(of.shape[2:]) for of in images.values())
-    return encoding.side == ENCODINGS[0].side or largest > encoding.side
-
-
-def _too_large(size: int, limit: int) -> UserError:
-    return UserError(
-        f"the page would have {size / 1e6:.1f} MB, more than {limit / 1e6:.1f}: pass fewer training examples, or pairs"
-    )
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"
 
 
 def packed(explorer: Explorer) -> dict[str, Any]:

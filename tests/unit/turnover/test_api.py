@@ -55,6 +55,7 @@ ROOMS = {
     "reading": {"masking", "batches"},
     "scoring": {"masking", "batches", "reading"},
     "attribution": {"masking", "batches", "reading"},
+    "exploring": set(),
 }
 
 

@@ -52,7 +52,7 @@ function targetDetail(place) {
       predicted && fact("Prediction", className(predicted[place])),
       likely && fact("Probability of the label", probability(likely[place])),
       wrong && data.networks > 1 && fact("Wrong in", `${wrong[place]} of ${data.networks} networks`)),
-    data.pairs && neighbours("target", place, ["Most helpful training examples", "Most harmful training examples"]),
+    data.pairs && neighbours("target", place, ["Most helpful examples", "Most harmful examples"]),
     data.pairs && howSure(),
   ];
 }

@@ -81,12 +81,12 @@ function select(title, options, value, change) {
 function filters() {
   const view = views[current];
   const classes = [["", "all classes"], ...data.classes.map((name, label) => [label, name])];
-  const turn = make("button", { type: "button", class: "turn", click: () => { view.turned = !view.turned; told(); fill(); } });
-  const told = () => {
+  const turn = make("button", { type: "button", class: "turn", click: () => { view.turned = !view.turned; tell(); fill(); } });
+  const tell = () => {
     turn.textContent = view.turned ? "↑" : "↓";
     turn.setAttribute("aria-label", view.turned ? "ascending; turn round" : "descending; turn round");
   };
-  told();
+  tell();
   byName("filters").replaceChildren(...[
     make("label", { class: "wide" }, make("span", {}, "Search"), make("input", {
       type: "search", placeholder: kinds[view.kind].table.name ? "id or name" : "id", value: view.search, autocomplete: "off", enterkeyhint: "search",
@@ -95,7 +95,7 @@ function filters() {
     view.shows && select("Show", Object.keys(view.shows).map((key) => [key, key]), view.show, (value) => { view.show = value; }),
     select("Class", classes, view.label, (value) => { view.label = value; }),
     make("span", { class: "sort" }, select("Sort by", view.sorts.map((sort, place) => [place, sort.title]), view.sort, (value) => {
-      view.sort = Number(value); view.turned = Boolean(view.sorts[value].up); told();
+      view.sort = Number(value); view.turned = Boolean(view.sorts[value].up); tell();
     }), turn),
     view.kind === "train" && make("button", { type: "button", id: "download", click: download }),
   ].filter(Boolean));
