@@ -1,1 +1,1 @@
-"""A page to look at what was found: held-out examples and what shaped them, training examples and what became of them."""
+"""A page to look at: predictions and the training examples behind them, and what became of these."""

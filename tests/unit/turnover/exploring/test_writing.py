@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.unit.turnover.exploring.made import CLASSES, SCRIPT, TRAIN, make_explorer
 from turnover.errors import UserError
 from turnover.exploring.explorer import Explorer
-from turnover.exploring.writing import embedded, page, packed, write_explorer
+from turnover.exploring.writing import embedded, packed, page, write_explorer
 
 
 class Elements(HTMLParser):
