@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from turnover.attribution.summary import InfluenceSummary, summarize
     from turnover.auditing.audits import audit
     from turnover.errors import UserError
+    from turnover.exploring.explorer import Explorer
+    from turnover.exploring.writing import write_explorer
     from turnover.masking.insertion import insert, remove
     from turnover.masking.layer import TurnOverDropout
     from turnover.masking.masks import InstanceMasks
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 # Imported on first use: torch takes seconds to import, and what only asks for an error class must not wait for it.
 _HOMES = {
+    "Explorer": "exploring.explorer",
     "InfluenceSummary": "attribution.summary",
     "InstanceMasks": "masking.masks",
     "Localized": "attribution.nearness",
@@ -54,9 +57,11 @@ _HOMES = {
     "summarize": "attribution.summary",
     "train": "training.loop",
     "with_ids": "reading.loaders",
+    "write_explorer": "exploring.writing",
 }
 # Written out, because type checkers take nothing else for exported.
 __all__ = [
+    "Explorer",
     "InfluenceSummary",
     "InstanceMasks",
     "Localized",
@@ -84,6 +89,7 @@ __all__ = [
     "summarize",
     "train",
     "with_ids",
+    "write_explorer",
 ]
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.support import ROOT
 
 CORE = {"torch", "numpy", "pandas", "scipy", "safetensors", "tqdm", "filelock"}
-# Rooms that serve the extra `audit`, and what they import beside the core: on first use, as the core does without.
-EXTRA = {"collecting": {"PIL", "pyarrow"}, "auditing": {"PIL", "pyarrow", "typer"}}
+# Rooms that serve the extras, and what they import beside the core: on first use, as the core does without.
+EXTRA = {"collecting": {"PIL", "pyarrow"}, "auditing": {"PIL", "pyarrow", "typer"}, "exploring": {"PIL"}}
 
 
 def requirement(line: str) -> str:
@@ -30,7 +30,9 @@ def test_the_wheel_holds_the_library_whole_and_nothing_else(wheel: Path) -> None
     source = ROOT / "src"
     expected = {path.relative_to(source).as_posix() for path in (source / "turnover").rglob("*.py")}
     assert "turnover/__init__.py" in expected
-    assert names == expected | {"turnover/py.typed", "turnover/auditing/page.html"}
+    pages = {path.relative_to(source).as_posix() for path in (source / "turnover/exploring/page").iterdir()}
+    assert "turnover/exploring/page/page.html" in pages
+    assert names == expected | pages | {"turnover/py.typed", "turnover/auditing/page.html"}
 
 
 def test_it_asks_for_the_core_only_and_offers_the_rest_as_extras(wheel: Path) -> None:

@@ -25,6 +25,7 @@ EVERYTHING = {
     "findings",
     "summarize",
     "figures",
+    "explorer",
     "report",
 }
 

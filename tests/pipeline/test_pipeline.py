@@ -232,7 +232,7 @@ def test_noise_and_a_seed_more_rerun_what_they_reach_and_train_what_is_new(proje
         "estimate@mixed",
     }
     stale = set(re.findall(r"^(\S+):$", project.run("dvc", "status", check=False).stdout, re.MULTILINE))
-    assert stale == {"removal", "findings", *AT_THE_END}
+    assert stale == {"removal", "findings", "explorer", *AT_THE_END}
     again = finished(project)
     new = {name.rpartition("-")[0] for name in again.keys() - made.keys()}
     trained = {name for name in new if name.startswith("train/")}

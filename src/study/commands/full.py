@@ -28,7 +28,7 @@ from turnover.errors import UserError
 
 LARGEST = 3_000_000  # bytes: results stand in git, so larger files are left where they are
 VARIANTS = Path("reports/variants")
-_RESULTS = ("index.html", "report.md", "headline.json", "curves", "figures", "metrics", "validation")
+_RESULTS = ("index.html", "report.md", "explorer.html", "headline.json", "curves", "figures", "metrics", "validation")
 
 
 def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any]) -> None:

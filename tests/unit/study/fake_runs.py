@@ -11,11 +11,13 @@ import pandas as pd
 from ruamel.yaml import YAML
 from safetensors.numpy import save_file
 
-from stages import figures, findings, report, summarize
+from stages import explorer, figures, findings, report, summarize
+from study.context.params import ModelParams
 from study.context.rules import CONTROL
 from study.context.runs import Run, load_params, runs_of
 from study.context.stage import run_stage
 from study.data.scenarios.scenario import Scenario, save_scenario
+from study.networks.masked import Architecture, make_network, save_network
 from tests.support import ROOT as REPOSITORY
 
 SCENARIOS = {"real": 0.0, "mixed": 0.25}
@@ -26,6 +28,7 @@ TRAIN, PLACEBO, HELDOUT, CLASSES = 60, 12, 30, ("cup", "hat", "bag")
 FEW = 5  # held-out examples whose influences are known, for placements other than head
 EPOCHS = (0, 1, 2, 3, 5)
 REMOVAL = "reports/metrics/removal.csv"
+MODEL = ModelParams(name="mlp", options={"hidden": 16}, keep=0.5)
 REMOVED = 0.3  # of the examples
 
 
@@ -135,9 +138,9 @@ def add_variant(
 
 
 def make_results(root: Path) -> Path:
-    """Run the stages that make findings, summary, figures and report. Returns the root."""
-    for name, stage in (("findings", findings), ("summarize", summarize), ("figures", figures), ("report", report)):
-        assert run_stage(stage.run, name, {}, root=root) == 0
+    """Run the stages that make findings, summary, figures, explorer and report. Returns the root."""
+    for stage in (findings, summarize, figures, explorer, report):
+        assert run_stage(stage.run, stage.__name__.removeprefix("stages."), {}, root=root) == 0
     return root
 
 
@@ -229,9 +232,12 @@ def _run(root: Path, scenario: Scenario, run: Run, rng: np.random.Generator) -> 
         loss_exposed=exposed,
         loss_flipped=flipped,
         loss_full=last["loss_full"],
+        support=np.where(trained, np.where(examples["is_random"], 0.1, 0.9) + rng.normal(0, 0.03, len(ids)), np.nan),
     )
     memorization.to_parquet(_made(root / run.scores / "memorization.parquet"))
     _influence(root / run.scores / "influence", scenario, run.placement, hard, rng)
+    about = Architecture(run, MODEL, (1, 8, 8), CLASSES, (0.5,), (0.2,))
+    save_network(make_network(about), about, root / run.folder)
     sample = np.arange(0, TRAIN, 2)
     cosines = {of: rng.uniform(-0.1, 0.3, (3, len(sample) * (len(sample) - 1) // 2)) for of in ("exposed", "full")}
     held: dict[str, np.ndarray] = {of: values.astype(np.float16) for of, values in cosines.items()}

@@ -57,6 +57,7 @@ ROOMS = {
     "attribution": {"masking", "batches", "reading"},
     "collecting": set[str](),
     "auditing": {"masking", "batches", "training", "reading", "scoring", "attribution", "collecting"},
+    "exploring": set(),
 }
 
 
