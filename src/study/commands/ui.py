@@ -29,7 +29,7 @@ from study.tracking.place import Place, TrackingError, place_of
 from turnover.errors import UserError
 
 HOST = "127.0.0.1"  # whoever reaches the server may delete runs
-START = 60.0  # seconds that the server may take to answer
+START = 300.0  # seconds that the server may take to answer, on a machine with other work to do
 
 
 def show(root: Path, port: int | None = None, *, browser: bool = True) -> None:
