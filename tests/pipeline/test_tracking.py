@@ -209,7 +209,7 @@ def test_estimates_validation_and_report(complete: tuple[Path, str]) -> None:
     for name, expected in ((FIRST.name, 0.25), (SECOND.name, 0.75), ("mixed-head", 0.5), (CONTROL.name, None)):
         assert _runs(root, name)[0].data.metrics.get("memorization_real") == expected
     estimates = client.list_artifacts(_runs(root, FIRST.name)[0].info.run_id)
-    assert {file.path for file in estimates} == {"curve.csv", "metrics.json", "estimates.csv"}
+    assert {file.path for file in estimates} == {"curve.csv", "metrics.json", "estimates.csv", NETWORK}
     (validation,), (findings,), (report,) = (_runs(root, n) for n in ("validation validation", "findings", "report"))
     assert validation.data.metrics == {"lds_one_network": 0.5}
     assert "judged by 200 networks" in validation.data.tags["mlflow.note.content"]
