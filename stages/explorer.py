@@ -83,7 +83,7 @@ def targets_table(study: Study, runs: list[Run]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "label": by_id["given"].first(),
-            "predicted": by_id["predicted"].agg(lambda of: of.value_counts(sort=False).sort_index().idxmax()),
+            "predicted": by_id["predicted"].agg(lambda of: of.mode().iloc[0]),  # of equally many, the first class
             "probability": by_id["probability"].mean(),
             "wrong_networks": by_id["wrong"].sum(),
         }
@@ -185,7 +185,8 @@ def learning_curves(study: Study, runs: list[Run], ids: np.ndarray) -> tuple[lis
     total: pd.DataFrame | None = None
     for of in runs:
         table = study.dynamics[of]
-        likely = np.exp(-table[table["id"].isin(ids)].set_index(["id", "epoch"])[losses].astype(float)).sort_index()
+        recorded = table[table["id"].isin(ids)].set_index(["id", "epoch"])[losses].sort_index()
+        likely = pd.DataFrame(np.exp(-recorded.to_numpy(np.float64)), recorded.index, recorded.columns)
         total = likely if total is None else total + likely
     assert total is not None
     mean = total / len(runs)
