@@ -54,10 +54,10 @@ variants: setup  ## the claims in other settings: see configs/variants.yaml
 compare: setup  ## versions side by side: make compare A=main B=an-experiment (default: the last commit, and this folder)
 	@python -m study.commands.compare '$(or $(A),HEAD)' '$(or $(B),workspace)'
 
-# The numbers of the headline that fit beside the changed settings; `make compare` has all of them.
-experiments: setup  ## DVC's experiments, and what they change, in 120 columns
-	@dvc exp show --no-pager --only-changed --hide-workspace --precision 3 --drop '.*' \
-	  --keep '(params.yaml:.*|heldout_accuracy|memorization_real|wrong_label_auroc_support)$$'
+# Dropped are paths of dependencies, and numbers that would not fit beside the changed settings: `make compare` has them.
+experiments: setup  ## DVC's experiments of this commit, and what they change, in 120 columns
+	@COLUMNS=120 dvc exp show --no-pager --only-changed --hide-workspace --precision 3 --drop \
+	  '.*(/|State|Executor|Created|effect_|epochs_|claims_|_points|validation_|label|random|_loss|_placebo|_minus_|runs$$|scores$$)'
 
 changes: setup  ## what a pull request shows, into build/changes: make changes A=origin/main
 	@python -m study.commands.compare '$(or $(A),origin/main)' '$(or $(B),HEAD)' --folder build/changes
