@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,10 +83,13 @@ class Prepared:
     notices: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the data as they are audited, hex."""
-        digest = hashlib.sha256(self.data.numpy().tobytes())
+        digest = hashlib.sha256()
+        values = self.data.numpy()
+        for start in range(0, len(values), 8192):
+            digest.update(values[start : start + 8192].tobytes())
         digest.update(self.inputs.labels.tobytes())
         digest.update("\0".join((*self.inputs.names, *self.inputs.classes, *(self.inputs.splits or ()))).encode())
         return digest.hexdigest()
