@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,10 +83,13 @@ class Prepared:
     notices: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Of the data as they are audited, hex."""
-        digest = hashlib.sha256(self.data.numpy().tobytes())
+        digest = hashlib.sha256()
+        values = self.data.numpy()
+        for start in range(0, len(values), 8192):
+            digest.update(values[start : start + 8192].tobytes())
         digest.update(self.inputs.labels.tobytes())
         digest.update("\0".join((*self.inputs.names, *self.inputs.classes, *(self.inputs.splits or ()))).encode())
         return digest.hexdigest()
@@ -243,14 +247,16 @@ def _judge(
         f"which about one in ten is right"
     )
     if work is not None:
-        _write(prepared, result, evidence, found, work / "new")
+        _write(prepared, result, evidence, found, judged, work / "new")
     return result
 
 
-def _write(prepared: Prepared, result: Audit, evidence: Any, found: Any, folder: Path) -> None:
+def _write(prepared: Prepared, result: Audit, evidence: Any, found: Any, judged: Tensor, folder: Path) -> None:
     """All files of an audit into the new folder `folder`. Raises `OSError`."""
+    from turnover.auditing.exploration import explorer_of
     from turnover.auditing.networks import save_network
     from turnover.auditing.page import page
+    from turnover.exploring.writing import write_explorer
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -263,6 +269,7 @@ def _write(prepared: Prepared, result: Audit, evidence: Any, found: Any, folder:
     about = about_of(prepared, result)
     save_network(evidence.network, {key: about[key] for key in ("classes", "input", "settings")}, folder)
     (folder / "report.html").write_text(page(prepared, result, evidence, found), encoding="utf-8")
+    write_explorer(explorer_of(prepared, result, found, judged), folder / "explorer.html")
     write_json(folder / "seconds.json", {key: round(value, 2) for key, value in prepared.seconds.items()})
     write_json(folder / "audit.json", about)
 

@@ -56,7 +56,7 @@ ROOMS = {
     "scoring": {"masking", "batches", "reading"},
     "attribution": {"masking", "batches", "reading"},
     "collecting": set[str](),
-    "auditing": {"masking", "batches", "training", "reading", "scoring", "attribution", "collecting"},
+    "auditing": {"masking", "batches", "training", "reading", "scoring", "attribution", "collecting", "exploring"},
     "exploring": set(),
 }
 

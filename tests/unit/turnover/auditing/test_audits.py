@@ -23,8 +23,8 @@ from turnover import audit
 from turnover.interruption import Interrupted
 
 FILES = {
-    "audit.json", "classes.csv", "duplicates.csv", "influence.csv", "labels.csv", "memorized.csv", "model.json",
-    "model.safetensors", "outliers.csv", "report.html", "seconds.json",
+    "audit.json", "classes.csv", "duplicates.csv", "explorer.html", "influence.csv", "labels.csv", "memorized.csv",
+    "model.json", "model.safetensors", "outliers.csv", "report.html", "seconds.json",
 }  # fmt: skip
 
 
@@ -65,6 +65,8 @@ def test_all_files_are_there_and_say_the_same(audited: Audited) -> None:
 def test_the_page_holds_everything_and_asks_for_nothing(audited: Audited) -> None:
     page = (audited.folder / "report.html").read_text()
     assert "http://" not in page and "https://" not in page and "@@" not in page
+    assert 'href="explorer.html"' in page
+    assert "report.html" in (audited.folder / "explorer.html").read_text()
     for name in audited.wrong:
         assert json.dumps(name) in page
     assert page.count("data:image/png;base64,") >= 50
