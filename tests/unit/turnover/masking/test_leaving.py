@@ -35,6 +35,17 @@ class TestExport:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "torch.Size([6, 4]) False"
 
+    @pytest.mark.slow
+    def test_onnx_has_the_plain_network(self, tmp_path: Path) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        model, (x, _) = mlp().eval(), batch()
+        run(model, x, IDS)
+        torch.onnx.export(model, (x,), tmp_path / "network.onnx", dynamo=True, verbose=False)
+        found = ReferenceEvaluator(str(tmp_path / "network.onnx"))
+        (logits,) = found.run(None, {found.input_names[0]: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(logits), model(x).detach(), rtol=1e-4, atol=1e-5)
+
     @pytest.mark.parametrize("strict", [False, True])
     def test_inside_of_a_sub_network_it_is_refused(self, strict: bool) -> None:
         model, (x, _) = mlp(), batch()

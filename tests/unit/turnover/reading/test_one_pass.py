@@ -59,6 +59,13 @@ class Stream(IterableDataset[Any]):
         return iter(zip(X, Y, strict=True))
 
 
+def hugging_face(**columns: Any) -> Any:
+    """The same in a data set of Hugging Face's library, which gives lists of numbers."""
+    from datasets import Dataset as Table
+
+    return Table.from_dict({"input": X.tolist(), "label": Y.tolist(), "text": NAMES, **columns})
+
+
 def collate(rows: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     return torch.stack([x for x, _ in rows]), torch.tensor([int(y) for _, y in rows])
 
@@ -80,6 +87,9 @@ FORMS: dict[str, Callable[[], Any]] = {
     "loader of batches of like length": lambda: DataLoader(SET, batch_sampler=[range(20), range(20, N)]),  # type: ignore[list-item]
     "dicts": lambda: Dicts(),
     "loader of dicts": lambda: DataLoader(Dicts(), batch_size=7, shuffle=True),
+    "Hugging Face": hugging_face,
+    "Hugging Face, tensors": lambda: hugging_face().with_format("torch"),
+    "loader of Hugging Face": lambda: DataLoader(hugging_face().with_format("torch"), batch_size=7, shuffle=True),
     "stream": lambda: DataLoader(Stream(), batch_size=7),
     "stream, 1 worker": lambda: DataLoader(Stream(), batch_size=7, num_workers=1),
     "generator of batches": lambda: ((X[i : i + 6], Y[i : i + 6]) for i in range(0, N, 6)),
