@@ -74,3 +74,11 @@ def test_every_package_of_the_lock_is_pinned_by_hash_and_none_by_address() -> No
     for extra in project["optional-dependencies"].values():
         wanted += extra
     assert {requirement(line) for line in wanted} <= {entry.partition("==")[0] for entry in entries}
+
+
+def test_it_brings_the_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+        assert archive.read(name).decode().split() == [
+            "[console_scripts]", "turnover", "=", "turnover.auditing.command:main",
+        ]  # fmt: skip
