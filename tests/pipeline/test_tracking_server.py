@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from study.commands.backfill import backfill
@@ -63,6 +64,8 @@ def test_a_server_that_dies_and_comes_back_gets_every_run(
         while not store.client.search_runs([store.experiment_id], "metrics.train_loss > 0"):
             assert time.monotonic() < deadline, "no epoch ever reached the server"
             time.sleep(0.5)
+        for worker in psutil.Process(process.pid).children(recursive=True):  # MLflow's own process only starts them
+            worker.kill()
         process.kill()
         process.wait()
         capfd.readouterr()
