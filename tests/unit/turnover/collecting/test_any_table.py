@@ -1,6 +1,6 @@
 """Any table and any folder at all: examples, or a sentence that says what is wrong with it; never a traceback.
 
-``TURNOVER_FUZZ=200000 pytest tests/unit/turnover/collecting/test_any_table.py`` tries that many, the suite some hundred.
+``TURNOVER_FUZZ=200000 pytest tests/unit/turnover/collecting/test_any_table.py`` tries that many, the suite a few.
 """
 
 from __future__ import annotations
