@@ -61,6 +61,7 @@ def explorer_of(stage: Stage, study: Study) -> Explorer:
         epochs=epochs,
         curves=curves,
         networks=len(runs),
+        influence=measured(stage.param("estimate.influence")),
         suspicion="share of like examples with other labels",
         about=[
             f"{len(targets)} held-out and {'all' if len(shown) == count else f'{len(shown):,} of'} {count:,} training "
@@ -68,6 +69,12 @@ def explorer_of(stage: Stage, study: Study) -> Explorer:
         ],
         links={"The report": "index.html"},
     )
+
+
+def measured(settings: InfluenceParams) -> str:
+    """What the influences are, as stage `estimate` computes them."""
+    of = {"loss": "on the loss, in nats", "margin": "on the margin"}[settings.measure]
+    return of + (", damped between unlike images" if settings.localized else "")
 
 
 def words(networks: int) -> str:
@@ -83,7 +90,7 @@ def targets_table(study: Study, runs: list[Run]) -> pd.DataFrame:
     table = pd.DataFrame(
         {
             "label": by_id["given"].first(),
-            "predicted": by_id["predicted"].agg(lambda of: of.mode().iloc[0]),  # of equally many, the first class
+            "predicted": by_id["predicted"].agg(lambda of: int(np.bincount(of).argmax())),
             "probability": by_id["probability"].mean(),
             "wrong_networks": by_id["wrong"].sum(),
         }
@@ -185,8 +192,8 @@ def learning_curves(study: Study, runs: list[Run], ids: np.ndarray) -> tuple[lis
     total: pd.DataFrame | None = None
     for of in runs:
         table = study.dynamics[of]
-        recorded = table[table["id"].isin(ids)].set_index(["id", "epoch"])[losses].sort_index()
-        likely = pd.DataFrame(np.exp(-recorded.to_numpy(np.float64)), recorded.index, recorded.columns)
+        table = table[table["id"].isin(ids)].set_index(["id", "epoch"])[losses].sort_index()
+        likely = pd.DataFrame(np.exp(-table.to_numpy(np.float64)), table.index, losses)
         total = likely if total is None else total + likely
     assert total is not None
     mean = total / len(runs)

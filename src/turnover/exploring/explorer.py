@@ -58,6 +58,7 @@ class Explorer:
         epochs: those of the learning curves, ascending.
         curves: of "exposed", "flipped" and "full" (any of them): probability of the given label [training, epochs].
         networks: of how many the numbers are means.
+        target: what a target is called.
         influence: what the column of that name says, in a few words after "influence".
         suspicion: what the column of that name says, in a few words.
         about: sentences below the title.
@@ -78,6 +79,7 @@ class Explorer:
     epochs: Sequence[int] = ()
     curves: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     networks: int = 1
+    target: str = "held-out example"
     influence: str = "on the loss, in nats"
     suspicion: str = "suspicion"
     about: Sequence[str] = ()

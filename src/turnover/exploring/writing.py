@@ -91,6 +91,7 @@ def packed(explorer: Explorer) -> dict[str, Any]:
         "links": [[text, address] for text, address in explorer.links.items()],
         "classes": list(explorer.classes),
         "networks": explorer.networks,
+        "target": explorer.target,
         "influence": explorer.influence,
         "suspicion": explorer.suspicion,
         "training": _columns(explorer.training, "training"),

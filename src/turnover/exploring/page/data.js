@@ -2,7 +2,7 @@
 // The data of the page, and what all its parts use. Names from the data become text, never markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const kinds = {
-  target: { table: data.targets, images: data.images?.targets, word: "held-out example" },
+  target: { table: data.targets, images: data.images?.targets, word: data.target },
   train: { table: data.training, images: data.images?.training, word: "training example" },
 };
 const COLOURS = { exposed: "blue", flipped: "vermillion", full: "ink" };
@@ -87,6 +87,9 @@ function isWrong(place) {
 }
 const isMistake = (place) => data.targets.predicted !== undefined && data.targets.predicted[place] !== data.targets.label[place];
 const labelOf = (kind, place) => (kind === "target" ? data.targets.label : data.training.given)[place];
+
+/** What stands for an example where there are no pictures. */
+const unseen = (kind, place) => !kinds[kind].images && make("span", { class: "name" }, kinds[kind].table.name?.[place] ?? idOf(kind, place));
 
 /** What a reader of the screen hears of a picture. */
 function described(kind, place) {

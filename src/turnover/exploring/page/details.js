@@ -7,7 +7,7 @@ function neighbour(kind, pair, largest) {
   const place = data.pairs[kind === "train" ? "example" : "target"][pair];
   return make("li", { class: kind === "train" && isWrong(place) ? "differs" : null },
     make("a", { href: address(kind, place), title: nameOf(kind, place) }, picture(kind, place),
-      make("span", { class: "what" }, labels(kind, place), bar(influence[pair], errors?.[pair], largest),
+      make("span", { class: "what" }, unseen(kind, place), labels(kind, place), bar(influence[pair], errors?.[pair], largest),
         make("span", { class: "value" }, withError(influence[pair], errors?.[pair], true),
           agree && make("span", { class: "agree" }, ` ${agree[pair]} of ${data.networks} agree`)))));
 }

@@ -112,7 +112,7 @@ function card(view, place) {
   const { kind } = view;
   return make("li", { class: kind === "train" && isWrong(place) ? "differs" : null },
     make("a", { href: address(kind, place), tabindex: -1, title: nameOf(kind, place), "aria-label": described(kind, place) },
-      picture(kind, place), make("span", { class: "id" }, idOf(kind, place)), labels(kind, place), valueOf(view, place)),
+      picture(kind, place), unseen(kind, place), labels(kind, place), valueOf(view, place)),
     kind === "train" && make("input", {
       type: "checkbox", tabindex: -1, "aria-label": `select ${nameOf(kind, place)}`, title: "select for the csv (space)", checked: view.ticked.has(place),
       change: (event) => { event.target.checked ? view.ticked.add(place) : view.ticked.delete(place); count(view); },
