@@ -277,11 +277,11 @@ def test_addresses_lead_to_examples_and_back(opened: Opened, made: Path) -> None
     detail = page.locator("#detail .small").first
     assert detail.inner_text() == "Held-out example 17"
     page.locator("#detail .helpful a").first.click()
-    page.wait_for_function("location.hash.startsWith('#train=')")
-    assert detail.inner_text().startswith("Training example ")
+    page.locator("#detail .small", has_text="Training example ").first.wait_for()
+    assert page.evaluate("location.hash").startswith("#train=")
     page.locator(".back").click()
-    page.wait_for_function("location.hash === '#target=17'")
-    assert detail.inner_text() == "Held-out example 17"
+    page.locator("#detail .small", has_text="Held-out example 17").first.wait_for()
+    assert page.evaluate("location.hash") == "#target=17"
     other = opened(made, "#train=99999")
     assert "There is no training example “99999” on this page." in other.locator("#detail").inner_text()
     assert "There is no" not in opened(made, "#target=%E0%A4%A").locator("h1").inner_text()
@@ -314,7 +314,7 @@ def test_everything_can_be_done_by_keys(opened: Opened, made: Path) -> None:
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     page.wait_for_function("address => location.hash === address", arg=order[1])
-    assert page.evaluate("document.activeElement.tagName") == "H2"
+    page.wait_for_function("document.activeElement.tagName === 'H2'")
     assert page.locator("#cards a[aria-current]").get_attribute("href") == order[1]
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowDown")
