@@ -358,7 +358,7 @@ def test_much_may_be_missing(opened: Opened, tmp_path: Path) -> None:
     assert found == [names[2], names[0], names[1]]
     for name in names:
         page.locator(f'#cards a[title="{name}"]').click()
-        assert page.locator("#detail > header .small").first.inner_text() == f"Training example {name}"
+        page.locator("#detail > header .small", has_text=f"Training example {name}").wait_for()
         again = opened(tmp_path / "page.html", page.evaluate("location.hash"))
         assert again.locator("#detail > header .small").first.inner_text() == f"Training example {name}"
     training = pd.DataFrame({"id": [1, 2], "given": [0, 1]})
@@ -370,4 +370,5 @@ def test_much_may_be_missing(opened: Opened, tmp_path: Path) -> None:
     assert page.locator("#detail .helpful data").get_attribute("value") == "0.5"
     assert "tells no error" in page.locator("#detail").inner_text()
     page.locator("#detail .harmful a").click()
+    page.locator("#detail .small", has_text="Training example 2").wait_for()
     assert page.locator("#detail .harmful data").get_attribute("value") == "-0.25"
