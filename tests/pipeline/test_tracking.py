@@ -224,7 +224,8 @@ def test_estimates_validation_and_report(complete: tuple[Path, str]) -> None:
     files = {file.path for file in client.list_artifacts(validation.info.run_id)}
     assert files == {"result.json", "table.csv", "table.json", "validation-validation.png"}
     assert report.data.metrics == {"heldout_accuracy": 0.875}
-    assert {file.path for file in client.list_artifacts(report.info.run_id)} == {"figures", "index.html", "report.md"}
+    logged = {file.path for file in client.list_artifacts(report.info.run_id)}
+    assert logged == {"figures", "index.html", "report.md", "explorer.html"}
     drawn = [file.path for file in client.list_artifacts(report.info.run_id, "figures")]
     assert drawn == ["figures/speed.svg", "figures/validation-validation.png"]
 

@@ -137,6 +137,7 @@ def write_results(root: Path) -> None:
         "figures/speed.csv": "",
         "headline.json": json.dumps({"heldout_accuracy": 0.875}),
         "index.html": "",
+        "explorer.html": "",
         "report.md": "",
     }
     for name, text in reports.items():

@@ -147,14 +147,16 @@ def report_item(root: Path) -> Item:
     headline = read_json(root / "reports/headline.json")
 
     def log(store: Store, run_id: str) -> None:
-        _log_files(store, run_id, [root / "reports/index.html", root / "reports/report.md"])
+        pages = [root / "reports" / name for name in ("index.html", "report.md", "explorer.html")]
+        _log_files(store, run_id, [page for page in pages if page.exists()])
         drawn = [path for path in (root / "reports/figures").iterdir() if path.suffix in (".png", ".svg")]
         _log_files(store, run_id, drawn, "figures")
         store.log(run_id, values_of(numbers(headline)))
 
     names = ("scenarios", "placements", "seeds", "validation_sets", "figures")
     params = texts({name: stage.raw_params[name] for name in names})
-    note = "The headline numbers of the study. `index.html` is the report, `figures` has every figure of it."
+    note = "The headline numbers of the study. `index.html` is the report, `figures` has every figure of it. "
+    note += "`explorer.html` shows single examples."
     return Item(stage, "report", hash_of({"stage": fingerprint(stage), "headline": headline}), params, note, log)
 
 

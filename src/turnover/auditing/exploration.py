@@ -68,6 +68,7 @@ def explorer_of(prepared: Any, result: Any, found: Suspicion, judged: Tensor) ->
         ),
         training_images=None if images is None else images[training],
         target_images=None if images is None else images[targets],
+        target="mistake",
         suspicion="probability that the label is wrong",
         about=[f"{result!r}."],
         links={"Suspects, with buttons to keep, relabel or remove": "report.html"},
