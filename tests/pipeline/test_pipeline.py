@@ -33,7 +33,7 @@ def test_the_committed_lock_is_small_and_names_folders() -> None:
     stages = read_yaml(ROOT / "dvc.lock")["stages"]
     assert lock.count("\n") <= 2200
     assert len(stages) <= 30
-    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8").count("\n") <= 250
+    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8").count("\n") <= 260
     code = {dep["path"] for stage in stages.values() for dep in stage["deps"] if dep["path"].startswith("src/")}
     assert code
     assert not [path for path in code if path.endswith(".py")]
