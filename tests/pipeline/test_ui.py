@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -24,7 +26,14 @@ def test_the_server_comes_up_and_ends(tmp_path: Path) -> None:
     env |= {"PYTHONPATH": str(ROOT / "src"), "MLFLOW_DISABLE_TELEMETRY": "true"}
     experiment = Store(tmp_path).experiment_id
     command = [sys.executable, "-m", "study.commands.ui", "--no-browser"]
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background does not hear it
+    with (
+        subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True, preexec_fn=heard
+        ) as process,
+        ExitStack() as ends,
+    ):
+        ends.callback(process.kill)  # else a failure waits for it for ever
         assert process.stdout is not None
         line = next(line for line in process.stdout if line.startswith("The runs: "))
         server, _, path = line.removeprefix("The runs: ").strip().partition("/#")
