@@ -314,7 +314,7 @@ def test_everything_can_be_done_by_keys(opened: Opened, made: Path) -> None:
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     page.wait_for_function("address => location.hash === address", arg=order[1])
-    page.wait_for_function("document.activeElement.tagName === 'H2'")
+    page.wait_for_function("document.activeElement?.tagName === 'H2'")
     assert page.locator("#cards a[aria-current]").get_attribute("href") == order[1]
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowDown")
