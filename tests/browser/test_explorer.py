@@ -180,7 +180,7 @@ def test_twenty_targets_show_their_numbers_and_images(opened: Opened, made: Path
     for place in np.random.default_rng(1).choice(TARGETS, 20, replace=False):
         row = targets.astype(object).iloc[int(place)]
         page.evaluate("address => { location.hash = address }", f"#target={row['id']}")
-        page.wait_for_function("id => document.querySelector('#detail .small').textContent === id",
+        page.wait_for_function("id => document.querySelector('#detail .small')?.textContent === id",
                                arg=f"Held-out example {row['id']}")  # fmt: skip
         head = page.locator("#detail > header")
         assert CLASSES[int(row["label"])] in head.locator("h2").evaluate("h => h.textContent")
@@ -198,7 +198,7 @@ def test_twenty_training_examples_show_their_numbers_and_images(opened: Opened, 
     for place in np.random.default_rng(2).choice(TRAIN, 20, replace=False):
         row = training.iloc[int(place)]
         page.evaluate("address => { location.hash = address }", f"#train={row['id']}")
-        page.wait_for_function("id => document.querySelector('#detail .small').textContent === id",
+        page.wait_for_function("id => document.querySelector('#detail .small')?.textContent === id",
                                arg=f"Training example {row['id']}")  # fmt: skip
         head = page.locator("#detail > header")
         assert ("✗ is" in head.inner_text()) == (row["given"] != row["original"])
