@@ -151,7 +151,7 @@ class ValidationParams(DataParams):
     """Examples whose truth is known by retraining, and the ordinary network that is retrained."""
 
     noise: Fraction
-    model: Literal["cnn", "mlp"]
+    model: Literal["cnn", "mlp", "transformer"]
     options: Options = {}
 
 
@@ -169,6 +169,25 @@ class RetrainParams(RecipeParams):
     networks: Annotated[int, Field(ge=4, le=10**6)]
     fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
     seed: Seed
+
+
+class FittedParams(_Namespace):
+    """Judges that have learned their subset by heart, wrong labels included."""
+
+    networks: Annotated[int, Field(ge=4, le=10**6)]
+    epochs: Epochs
+
+
+class AgainParams(_Namespace):
+    """The judges once more, on the same subsets from other seeds: how far they agree with themselves."""
+
+    subsets: Annotated[int, Field(ge=4, le=10**6)]
+    times: Repeats
+
+
+class JudgesParams(_Namespace):
+    fitted: FittedParams
+    again: AgainParams
 
 
 class RemovalParams(RecipeParams):
@@ -223,6 +242,7 @@ class Params(_Namespace):
     validation_sets: Annotated[list[Name], Field(min_length=1)]
     validation: dict[Name, ValidationParams]
     retrain: RetrainParams
+    judges: JudgesParams
     removal: RemovalParams
     comparison: ComparisonParams
     figures: FiguresParams

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from study.networks.zoo.resnets import ResNet9, ResNet18
+from study.networks.zoo.transformer import Transformer
 
 
 class CNN(nn.Module):
@@ -85,7 +86,13 @@ class MLP(nn.Module):
 _MOST_UNITS = 65_536
 _MOST_LAYERS = 1_000
 
-ZOO: dict[str, Callable[..., nn.Module]] = {"cnn": CNN, "mlp": MLP, "resnet9": ResNet9, "resnet18": ResNet18}
+ZOO: dict[str, Callable[..., nn.Module]] = {
+    "cnn": CNN,
+    "mlp": MLP,
+    "transformer": Transformer,
+    "resnet9": ResNet9,
+    "resnet18": ResNet18,
+}
 
 
 def build_own(name: str, shape: tuple[int, int, int], classes: int, *, seed: int = 0, **options: Any) -> nn.Module:
