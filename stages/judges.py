@@ -27,11 +27,8 @@ def judge_set(stage: Stage, name: str, folder: Path) -> None:
     """Train the networks of one validation set and write what they say."""
     judges: JudgesParams = stage.param("judges")
     checkpoint = stage.root / ".checkpoints" / f"judges-{name}-{work_key(stage)}"
-    about = (
-        load_scenario(stage.dep(f"data/validation/{name}")),
-        stage.param(f"validation.{name}"),
-        stage.param("retrain"),
-    )
+    scenario = load_scenario(stage.dep(f"data/validation/{name}"))
+    about = scenario, stage.param(f"validation.{name}"), stage.param("retrain")
     again(*about, judges.again.subsets, judges.again.times, checkpoint).save(folder / "again.npz")
     fitted(*about, judges.fitted.networks, judges.fitted.epochs, checkpoint).save(folder / "fitted.npz")
     shutil.rmtree(checkpoint)

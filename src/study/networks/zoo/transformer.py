@@ -28,9 +28,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         if width % _HEADS:
-            raise ValueError(
-                f"model.width={width} is not allowed for 'transformer': it should be a multiple of {_HEADS}"
-            )
+            raise ValueError(f"model.width={width} is not allowed for 'transformer': make it a multiple of {_HEADS}")
         self.tokens = nn.Linear(shape[0] * shape[2], width)
         self.places = nn.Parameter(0.02 * torch.randn(shape[1], width))
         layer = nn.TransformerEncoderLayer(
