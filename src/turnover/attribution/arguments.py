@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from turnover.attribution.any_network import GeneralScorer
+from turnover.attribution.blends import Blend, Combined, Pooled
 from turnover.attribution.fused import WORTH_COMPILING
 from turnover.attribution.head import HeadScorer
+from turnover.attribution.left_out import LeftOut
 from turnover.attribution.nearness import Similarity, check_localized, similarity, similarity_of
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
 from turnover.attribution.targets import GivenTargets, ReadTargets, Targets
@@ -26,7 +28,9 @@ from turnover.reading.readings import FUNCTION, Readings
 
 _ONCE = "an iterator is gone through once, and there are several networks: pass a data set or loader"
 
-Estimate = Literal["raw", "localized", "pooled"]
+Estimate = Literal["raw", "localized", "pooled", "left-out", "combined"]
+ESTIMATES: tuple[Estimate, ...] = get_args(Estimate)
+_LEFT_OUT: tuple[Estimate, ...] = ("left-out", "combined")
 
 
 class Asked(NamedTuple):
@@ -63,7 +67,8 @@ class Pairs(NamedTuple):
     targets: list[Targets]
     scorers: list[Scorer]
     near: list[Similarity]  # empty for raw scores
-    pooled: Tensor | None  # labels to pool within
+    blend: Blend | None  # what scores are made of beside raw scores and factors
+    left_out: list[LeftOut]  # empty where they are not a part of the scores
 
     def contents(self) -> Iterator[Tensor]:
         """What scores depend on beside networks and settings, for a fingerprint."""
@@ -88,8 +93,9 @@ def pairs_of(
         TypeError, ValueError: as `turnover.influence`.
     """
     _check_settings(networks, asked)
-    of_ids = "raw" if asked.localized is None else "localized"
-    estimate = asked.estimate or (of_ids if _is_ids(train) else "pooled")
+    of_ids: Estimate = "raw" if asked.localized is None else "localized"
+    estimate = asked.estimate or (of_ids if _is_ids(train) else _best(asked))
+    _check_estimate(estimate, networks, asked)
     if estimate == "raw" and asked.localized is not None:
         raise ValueError('localized= is given, but estimate="raw" asks for scores that are not: leave one of them out')
     known = _training_examples(networks, train, train_labels, asked, compare=estimate != "raw")
@@ -99,15 +105,16 @@ def pairs_of(
             f'estimate="{estimate}" compares training examples and targets, and ids alone do not say what the training '
             "examples are: pass their data as `train`, or their inputs as localized=..."
         )
-    if estimate == "pooled" and known.labels is None:
+    if estimate in ("pooled", *_LEFT_OUT) and known.labels is None:
         raise UserError(
-            'estimate="pooled" needs the labels of the training examples: pass data with labels as `train`, or ask for '
-            'estimate="localized"'
+            f'estimate="{estimate}" needs the labels of the training examples: pass data with labels as `train`, or '
+            'ask for estimate="localized"'
         )
     elsewhere = any(readings.layer is not None for readings in known.readings) or (
         localized is not None and localized.features is not None
     )
-    views = _targets(networks, known.ids, targets, y, asked, inputs=elsewhere and estimate != "raw")
+    needs = _Needs(inputs=elsewhere and estimate != "raw", masks=estimate != "left-out")
+    views = _targets(networks, known.ids, targets, y, asked, needs)
     classes = [of.classes for of in views]
     if len(set(classes)) > 1:
         raise UserError(f"the models have different numbers of classes: {classes}")
@@ -122,9 +129,40 @@ def pairs_of(
             else:
                 readings = known.readings[number]
                 near.append(similarity_of(network, readings, _features(of, _layer(readings)), memory))
-    pooled = known.labels if estimate == "pooled" else None
+    left_out: list[LeftOut] = []
+    if estimate in _LEFT_OUT:
+        memory = asked.memory // (4 * len(networks))
+        every = zip(networks, known.readings, near, views, strict=True)
+        left_out = [LeftOut(*of, memory=memory) for of in every]
+    if estimate == "left-out":
+        return Pairs(known, views[0].labels, classes[0], views, list(left_out), [], None, [])
     scorers = [scorer_of(network, known.ids, of, asked) for network, of in zip(networks, views, strict=True)]
-    return Pairs(known, views[0].labels, classes[0], views, scorers, near, pooled)
+    blend: Blend | None = None
+    if estimate == "pooled" and known.labels is not None:
+        blend = Pooled(known.labels.to(scorers[0].device))
+    if estimate == "combined":
+        blend = Combined(len(known.ids), scorers[0].device)
+    return Pairs(known, views[0].labels, classes[0], views, scorers, near, blend, left_out)
+
+
+def _best(asked: Asked) -> Estimate:
+    """The estimate of data with labels that nobody chose one for."""
+    # Settings of the user's are of the localization; and of the margin there is no residual.
+    return "pooled" if asked.localized is not None or asked.measure == "margin" else "combined"
+
+
+def _check_estimate(estimate: Estimate, networks: Sequence[nn.Module], asked: Asked) -> None:
+    if estimate != "left-out" and not all(map(masked_layers, networks)):
+        raise ValueError(
+            'the model has no turn-over dropout: call insert(model, ...) first, or ask for estimate="left-out", which '
+            "needs none"
+        )
+    if estimate not in _LEFT_OUT:
+        return
+    if asked.measure == "margin":
+        raise ValueError(f'estimate="{estimate}" is of the loss: leave measure="margin" out')
+    if asked.localized is not None:
+        raise ValueError(f'estimate="{estimate}" reads features of its own: leave localized= out')
 
 
 def scorer_of(network: nn.Module, ids: Tensor, targets: Targets, asked: Asked) -> Scorer:
@@ -150,9 +188,7 @@ def _check_settings(networks: Sequence[nn.Module], asked: Asked) -> None:
     check_choice("measure", measure, ("loss", "margin"))
     check_choice("precision", asked.precision, DTYPES)
     if asked.estimate is not None:
-        check_choice("estimate", asked.estimate, ("raw", "localized", "pooled"))
-    if not all(map(masked_layers, networks)):
-        raise ValueError("the model has no turn-over dropout: call insert(model, ...) first")
+        check_choice("estimate", asked.estimate, ESTIMATES)
 
 
 def _is_ids(train: Any) -> bool:
@@ -217,8 +253,15 @@ def _readings(networks: Sequence[nn.Module], given: Any) -> list[Readings] | Non
     return [readings.of(network) for network, readings in zip(networks, several, strict=True)]
 
 
+class _Needs(NamedTuple):
+    """What will be asked of the targets."""
+
+    inputs: bool  # to find features by, of another layer than the head's
+    masks: bool  # what sub-networks say of them
+
+
 def _targets(
-    networks: Sequence[nn.Module], ids: Tensor, targets: Any, y: Any, asked: Asked, *, inputs: bool
+    networks: Sequence[nn.Module], ids: Tensor, targets: Any, y: Any, asked: Asked, needs: _Needs
 ) -> list[Targets]:
     if y is not None:
         check_tree(targets)
@@ -236,8 +279,8 @@ def _targets(
     found: list[Targets] = []
     first: Readings | None = None
     for number, network in enumerate(networks):
-        of = given[number] if given is not None else _read_targets(network, targets, asked, inputs)
-        found.append(ReadTargets(network, of, asked.forward))
+        of = given[number] if given is not None else _read_targets(network, targets, asked, needs)
+        found.append(ReadTargets(network, of, asked.forward, scored=needs.masks))
         first = first or of
         if not (torch.equal(first.labels, of.labels) and torch.equal(first.ids, of.ids)):
             raise UserError(
@@ -247,12 +290,14 @@ def _targets(
     return found
 
 
-def _read_targets(network: nn.Module, data: Any, asked: Asked, inputs: bool) -> Readings:
+def _read_targets(network: nn.Module, data: Any, asked: Asked, needs: _Needs) -> Readings:
     """What scores of this network need of the targets: features and logits, or else the inputs."""
     settings = _reading(asked, asked.memory // 4)
+    if not needs.masks:
+        return read(network, data, masked=False, inputs=needs.inputs, **settings)
     if len(masked_layers(network)) == 1:  # maybe that of its head, which only trying it shows
         once = isinstance(data, Iterator)
-        found = read(network, data, logits=True, inputs=once or inputs, **settings)
+        found = read(network, data, logits=True, inputs=once or needs.inputs, **settings)
         if found.short or once:
             return found
     return read(network, data, masked=False, inputs=True, **settings)

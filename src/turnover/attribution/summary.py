@@ -139,6 +139,8 @@ def summarize(
     check_options(top=top, top_targets=top_targets)
     if store is not None and not isinstance(store, ScoreStore):
         raise TypeError(f"store is a {type(store).__name__}: pass ScoreStore(folder)")
+    if store is not None and estimate == "left-out":
+        raise UserError('a store keeps what masks measure, which estimate="left-out" does without: leave store= out')
     shard, labels = sharding.shard(), None
     if len(targets) == 3:
         labels, *targets = targets  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from turnover.batches.passes import device_of, evaluating, moved, original
 from turnover.batches.tap import Features, Tap
 from turnover.errors import UserError
 from turnover.masking.calling import Forward, part_of, tensors_in
+from turnover.reading.inner import Catching, inner_layer
 from turnover.reading.readings import Readings, why_no_features
 
 _BATCH = 256  # targets that go through the network at once
@@ -42,6 +43,9 @@ class Targets(Protocol):
     def features(self, rows: slice, features: Features) -> Tensor:
         """Features [target, width] to compare with those of training examples, float32; see `Tap`."""
 
+    def inner(self, rows: slice) -> Tensor:
+        """What enters the layer before the head [target, width], float32; only where training examples have it."""
+
     def contents(self) -> Iterator[Tensor]:
         """All that scores depend on beside network and labels, for a fingerprint."""
 
@@ -63,13 +67,15 @@ class GivenTargets:
     def __init__(self, model: nn.Module, x: Any, labels: Tensor, ids: Tensor, forward: Forward | None = None) -> None:
         self.labels, self.device = labels.cpu(), device_of(model)
         self._model, self._x, self._forward = model, x, forward
-        self._last: tuple[slice, Tensor, Tensor] | None = None
+        self._last: tuple[slice, Tensor, Tensor, Tensor | None] | None = None
         reader = Reader(model, forward=forward)
         _, few = next(self.batches(slice(0, min(_TRIED, len(labels)))))
         with evaluating(model), uncompiled():
             tried = ids[torch.arange(len(self.labels[:_TRIED]), device=ids.device) % len(ids)]
             self.classes: int = reader(few, tried)[0].full.shape[1]
+            layer = inner_layer(reader.tap, few)
         self.short = reader.short
+        self._catching = None if layer is None else Catching(layer)
         self._taps: dict[Features, Tap] = {None: reader.tap}
 
     def batches(self, rows: slice) -> Iterator[tuple[slice, Any]]:
@@ -80,7 +86,7 @@ class GivenTargets:
             return class_logits(self._taps[None].forward(original(self._model), inputs))
 
     def head(self, rows: slice) -> tuple[Tensor, Tensor]:
-        features, logits = self._through(rows, None)
+        features, logits, _ = self._through(rows, None)
         if self.short is not None and not alike(F.linear(features, *self.short.weights()), logits):
             raise UserError(
                 f"for some of the targets {rows.start} to {rows.stop - 1} the network does not give what its last "
@@ -92,25 +98,37 @@ class GivenTargets:
     def features(self, rows: slice, features: Features) -> Tensor:
         return self._through(rows, features)[0]
 
+    def inner(self, rows: slice) -> Tensor:
+        found = self._through(rows, None)[2]
+        assert found is not None
+        return found
+
     def contents(self) -> Iterator[Tensor]:
         for start in range(0, len(self.labels), 1024):
             yield from tensors_in(part_of(self._x, slice(start, start + 1024)))
 
-    def _through(self, rows: slice, features: Features) -> tuple[Tensor, Tensor]:
-        """Features and logits; those that enter the head are remembered, as scores and similarities ask for them."""
+    def _through(self, rows: slice, features: Features) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Features, logits and what enters the layer before the head; those that enter the head are remembered, as
+        scores and similarities ask for them.
+        """
         if features is None and self._last is not None and self._last[0] == rows:
             return self._last[1:]
         tap = self._taps.setdefault(features, Tap(self._model, features, self._forward))
-        found = []
+        found, inner = [], []
+        catching = self._catching if features is None else None
         with evaluating(self._model), uncompiled():
             for start in range(rows.start, rows.stop, _BATCH):
                 for _, inputs in self.batches(slice(start, min(start + _BATCH, rows.stop))):
-                    of, logits = tap(inputs)
+                    with catching or nullcontext():
+                        of, logits = tap(inputs)
                     found.append((_or_refuse(of).float(), class_logits(logits).float()))
-        both = torch.cat([of for of, _ in found]), torch.cat([logits for _, logits in found])
+                    if catching is not None:
+                        inner.append(catching.first.float())
+        of_all = torch.cat([of for of, _ in found]), torch.cat([logits for _, logits in found])
+        entering = torch.cat(inner) if inner else None
         if features is None:
-            self._last = rows, *both
-        return both
+            self._last = rows, *of_all, entering
+        return *of_all, entering
 
 
 class ReadTargets:
@@ -119,19 +137,22 @@ class ReadTargets:
     Args:
         model, forward: as for `GivenTargets`.
         readings: of the targets, by this network.
+        scored: False: only their features will be asked for.
 
     Raises:
         UserError: the scores of this network need the inputs.
     """
 
-    def __init__(self, model: nn.Module, readings: Readings, forward: Forward | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, readings: Readings, forward: Forward | None = None, *, scored: bool = True
+    ) -> None:
         self.labels, self.classes, self.device = readings.labels, readings.classes, device_of(model)
         linears = (module for module in original(model).modules() if isinstance(module, nn.Linear))
         heads = [way for linear in linears if (way := short_way(model, linear)) is not None] if readings.short else []
         self.short = heads[0] if heads else None
         self._model, self._readings, self._forward = model, readings, forward
         self._tap = Tap(model, None, forward)
-        if self.short is None and readings._inputs is None:
+        if scored and self.short is None and readings._inputs is None:
             why = (
                 "they do not follow from what enters its last linear layer"
                 if "loss_exposed" in readings.values
@@ -172,6 +193,14 @@ class ReadTargets:
         tap = Tap(self._model, features, self._forward)
         with evaluating(self._model), uncompiled():
             return torch.cat([_or_refuse(tap(inputs)[0]).float() for _, inputs in self.batches(rows)])
+
+    def inner(self, rows: slice) -> Tensor:
+        if (kept := self._readings.inner) is None:
+            raise UserError(
+                "the training examples were read with what enters the layer before the head, the targets without: read "
+                "both alike, or pass the data of the targets"
+            )
+        return kept[rows].to(self.device)
 
     def contents(self) -> Iterator[Tensor]:
         for start in range(0, len(self.labels), 1024):

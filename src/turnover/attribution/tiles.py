@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from turnover.attribution.arguments import Pairs
-from turnover.attribution.nearness import STRENGTH
+from turnover.attribution.blends import Blend, Parts
 from turnover.attribution.scorer import scratch, spans
 from turnover.attribution.store import Grid, ScoreStore
 from turnover.errors import UserError
 
 _NARROW = 32  # targets of a block: with fewer, products are slow
-_PAIR_BYTES = 8  # that pooling holds for each pair and network: raw score and factor
+_NOTHING = torch.empty(0)  # no factor: raw scores
 
 
 class Tile(NamedTuple):
@@ -24,28 +24,22 @@ class Tile(NamedTuple):
     rows: slice
     columns: slice
     raw: list[Tensor]
-    scores: list[Tensor]  # localized, or pooled as well, or else the raw ones
-
-
-class _Pairs(NamedTuple):
-    """A tile in the making: raw scores of every network, and the factors that localize them, if there are any."""
-
-    raw: list[Tensor]
-    factors: list[Tensor]
+    scores: list[Tensor]  # what was asked for
 
 
 def grid_of(pairs: Pairs, targets: int, memory: int) -> tuple[Grid, int]:
-    """How large tiles are, and how many bytes are left for what pooling holds.
+    """How large tiles are, and how many bytes are left for what a blend holds.
 
     Args:
         targets: how many of them this process takes.
         memory: bytes of scratch.
     """
-    count, held = len(pairs.scorers), memory // 2 if pairs.pooled is not None else 0
-    blocks = [scorer.block(targets, (memory - held) // count) for scorer in pairs.scorers]
+    count, held = len(pairs.scorers), memory // 2 if pairs.blend is not None else 0
+    every = [*pairs.scorers, *pairs.left_out]
+    blocks = [scorer.block(targets, (memory - held) // len(every)) for scorer in every]
     height, width = min(block[0] for block in blocks), min(block[1] for block in blocks)
-    if held:  # narrower blocks cost less than computing every tile twice, down to a limit
-        width = min(width, max(_NARROW, held // (len(pairs.train.ids) * count * _PAIR_BYTES)))
+    if pairs.blend is not None:  # narrower blocks cost less than computing every tile twice, down to a limit
+        width = min(width, max(_NARROW, held // (len(pairs.train.ids) * count * pairs.blend.pair_bytes)))
     return (height, width), held
 
 
@@ -56,9 +50,9 @@ class Tiles:
         pairs: what is scored.
         grid: height and width of a tile.
         columns: blocks of targets.
-        memory: bytes for what pooling within classes (see `turnover.pool_within_classes`) holds: the tiles of a block
-            of targets, which are computed twice where they do not fit; and the means of all blocks, if `of` goes
-            through the training examples in parts.
+        memory: bytes for what a blend holds (see `turnover.attribution.blends`): the tiles of a block of targets, which
+            are computed twice where they do not fit; and what is known of all blocks, if `of` goes through the training
+            examples in parts.
         store: read raw scores from there, and write those that it does not have.
     """
 
@@ -71,16 +65,11 @@ class Tiles:
         memory: int = 0,
         store: ScoreStore | None = None,
     ) -> None:
-        self.scorers, self.near, self.store = pairs.scorers, pairs.near, store
+        self.scorers, self.near, self.left_out, self.store = pairs.scorers, pairs.near, pairs.left_out, store
         self.device = self.scorers[0].device
         self._train, self._height, self._columns, self._memory = len(pairs.train.ids), grid[0], columns, memory
-        self._means: dict[int, Tensor] = {}  # by the first target of a block: [network, class, target]
-        # Of each training example, the place of its class among those that there are.
-        self._group: Tensor | None = None
-        self._classes = 0
-        if pairs.pooled is not None:
-            classes, self._group = torch.unique(pairs.pooled.to(self.device), return_inverse=True)
-            self._classes = len(classes)
+        self._blend = pairs.blend
+        self._known: dict[int, Tensor] = {}  # by the first target of a block: [network, quantity, target]
 
     def of(self, part: slice) -> Iterator[Tile]:
         """The tiles of some training examples on all targets; parts begin where a tile does.
@@ -89,47 +78,45 @@ class Tiles:
             UserError: a score is NaN or infinite.
         """
         for columns in self._columns:
-            block, held, once = _Block(self, columns), dict[int, _Pairs](), part == slice(0, self._train)
-            if self._group is not None and columns.start not in self._means:
-                self._means[columns.start] = self._class_means(block, held, once=once)
+            block, held, once = _Block(self, columns), dict[int, list[Parts]](), part == slice(0, self._train)
+            if self._blend is not None and columns.start not in self._known:
+                self._known[columns.start] = self._first_walk(self._blend, block, held, once=once)
             for rows in spans(part.stop, self._height, part.start):
-                raw, factors = held.pop(rows.start) if rows.start in held else block.pairs(rows)
-                scores = [tile * factor for tile, factor in zip(raw, factors, strict=True)] if factors else raw
-                if self._group is not None:
-                    means = self._means[columns.start].to(self.device)[:, self._group[rows]]
-                    for score, factor, mean in zip(scores, factors, means, strict=True):
-                        score += STRENGTH * factor * mean
+                networks = held.pop(rows.start) if rows.start in held else block.parts(rows)
+                raw = [parts.raw for parts in networks]
+                scores = raw
+                if self._blend is not None:
+                    known = self._known[columns.start].to(self.device)
+                    scores = [self._blend.scores(rows, *of) for of in zip(networks, known, strict=True)]
+                elif self.near:
+                    scores = [parts.raw * parts.factor for parts in networks]
                 yield Tile(rows, columns, raw, scores)
             if once:
-                self._means.clear()
+                self._known.clear()
 
-    def _class_means(self, block: _Block, held: dict[int, _Pairs], *, once: bool) -> Tensor:
-        """Means of the raw scores over the training examples of each class, weighted by the factors.
+    def _first_walk(self, blend: Blend, block: _Block, held: dict[int, list[Parts]], *, once: bool) -> Tensor:
+        """What is known of all training examples, for a block of targets.
 
         Args:
             held: gets the tiles, if they fit.
-            once: nobody asks for these means again.
+            once: nobody asks for it again.
 
         Returns:
-            float32 [network, class, target].
+            float32 [network, quantity, target].
         """
-        assert self._group is not None
         width, count = block.columns.stop - block.columns.start, len(self.scorers)
-        fits = once and self._train * width * count * _PAIR_BYTES <= self._memory
-        sums, weights = torch.zeros(2, count, self._classes, width, dtype=torch.float64, device=self.device)
+        fits = once and self._train * width * count * blend.pair_bytes <= self._memory
+        sums = [blend.sums(width) for _ in self.scorers]
         for rows in spans(self._train, self._height):
-            pairs = block.pairs(rows)
-            for number, (raw, factor) in enumerate(zip(*pairs, strict=True)):
-                for total, values in ((sums, raw * factor), (weights, factor)):
-                    some = torch.zeros(self._classes, width, device=self.device)
-                    total[number] += some.index_add_(0, self._group[rows], values)
+            networks = block.parts(rows)
+            for total, parts in zip(sums, networks, strict=True):
+                blend.add(total, rows, parts)
             if fits:
-                held[rows.start] = pairs
-        # Where no example of a class is near a target, there is nothing to pool, and the factor is 0 anyway.
-        means: Tensor = (sums / weights.clamp(min=torch.finfo(torch.float32).tiny)).float()
+                held[rows.start] = networks
+        known = torch.stack([blend.known(total) for total in sums])
         if once:
-            return means
-        return scratch(tuple(means.shape), self._memory // (2 * len(self._columns)), self.device).copy_(means)
+            return known
+        return scratch(tuple(known.shape), self._memory // (2 * len(self._columns)), self.device).copy_(known)
 
 
 class _Block:
@@ -139,9 +126,10 @@ class _Block:
         self.columns, self._tiles = columns, tiles
         self._prepared: list[Any] = []  # empty as long as all tiles are in the store
         self._near = [similar.targets(columns) for similar in tiles.near]
+        self._left_out = [of.prepare(columns) for of in tiles.left_out]
 
-    def pairs(self, rows: slice) -> _Pairs:
-        """Raw scores and factors of some training examples on these targets."""
+    def parts(self, rows: slice) -> list[Parts]:
+        """What the scores of some training examples on these targets are made of, for every network."""
         store, raw = self._tiles.store, []
         for number, scorer in enumerate(self._tiles.scorers):
             tile = store.read(number, rows, self.columns) if store is not None else None
@@ -158,4 +146,7 @@ class _Block:
                     "does x hold NaN or huge values there?"
                 )
         near = zip(self._tiles.near, self._near, strict=True)
-        return _Pairs(raw, [similar.factor(rows, of) for similar, of in near])
+        factors = [similar.factor(rows, of) for similar, of in near] or [_NOTHING] * len(raw)
+        others = zip(self._tiles.left_out, self._left_out, strict=True)
+        left_out: list[Tensor | None] = [of.tile(rows, prepared) for of, prepared in others]
+        return [Parts(*of) for of in zip(raw, factors, left_out or [None] * len(raw), strict=True)]

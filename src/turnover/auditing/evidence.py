@@ -19,8 +19,8 @@ from turnover.batches.passes import evaluating, moved
 from turnover.reading.features import LARGEST, RIDGE, spectrum
 from turnover.reading.one_pass import read
 from turnover.reading.readings import Readings
+from turnover.reading.votes import SHARPNESS
 from turnover.scoring.memorization import memorization
-from turnover.scoring.neighbourhood import SHARPNESS
 from turnover.training.loop import train
 from turnover.training.recorders import EpochRecorder
 from turnover.training.settings import TrainingConfig

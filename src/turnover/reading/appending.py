@@ -40,7 +40,7 @@ class Appended:
                     f"{folder} holds readings of another network ({self.before.model[:12]}, this one is {model[:12]}): "
                     "choose another folder"
                 )
-            before, held = self.before, self.before.features
+            before, held = self.before, self.before.rows
             differs = next((what for what, one, other in (
                 ("masked", "loss_exposed" in before.values, masked),
                 ("features", held is not None, features is not False),

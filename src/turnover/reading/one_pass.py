@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from turnover.masking.ids import example_ids
 from turnover.progress import progress_bar
 from turnover.reading.appending import Appended
 from turnover.reading.identity import model_fingerprint
+from turnover.reading.inner import Catching, inner_layer
 from turnover.reading.options import check_choice, check_options
 from turnover.reading.readings import Readings
 from turnover.reading.sources import Batch, Source
@@ -145,6 +147,7 @@ def read(
     found = Readings(made_by, rows, Rows(memory=room) if logits else None, inputs, layer)
     columns = _Columns(source.length)
     device = device_of(model)
+    inner: Catching | None = None
     bar = progress_bar(total=source.length, unit="example", description="reading", show=progress)
     with evaluating(model), bar:
         for batch in _fitting(source, reader, device, scratch):
@@ -152,7 +155,15 @@ def read(
             if not len(batch.labels):
                 continue
             keys = example_ids(batch.names)
-            outputs, features_of_batch = reader(moved(batch.inputs, device), keys if reader.masked else None)
+            here = moved(batch.inputs, device)
+            if (
+                not found.classes
+                and found.rows is not None
+                and (layer_before := inner_layer(reader.tap, here)) is not None
+            ):
+                inner, found.inner_width = Catching(layer_before), layer_before.in_features
+            with inner or nullcontext():
+                outputs, features_of_batch = reader(here, keys if reader.masked else None)
             if not found.classes:
                 found.classes = class_logits(outputs.full).shape[1]
                 if classes is not None and len(classes) != found.classes:
@@ -164,10 +175,11 @@ def read(
                     loss_margin = loss_and_margin(scored, labels)
                     found_here |= zip((f"loss_{of}", f"margin_{of}"), loss_margin, strict=True)
             columns.add(batch.names, found_here)
-            if found.features is not None and features_of_batch is None:
-                found.features = None
-            if found.features is not None and features_of_batch is not None:
-                found.features.append(features_of_batch.float())
+            if found.rows is not None and features_of_batch is None:
+                found.rows = None
+            if found.rows is not None and features_of_batch is not None:
+                of_batch = [features_of_batch.float()] + ([inner.first.float()] if inner is not None else [])
+                found.rows.append(torch.cat(of_batch, 1))
             if found.logits is not None:
                 found.logits.append(outputs.full.float())
             if found._inputs is not None:

@@ -3,9 +3,9 @@
 `memorization`, `neighbourhood`, `influence` and `summarize` all work on readings, so a training set is decoded and goes
 through the network once, whatever is asked about it.
 
-In a folder, ``features.bin`` are the rows of features, in plain bytes; ``columns-....safetensors`` ids, labels, losses
-and margins; ``names-....json`` ids that are strings; ``readings.json`` what they are and of which network, with
-checksums. It is written last: until then the folder holds what it held before.
+In a folder, ``features.bin`` are the rows of features (and what enters the layer before the head), in plain bytes;
+``columns-....safetensors`` ids, labels, losses and margins; ``names-....json`` ids that are strings; ``readings.json``
+what they are and of which network, with checksums. It is written last: until then the folder holds what it held before.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from turnover.masking.calling import take
 from turnover.reading.features import LARGEST
 from turnover.reading.identity import add_tensor, model_fingerprint
 from turnover.reading.options import as_path
-from turnover.reading.storage import Rows
+from turnover.reading.storage import Columns, Rows
 
 MANIFEST = "readings.json"
 FUNCTION = "a function"  # stands for features that a function of the user's gave, which cannot be written down
-_VERSION = 2
+_VERSION = 3
 
 
 class _OtherVersion(ValueError):
@@ -81,7 +81,9 @@ class Readings:
             network without masks, or where only the full one was asked for, ``loss_full`` and ``margin_full``.
         classes: how many the network has; 2 for a single logit z, which stands for the logits [0, z].
         ignored: examples that were left out because their label is -100.
-        features: rows [n, width] (`Rows`), or None.
+        features: rows [n, width] (`Rows`, or `Columns` of them), or None.
+        inner: rows [n, width] of what enters the layer before the head, where features are what enters the head and
+            that layer is a linear one with ReLU; else None.
         logits: rows [n, classes] of the full network, or None where they were not asked for.
         batches: rows of each batch that was read.
         short: masks and head are such that exposed and flipped outputs follow from the features.
@@ -93,7 +95,8 @@ class Readings:
     def __init__(
         self, model: str, features: Rows | None, logits: Rows | None, keep_inputs: bool, layer: Any = None
     ) -> None:
-        self.model, self.features, self.logits, self.layer = model, features, logits, layer
+        self.model, self.rows, self.logits, self.layer = model, features, logits, layer
+        self.inner_width = 0  # the last so many columns of `rows`
         self.classes, self.ignored, self.short = 0, 0, False
         self.batches: list[slice] = []
         self.values: dict[str, Tensor] = {}
@@ -103,6 +106,18 @@ class Readings:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def features(self) -> Rows | Columns | None:
+        if self.rows is None or not self.inner_width:
+            return self.rows
+        return Columns(self.rows, 0, self.rows.width - self.inner_width)
+
+    @property
+    def inner(self) -> Columns | None:
+        if self.rows is None or not self.inner_width:
+            return None
+        return Columns(self.rows, self.rows.width - self.inner_width)
 
     def inputs(self, rows: slice) -> Any:
         """Inputs of some rows of one batch, as the network takes them; only where they were kept."""
@@ -146,9 +161,9 @@ class Readings:
             raise UserError(f"{folder} holds readings already: remove it, or save to another folder")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if self.features is not None:
+            if self.rows is not None:
                 (folder / "features.bin").unlink(missing_ok=True)
-                self.features.write_to(folder / "features.bin")
+                self.rows.write_to(folder / "features.bin")
         self.write(folder)
 
     @staticmethod
@@ -184,6 +199,7 @@ class Readings:
             if not features.verify(of["checksum"]):
                 raise UserError(f"{path} is damaged: read the data again")
         found = Readings(manifest["model"], features, None, False, manifest["layer"])
+        found.inner_width = manifest["inner"]
         found.ids, found.labels = columns.pop("ids"), columns.pop("labels")
         found.names = np.array(json.loads(names), dtype=object) if names else columns.pop("given").numpy()
         found.values = dict(sorted(columns.items()))
@@ -202,7 +218,7 @@ class Readings:
         content = save_tensors({name: value.contiguous().clone() for name, value in columns.items()})
         names = json.dumps(self.names.tolist()).encode() if text else b""
         checksum = hashlib.sha256(content + names).hexdigest()
-        features = self.features
+        features = self.rows
         manifest: dict[str, Any] = {
             "version": _VERSION,
             "model": self.model,
@@ -210,6 +226,7 @@ class Readings:
             "classes": self.classes,
             "ignored": self.ignored,
             "short": self.short,
+            "inner": self.inner_width,
             "layer": FUNCTION if callable(self.layer) else self.layer,
             "columns": f"columns-{checksum[:12]}.safetensors",
             "names": f"names-{checksum[:12]}.json" if text else None,

@@ -155,3 +155,28 @@ class Rows:
             found, left = zlib.crc32(content, found), left - len(content)
         self.checksum = found
         return found == checksum and not left
+
+
+class Columns:
+    """Some columns of rows, to be read like rows of their own.
+
+    Args:
+        rows: all columns.
+        first: the first of them.
+        width: how many; None: all that follow.
+    """
+
+    def __init__(self, rows: Rows, first: int, width: int | None = None) -> None:
+        self._rows, self._first = rows, first
+        self.width = rows.width - first if width is None else width
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Rows as float32 [some, width]."""
+        return self._rows[rows][:, self._first : self._first + self.width]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """All rows, some thousands at a time."""
+        return (part[:, self._first : self._first + self.width] for part in self._rows)

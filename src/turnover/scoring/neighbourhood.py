@@ -18,13 +18,11 @@ from turnover.reading.features import LARGEST, RIDGE, Spectrum, spectrum
 from turnover.reading.one_pass import read
 from turnover.reading.options import check_options
 from turnover.reading.readings import Readings, why_no_features
-from turnover.reading.storage import Rows
+from turnover.reading.storage import Columns, Rows
+from turnover.reading.votes import SHARPNESS, likeness, same_among, voters
 
 # Fixed; agreement with retraining and mislabel detection are flat around them, see docs/method.md.
 LEVERAGE_RIDGE = 1e-5
-SHARPNESS = 4.0
-_PAIRS = 1 << 32  # of examples that are compared, at most: seconds to minutes
-_LEAST = 1024  # examples that each is compared with, whatever their number
 _ONE_HOT = 256  # classes of which a product with a matrix of ones and zeros is faster than a comparison
 _DIRECTIONS = 256
 _ROWS = 512
@@ -106,7 +104,7 @@ def neighbourhood(
 
 @full_precision()
 def around(
-    features: Rows,
+    features: Rows | Columns,
     labels: Tensor,
     *,
     ridge: float = RIDGE,
@@ -136,7 +134,7 @@ def around(
             leverage[at] = directions.whitened(part, leverage_ridge).square().sum(1)
             unit[at] = torch.nn.functional.normalize(directions.whitened(part, ridge, _DIRECTIONS), dim=1)
             start = at.stop
-    labels, chosen = labels.to(device), _chosen(len(unit), references).to(device)
+    labels, chosen = labels.to(device), voters(len(unit), references).to(device)
     reference = unit if len(chosen) == len(unit) else unit[chosen]
     of_label, classes = labels[chosen], int(labels.max()) + 1
     one_hot = torch.nn.functional.one_hot(of_label, classes).float() if classes <= _ONE_HOT else None
@@ -144,10 +142,7 @@ def around(
     rows = max(1, min(_ROWS, memory // (12 * len(reference))))  # weights, and those of the same label
     for top in range(0, len(unit), rows):
         here = torch.arange(top, min(top + rows, len(unit)), device=device)
-        weight = _power((unit[here] @ reference.T).clamp_(0.0, 1.0), sharpness)
-        place = torch.searchsorted(chosen, here).clamp(max=len(chosen) - 1)
-        itself = (chosen[place] == here).nonzero().squeeze(1)
-        weight[itself, place[itself]] = 0.0
+        weight = likeness(unit[here], reference, sharpness, same_among(here, chosen))
         if one_hot is not None:
             by_class = weight @ one_hot
             same, total = by_class.gather(1, labels[here].unsqueeze(1)).squeeze(1), by_class.sum(1)
@@ -156,16 +151,3 @@ def around(
         support[here] = same / total.clamp(min=torch.finfo(torch.float32).tiny)
     found = {"leverage": leverage, "support": support}
     return {name: values.cpu().double().numpy() for name, values in found.items()}
-
-
-def _chosen(count: int, references: int | None) -> Tensor:
-    """Places of some of `count` examples, in order."""
-    references = max(_LEAST, _PAIRS // count) if references is None else references
-    if count <= references:
-        return torch.arange(count)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:references].sort().values
-
-
-def _power(values: Tensor, exponent: float) -> Tensor:
-    """`values` to the power of `exponent`, in place; the usual one in two multiplications, a tenth of the time."""
-    return values.square_().square_() if exponent == 4.0 else values.pow_(exponent)

@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from turnover.batches.outputs import NETWORKS
 from turnover.scoring.frames import with_id_column
 from turnover.scoring.measures import measures, probabilities
+
+# Fixed; agreement with retraining is flat around it: docs/method.md.
+STEP = 40.0  # leverages are of least squares, whose curvature is larger than that of a label nearly known
+_LEAST = 1e-3  # no probability is smaller
 
 
 def average_over_training(frame: pd.DataFrame) -> pd.DataFrame:
@@ -81,11 +86,15 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     >>> [name for name in ranked if name not in scores]
     ['leverage', 'support', 'sharpened']
 
-    In ridge regression, taking an example into training moves the fit at it by its leverage times what there was to
-    learn. What there was to learn is told by three others than the own sub-network, with equal weights: the full and
-    the flipped network, and the examples nearby: ``p_exposed * (1 - (p_full + p_flipped + support) / 3)``. The result
-    ranks examples. It is not centred on 0 for placebos, so calibration is for the measures of `memorization`. Of
-    several runs, take the mean of this column.
+    What would the network say of the label, had it not seen the example? Of that two others tell, with equal weights:
+    the examples nearby (``support``), and the full network, on average over training: q. Taking the example into
+    training then moves its log-odds by one Newton step of logistic regression, whose curvature is that of q::
+
+        d = s (1 - q) / (1 + s q (1 - q)),  s = 40 * leverage        sharpened = sigmoid(logit(q) + d) - q
+
+    The result is a difference of probabilities, as retraining would show it. It is not centred on 0 for placebos, so
+    calibration is for the measures of `memorization`. Of several runs, take the mean of this column. It asks nothing of
+    the masks: docs/method.md tells what they add.
 
     Args:
         frame: of `average_over_training`, or of `turnover.memorization` where only the last checkpoint is at hand: the
@@ -106,22 +115,32 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
 
 def sharpened(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     """`sharpen` of frames that are known to have the same examples in the same rows."""
-    missing = [column for column in (f"loss_{of}" for of in NETWORKS) if column not in frame]
+    missing = [column for column in ("loss_full",) if column not in frame]
     missing += [column for column in ("leverage", "support") if column not in near]
     if missing:
         raise ValueError(
             f"a frame has no column {missing[0]!r}: pass one of memorization or average_over_training, and "
             "one of neighbourhood"
         )
-    if "contrast" in frame:
-        exposed, contrast = frame["probability_exposed"].to_numpy(), frame["contrast"].to_numpy()
+    if "probability_full" in frame:
+        full = frame["probability_full"].to_numpy()
     else:
-        chances = probabilities({of: frame[f"loss_{of}"].to_numpy(np.float64) for of in NETWORKS})
-        exposed, contrast = chances["exposed"], _contrast(**chances)
-    lever, support = near["leverage"].to_numpy(), near["support"].to_numpy()
-    # Contrast holds two of the three; the support does not change over training.
-    learned = (2.0 * contrast + exposed * (1.0 - support)) / 3.0
-    return frame.assign(leverage=lever, support=support, sharpened=lever * learned)
+        full = np.exp(-frame["loss_full"].to_numpy(np.float64))
+    leverage, support = near["leverage"].to_numpy(), near["support"].to_numpy()
+    return frame.assign(leverage=leverage, support=support, sharpened=newton_step(leverage, (support + full) / 2))
+
+
+def newton_step(leverage: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """By how much an example's own label raises its probability, from what it would be without it.
+
+    Args:
+        leverage: in [0, 1].
+        before: probability of the label without the example.
+    """
+    before = (before + _LEAST) / (1 + 2 * _LEAST)
+    step = STEP * leverage
+    moved = step * (1 - before) / (1 + step * before * (1 - before))
+    return np.asarray(expit(logit(before) + moved) - before)
 
 
 def _of_the_same(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
