@@ -20,11 +20,11 @@ from study.data.scenarios.scenario import load_scenario
 from study.peers.inputs import check_extra, import_extra
 from study.retraining.subsets import SubsetOutputs
 from study.validation.judge import FIGURES, Judge
-from study.validation.ours import control_rows, retraining_rows, turn_over_rows
+from study.validation.ours import ablation_rows, control_rows, retraining_rows, turn_over_rows
 from study.validation.peers import cleanlab_row, cumulative_loss, dynamics_rows, peer_rows
 from study.validation.placebo import calibration
 from study.validation.rows import Row
-from study.validation.runs import half_run, ordinary_run, out_of_fold, turn_over_run
+from study.validation.runs import dropout_run, half_run, kept_more_run, ordinary_run, out_of_fold, turn_over_run
 from study.validation.settings import Problem
 from turnover.progress import progress_bar
 
@@ -49,6 +49,7 @@ def validate_set(stage: Stage, name: str, kept: Path, folder: Path) -> None:
         stage.param("comparison"),
         stage.param(f"validation.{name}"),
         stage.param("retrain"),
+        *(SubsetOutputs.load(stage.dep(f"ground_truth/{name}-{kind}.npz")) for kind in ("fitted", "again")),
     )
     result, costs = judge_all(problem, KeptResults(kept))
     write_json(folder / "result.json", result)
@@ -58,13 +59,14 @@ def validate_set(stage: Stage, name: str, kept: Path, folder: Path) -> None:
 
 def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.DataFrame]:
     """Everything the stage finds out: the result without seconds, and the seconds of every row."""
-    runs, networks, folds, half = train_all(problem, kept)
+    runs, networks, folds, half, ablations = train_all(problem, kept)
     judge = Judge(problem, cumulative_loss(problem, networks))
     cleanlab, flagged, caught = cleanlab_row(problem, folds)
 
     def rows() -> Iterator[Row]:
         yield from turn_over_rows(problem, runs)
         yield from control_rows(problem, networks[: len(runs)])
+        yield from ablation_rows(ablations)
         yield from dynamics_rows(problem, networks)
         yield from peer_rows(problem, networks, kept)
         yield cleanlab
@@ -92,13 +94,16 @@ def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.D
     return result, pd.DataFrame(costs)
 
 
-def train_all(problem: Problem, kept: KeptResults) -> tuple[list[Result], list[Result], Result, Result]:
-    """Turn-over runs, ordinary networks, out-of-fold probabilities, and the cost of a subset network."""
+def train_all(
+    problem: Problem, kept: KeptResults
+) -> tuple[list[Result], list[Result], Result, Result, dict[str, list[Result]]]:
+    """Turn-over runs, ordinary networks, out-of-fold probabilities, the cost of a subset network, and ablations."""
     settings = problem.settings
     # What comes first in a process is slower: imports, and a training that is thrown away, take that upon themselves.
     import_extra()
     half_run(problem, epochs=1)
-    total = len(settings.seeds) + settings.networks + 2
+    few = settings.seeds[:2]
+    total = len(settings.seeds) + settings.networks + 2 + len(few) * (1 + len(settings.kept_more))
     with progress_bar(total=total, unit="training", description="validation") as bar:
 
         def get(name: str, make: Callable[[], Arrays]) -> Result:
@@ -109,7 +114,14 @@ def train_all(problem: Problem, kept: KeptResults) -> tuple[list[Result], list[R
         runs = [get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in settings.seeds]
         networks = [get(f"ordinary-{n}", partial(ordinary_run, problem, n)) for n in range(settings.networks)]
         half = partial(half_run, problem, problem.recipe.epochs)
-        return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", half)
+        ablations = {
+            f"keep {keep:g}": [
+                get(f"keep-{keep:g}-{seed}", partial(kept_more_run, problem, keep, seed)) for seed in few
+            ]
+            for keep in settings.kept_more
+        }
+        ablations["ordinary dropout"] = [get(f"dropout-{n}", partial(dropout_run, problem, n)) for n in range(len(few))]
+        return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", half), ablations
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -198,7 +198,8 @@ class RemovalParams(RecipeParams):
 
 
 class ComparisonParams(_Namespace):
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=_MOST_SEEDS)]
+    seeds: Seeds
+    kept_more: list[Annotated[float, Field(gt=0.0, lt=1.0)]]
     networks: Repeats
     folds: Annotated[int, Field(ge=2, le=1000)]
     targets: Annotated[int, Field(ge=2, le=10**9)]

@@ -52,20 +52,20 @@ def lds(scores: Tensor | npt.ArrayLike, inside: Tensor | npt.ArrayLike, outputs:
     predicted = members @ attribution
     # Sums of the same numbers in another order differ in the last bits: such a difference is no rank.
     scale = np.abs(predicted).max(0) + np.finfo(np.float64).tiny
-    return _columnwise(_ranks(np.round(predicted / scale, 12)), _ranks(real))
+    return correlations(ranks(np.round(predicted / scale, 12)), ranks(real))
 
 
 def _array(values: Tensor | npt.ArrayLike) -> Floats:
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
 
 
-def _ranks(values: Floats) -> Floats:
+def ranks(values: Floats) -> Floats:
     """Ranks [networks, target] down every column, ties shared, less their mean."""
     ranks = rankdata(values, axis=0)
     return np.asarray(ranks - (len(values) + 1) / 2.0, dtype=np.float64)
 
 
-def _columnwise(a: Floats, b: Floats) -> Floats:
+def correlations(a: Floats, b: Floats) -> Floats:
     """Correlation of the centred columns of two matrices; 0 where a column does not vary."""
     product = (a * b).sum(0)
     norm = np.sqrt((a * a).sum(0) * (b * b).sum(0))

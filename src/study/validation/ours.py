@@ -8,12 +8,14 @@ from functools import partial
 import numpy as np
 
 from study.artefacts.kept import Result
+from study.peers.left_out import left_out
 from study.retraining.subsets import Measure
 from study.validation.rows import Row, averaged, seconds_each
 from study.validation.runs import trained_network
 from study.validation.settings import Problem, softmax, timed
 from turnover.attribution.nearness import localize
 from turnover.scoring.neighbourhood import neighbourhood
+from turnover.scoring.sharpening import newton_step
 
 MEASURES: tuple[Measure, ...] = ("loss", "probability", "accuracy")
 # Subset retraining as a contestant: so many networks.
@@ -34,9 +36,9 @@ def memorization(run: Result, measure: str, averaged: bool, train: int) -> np.nd
 
 
 def turn_over_rows(problem: Problem, runs: Sequence[Result]) -> Iterator[Row]:
-    """Raw, sharpened and pooled estimates, each from 1, 2, 4 ... runs."""
+    """Raw, sharpened, pooled, left-out and combined estimates, each from 1, 2, 4 ... runs."""
     train = len(problem.train)
-    steps = ("training", "raw", "reading", "localizing", "sharpening", "pooling")
+    steps = ("training", "raw", "reading", "localizing", "sharpening", "pooling", "leaving", "combining")
     spent = {of: float(np.mean([run[f"seconds_{of}"] for run in runs])) for of in steps}
     training, reading = spent["training"], spent["reading"]
 
@@ -48,13 +50,15 @@ def turn_over_rows(problem: Problem, runs: Sequence[Result]) -> Iterator[Row]:
                 "influence": run["influence"],
             },
             {"memorization": run["sharpened"], "suspicion": -run["support"], "influence": run["localized"]},
-            {"influence": run["pooled"]},
+            *({"influence": run[of]} for of in ("pooled", "left-out", "combined")),
         )
 
     ways = {
         "raw": spent["raw"],
         "sharpened": reading + spent["localizing"] + spent["sharpening"],
         "pooled": reading + spent["pooling"],
+        "left-out": reading + spent["leaving"],
+        "combined": reading + spent["combining"],
     }
     every = zip(*map(said, runs), strict=True)
     rows = [
@@ -68,8 +72,9 @@ def turn_over_rows(problem: Problem, runs: Sequence[Result]) -> Iterator[Row]:
 def control_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]:
     """What goes into the sharpened estimates beside turn-over dropout, on ordinary networks without it.
 
-    Influence: the similarity factor, with the agreement of the labels in place of the masks' influence. Memorization:
-    leverage times one minus the label's probability averaged over training. Suspicion: support.
+    Influence: the similarity factor, with the agreement of the labels in place of the masks' influence; or left-out
+    residuals, told by the neighbours alone or with the predictions averaged over training. Memorization: leverage times
+    one minus the label's probability averaged over training; or one Newton step. Suspicion: support.
     """
     train, targets = problem.train, problem.targets
     same = (train.labels.unsqueeze(1) == targets.labels).float()
@@ -89,6 +94,42 @@ def control_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]:
     said, seconds = zip(*(timed(partial(on, network)) for network in networks), strict=True)
     name = "similarity without turn-over"
     yield from averaged(name, "control", said, seconds_each(networks), float(np.mean(seconds)))
+    yield from left_out_rows(problem, networks)
+
+
+def left_out_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]:
+    """Left-out residuals on ordinary networks: the same formulas, and with them the predictions over training."""
+    train, targets = problem.train, problem.targets
+
+    def on(network: Result) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+        model = trained_network(problem, network).model
+        near = neighbourhood(model, train.images, train.labels)
+        over_training = softmax(network["logits"]).mean(0)
+        before = (near["support"].to_numpy() + over_training[np.arange(len(train)), train.labels.numpy()]) / 2
+        score = newton_step(near["leverage"].to_numpy(), before)
+        averaged_too = over_training, softmax(network["target_logits"]).mean(0)
+        alone = {"memorization": score, "influence": left_out(model, train, targets).numpy()}
+        return alone, {"influence": left_out(model, train, targets, averaged_too).numpy()}
+
+    every, seconds = zip(*(timed(partial(on, network)) for network in networks), strict=True)
+    names = "left-out without turn-over", "left-out without turn-over, with training"
+    for name, said in zip(names, zip(*every, strict=True), strict=True):
+        # Half of the seconds are each row's.
+        yield from averaged(name, "control", said, seconds_each(networks), float(np.mean(seconds)) / 2)
+
+
+def ablation_rows(runs: Mapping[str, Sequence[Result]]) -> Iterator[Row]:
+    """Left-out residuals of networks that were trained with other masks, or with ordinary dropout.
+
+    Args:
+        runs: of `kept_more_run` and `dropout_run`, by what was different.
+    """
+    for name, results in runs.items():
+        training = float(np.mean([run["seconds_training"] for run in results]))
+        for way, step, of in (("", "leaving", "left-out"), (", with training", "averaging", "averaged-left-out")):
+            seconds = float(np.mean([run[f"seconds_{step}"] for run in results]))
+            said = [{"influence": run[of]} for run in results]
+            yield from averaged(f"left-out, {name}{way}", "ablation", said, training, seconds)
 
 
 def retraining_rows(problem: Problem, seconds: float) -> Iterator[Row]:

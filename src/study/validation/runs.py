@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from study.artefacts.kept import Arrays, Result
 from study.peers.inputs import TrainedNetwork
+from study.peers.left_out import left_out
 from study.validation.settings import Problem, softmax, timed
 from turnover.attribution.arguments import Estimate
 from turnover.attribution.influence import influence
 from turnover.batches.examples import Examples
 from turnover.batches.passes import evaluating
-from turnover.masking.insertion import insert
+from turnover.masking.insertion import head, insert
 from turnover.reading.one_pass import read
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import average_over_training, sharpen
@@ -25,7 +27,7 @@ from turnover.training.loop import train
 from turnover.training.optimization import schedule_factor
 
 # Weights of the ordinary networks must not be those of the turn-over runs, nor of the subset networks.
-ORDINARY, FOLD, HALF = 10_000, 20_000, 30_000
+ORDINARY, FOLD, HALF, DROPOUT = 10_000, 20_000, 30_000, 70_000
 # TracIn's checkpoints, as fractions of the training: the learning rate is 0 at the end.
 CHECKPOINTS = (0.2, 0.4, 0.6, 0.8)
 
@@ -35,8 +37,8 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
 
     Returns:
         ``loss_*`` and ``correct_*`` [epochs, train + placebo] of the exposed, flipped and full networks;
-        ``influence``, the raw loss difference, ``localized`` and ``pooled`` [train, target]; ``sharpened`` memorization
-        and ``support`` of the label [train]; and the seconds of each step.
+        ``influence``, the raw loss difference, ``localized``, ``pooled``, ``left-out`` and ``combined`` [train,
+        target]; ``sharpened`` memorization and ``support`` of the label [train]; and the seconds of each step.
     """
     model = insert(problem.network(seed), after="head", keep=problem.settings.keep, seed=seed)
     epochs = problem.recipe.epochs
@@ -60,6 +62,8 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
     readings, seconds["reading"] = timed(lambda: read(model, trained.images, trained.labels, trained.ids, masked=False))
     localized, seconds["localizing"] = timed(lambda: estimated("localized", readings))
     pooled, seconds["pooling"] = timed(lambda: estimated("pooled", readings))
+    left_out, seconds["leaving"] = timed(lambda: estimated("left-out", readings))
+    combined, seconds["combining"] = timed(lambda: estimated("combined", readings))
     near, seconds["sharpening"] = timed(lambda: neighbourhood(model, readings))
     sharpened = sharpen(average_over_training(frame[frame["id"] < len(trained)]), near)
     return {
@@ -67,8 +71,57 @@ def turn_over_run(problem: Problem, seed: int) -> Arrays:
         "influence": raw.numpy(),
         "localized": localized.numpy(),
         "pooled": pooled.numpy(),
+        "left-out": left_out.numpy(),
+        "combined": combined.numpy(),
         "sharpened": sharpened["sharpened"].to_numpy(),
         "support": sharpened["support"].to_numpy(),
+        **{f"seconds_{of}": np.asarray(value) for of, value in seconds.items()},
+    }
+
+
+def kept_more_run(problem: Problem, keep: float, seed: int) -> Arrays:
+    """Another training of which more units are kept: what left-out residuals gain from masks in training.
+
+    Returns:
+        Influence [train, target]: ``left-out``, and ``averaged-left-out``, with the predictions averaged over training
+        beside the neighbours; and the seconds of each step.
+    """
+    model = insert(problem.network(seed), after="head", keep=keep, seed=seed)
+    return left_out_of(problem, model, seed, turn_over=True)
+
+
+def dropout_run(problem: Problem, number: int) -> Arrays:
+    """The same of a training with ordinary dropout before the head, where no mask is an example's own."""
+    seed = DROPOUT + number
+    model = problem.network(seed)
+    hook = head(model).register_forward_pre_hook(
+        lambda module, given: (F.dropout(given[0], 1 - problem.settings.keep, module.training),)
+    )
+    found = left_out_of(problem, model, seed, turn_over=False)
+    hook.remove()
+    return found
+
+
+def left_out_of(problem: Problem, model: nn.Module, seed: int, *, turn_over: bool) -> Arrays:
+    """Train a network, and estimate influence from left-out residuals; see `kept_more_run`."""
+    train_said, targets_said = list[np.ndarray](), list[np.ndarray]()
+
+    def look(model: nn.Module) -> dict[str, float]:
+        train_said.append(softmax(predict(model, problem.train)))
+        targets_said.append(softmax(predict(model, problem.targets)))
+        return {}
+
+    seconds: dict[str, float] = {}
+    config = problem.config(seed)
+    _, seconds["training"] = timed(
+        lambda: train(model, problem.train, config, turn_over=turn_over, evaluate=look, progress=False)
+    )
+    averaged = np.mean(train_said, 0), np.mean(targets_said, 0)
+    found, seconds["leaving"] = timed(lambda: left_out(model.eval(), problem.train, problem.targets))
+    more, seconds["averaging"] = timed(lambda: left_out(model, problem.train, problem.targets, averaged))
+    return {
+        "left-out": found.numpy(),
+        "averaged-left-out": more.numpy(),
         **{f"seconds_{of}": np.asarray(value) for of, value in seconds.items()},
     }
 
@@ -77,14 +130,14 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
     """One ordinary training on all training examples.
 
     Returns:
-        ``logits`` [epochs, train, classes] after every epoch, the state dict under ``final`` and those at `CHECKPOINTS`
-        under ``checkpoint-0`` and so on, and ``learning_rates`` there.
+        ``logits`` [epochs, train, classes] and ``target_logits`` [epochs, target, classes] after every epoch, the state
+        dict under ``final`` and those at `CHECKPOINTS` under ``checkpoint-0`` and so on, and ``learning_rates`` there.
     """
     seed = ORDINARY + number
     epochs = problem.recipe.epochs
     chosen = sorted({max(1, round(fraction * epochs)) for fraction in CHECKPOINTS})
     model = problem.network(seed)
-    logits: list[np.ndarray] = []
+    logits, of_targets = list[np.ndarray](), list[np.ndarray]()
     arrays: dict[str, np.ndarray] = {}
 
     def keep(prefix: str) -> None:
@@ -94,6 +147,7 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
 
     def look(model: nn.Module) -> dict[str, float]:
         logits.append(predict(model, problem.train))
+        of_targets.append(predict(model, problem.targets))
         if len(logits) in chosen:
             keep(f"checkpoint-{chosen.index(len(logits))}")
         return {}
@@ -102,7 +156,12 @@ def ordinary_run(problem: Problem, number: int) -> Arrays:
     keep("final")
     recipe = problem.recipe
     rates = [recipe.learning_rate * schedule_factor("one-cycle", epoch / epochs) for epoch in chosen]
-    return {**arrays, "logits": np.stack(logits), "learning_rates": np.asarray(rates)}
+    return {
+        **arrays,
+        "logits": np.stack(logits),
+        "target_logits": np.stack(of_targets),
+        "learning_rates": np.asarray(rates),
+    }
 
 
 def trained_network(problem: Problem, network: Result) -> TrainedNetwork:

@@ -25,6 +25,8 @@ class Problem:
     Args:
         scenario: with the splits train, placebo and heldout, in this order of ids.
         truth: outputs of the subset networks on all examples of the scenario.
+        fitted: likewise, of networks that have learned their subset by heart; `truth` itself where there are none.
+        again: of the first subset networks trained from other seeds; None: nothing is known of their noise.
         settings: the namespace `comparison` of params.yaml.
         architecture: which ordinary network the subset networks are.
         recipe: how they were trained.
@@ -40,7 +42,10 @@ class Problem:
         settings: ComparisonParams,
         architecture: ValidationParams,
         recipe: RecipeParams,
+        fitted: SubsetOutputs | None = None,
+        again: SubsetOutputs | None = None,
     ) -> None:
+        self.again = again
         self.scenario, self.truth, self.settings, self.recipe = scenario, truth, settings, recipe
         self.train = examples_of(scenario, "train")
         if truth.inside.shape[1] != len(self.train) or truth.margin.shape[1] != len(scenario.examples):
@@ -54,7 +59,17 @@ class Problem:
         self.network = ordinary_network(build_own, architecture.model, architecture.options, scenario)
         self.wrong: np.ndarray = scenario.of("train")["wrong"].to_numpy()
         # Minus the loss of every subset network on every target, float64 [networks, target]: what LDS foretells.
-        self.goodness = -truth.loss[:, self.targets.ids.numpy()].astype(np.float64)
+        self.goodness = self.goodness_of(truth)
+        self.fitted = truth if fitted is None else fitted
+        if (
+            self.fitted.inside.shape[1:] != truth.inside.shape[1:]
+            or self.fitted.margin.shape[1] != truth.margin.shape[1]
+        ):
+            raise UserError("the fitted networks are about other examples: run `dvc repro judges`")
+
+    def goodness_of(self, truth: SubsetOutputs) -> np.ndarray:
+        """Minus the loss of every network on every target, float64 [networks, target]."""
+        return -truth.loss[:, self.targets.ids.numpy()].astype(np.float64)
 
     def config(self, seed: int) -> TrainingConfig:
         """How every network here is trained: as the subset networks were."""

@@ -60,6 +60,8 @@ class LeftOut:
         near: their directions, and those of the targets.
         targets: what the network sees of them.
         memory: bytes of scratch; what does not fit goes to temporary files.
+        predictions: probabilities of another witness, of training examples and targets [n, classes]; the shares of the
+            neighbours are averaged with them.
 
     Raises:
         UserError: there is no linear head, and there are too many classes to compare residuals as they are.
@@ -72,6 +74,7 @@ class LeftOut:
         near: Similarity,
         targets: Targets,
         memory: int = DEFAULT_MEMORY,
+        predictions: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.classes, self.device, self.near, self._targets = targets.classes, device_of(model), near, targets
         self._labels, self._layer, self._readings = readings.labels.to(self.device), readings.layer, readings
@@ -81,13 +84,15 @@ class LeftOut:
                 f'estimate="left-out" compares residuals of {self.classes} classes as they are where the features do '
                 f'not enter a linear head, at most {LARGEST}: ask for estimate="pooled"'
             )
+        self._predictions = predictions
         self._voters = voters(len(readings)).to(self.device)
         self._shares = Rows(memory=memory // 4)
         with full_precision():
             for part in spans(len(readings), _VOTING):
                 places = torch.arange(part.start, part.stop, device=self.device)
                 itself = same_among(places, self._voters)
-                self._shares.append(self._votes(near.train[part].to(self.device), itself))
+                shares = self._votes(near.train[part].to(self.device), itself)
+                self._shares.append(self._with_predictions(shares, 0, part))
             entering = readings.features if readings.inner is None else readings.inner
             assert entering is not None
             self._entering, self._gradients = spectrum(entering), spectrum(_Blocks(self))
@@ -111,6 +116,7 @@ class LeftOut:
         labels = self._targets.labels[columns].to(self.device)
         features = self._targets.features(columns, self._layer)
         shares = torch.cat([self._votes(part) for part in torch.split(self.near.targets(columns), _VOTING)])
+        shares = self._with_predictions(shares, 1, columns)
         gated = self._readings.inner is not None
         entering = self._targets.inner(columns) if gated else features
         return self._whitened(entering, self._gradient(shares, labels, features, gated=gated))
@@ -130,6 +136,11 @@ class LeftOut:
         reference = self.near.train if len(self._voters) == len(self._labels) else self.near.train[self._voters.cpu()]
         weight = likeness(unit, reference.to(self.device), itself=itself)
         return votes(weight, self._labels[self._voters], self.classes)
+
+    def _with_predictions(self, shares: Tensor, of: int, rows: slice) -> Tensor:
+        if self._predictions is None:
+            return shares
+        return (shares + self._predictions[of][rows].to(shares)) / 2
 
     def _gradient(self, shares: Tensor, labels: Tensor, features: Tensor, *, gated: bool) -> Tensor:
         residual = F.one_hot(labels, self.classes).float() - shares
