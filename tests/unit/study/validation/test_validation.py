@@ -34,7 +34,15 @@ from tests.support import ROOT, required
 
 TRAIN, PLACEBO, HELDOUT, NETWORKS = 80, 30, 24, 12
 SETTINGS = ComparisonParams(
-    seeds=[0, 1], keep=0.5, networks=2, folds=2, targets=20, resamples=50, placebo_splits=20, threads=1
+    seeds=[0, 1],
+    kept_more=[0.75],
+    keep=0.5,
+    networks=2,
+    folds=2,
+    targets=20,
+    resamples=50,
+    placebo_splits=20,
+    threads=1,
 )
 RECIPE = RecipeParams(
     epochs=3, batch_size=16, learning_rate=0.003, weight_decay=0.01, min_steps=0, precision="float32", device="cpu"
@@ -93,6 +101,12 @@ def project(tmp_path: Path, truth: SubsetOutputs) -> Path:
     (tmp_path / "ground_truth").mkdir()
     save_scenario(scenario(), tmp_path / "data/validation/validation")
     truth.save(tmp_path / "ground_truth/validation.npz")
+    truth[slice(0, 24)].save(tmp_path / "ground_truth/validation-fitted.npz")
+    noise = np.random.default_rng(0).normal(size=(8, truth.margin.shape[1])).astype(np.float32)
+    twice = truth[np.tile(np.arange(4), 2)]
+    SubsetOutputs(twice.inside, twice.margin + noise, twice.correct).save(
+        tmp_path / "ground_truth/validation-again.npz"
+    )
     return tmp_path
 
 

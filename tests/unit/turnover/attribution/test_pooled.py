@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tests.unit.turnover.attribution.networks import CLASSES, brute_force, examples, network
 from turnover import ScoreStore, influence, localize, pool_within_classes, summarize
 from turnover.attribution import tiles
+from turnover.attribution.blends import Pooled
 from turnover.attribution.head import HeadScorer
 from turnover.attribution.reductions import Totals
 
@@ -44,7 +45,7 @@ def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
     """Memory for whole matrices; for no block of targets; for blocks of a few targets. Tiles are small either way."""
     monkeypatch.setattr(HeadScorer, "block", lambda self, targets, memory: (16, min(targets, 11)))
     if request.param == "twice":
-        monkeypatch.setattr(tiles, "_PAIR_BYTES", 1 << 40)
+        monkeypatch.setattr(Pooled, "pair_bytes", 1 << 40)
         return 1 << 20
     monkeypatch.setattr(tiles, "_NARROW", 4)
     return 1 << 30 if request.param == "held" else 150 * 8 * 2 * 7 * 4
@@ -54,7 +55,7 @@ def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> i
 def test_influence_equals_the_recipe(kinds: list[str], tiling: int) -> None:
     models = [network(kind, seed=seed) for seed, kind in enumerate(kinds)]
     expected, raw = recipe(models)
-    found = influence(models, (X_TRAIN, LABELS, IDS), (X, Y), memory=tiling)
+    found = influence(models, (X_TRAIN, LABELS, IDS), (X, Y), estimate="pooled", memory=tiling)
     close(found, expected.mean(0))
     assert torch.corrcoef(torch.stack([found.flatten(), raw.mean(0).flatten()]))[0, 1] < 0.95  # pooling does something
 
@@ -71,7 +72,8 @@ def test_summaries_equal_the_recipe(
     models = [network("head", seed=seed) for seed in range(seeds)]
     expected, raws = recipe(models)
     store = ScoreStore(tmp_path / "s") if stored else None
-    found = summarize(models, (X_TRAIN, LABELS, IDS), (X, Y), top=6, top_targets=3, memory=tiling, store=store)
+    settings: dict[str, Any] = {"top": 6, "top_targets": 3, "memory": tiling, "store": store, "estimate": "pooled"}
+    found = summarize(models, (X_TRAIN, LABELS, IDS), (X, Y), **settings)
     mean = expected.mean(0)
     values, rows = mean.topk(6, dim=0)
     close(found.helpful, values.T)
@@ -93,7 +95,7 @@ def test_summaries_equal_the_recipe(
 
 @pytest.mark.parametrize(("bytes_a_pair", "times"), [(8, 1), (1 << 40, 2)])
 def test_tiles_that_fit_are_computed_once(bytes_a_pair: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "_PAIR_BYTES", bytes_a_pair)
+    monkeypatch.setattr(Pooled, "pair_bytes", bytes_a_pair)
     seen, tile = [], HeadScorer.tile
 
     def counted(self: HeadScorer, rows: slice, prepared: Any) -> Tensor:
@@ -102,7 +104,7 @@ def test_tiles_that_fit_are_computed_once(bytes_a_pair: int, times: int, monkeyp
         return found
 
     monkeypatch.setattr(HeadScorer, "tile", counted)
-    influence(network("head"), (X_TRAIN, LABELS, IDS), (X, Y))
+    influence(network("head"), (X_TRAIN, LABELS, IDS), (X, Y), estimate="pooled")
     assert sum(seen) == times * 150 * 45
 
 

@@ -98,7 +98,12 @@ WRONG: list[tuple[tuple[str, ...], str, list[Any], str]] = [
     (("neighbourhood",), "references", ["a", 2.5, 0, True], "it must be an integer, at least 1, or None"),
     (("influence", "summarize"), "fused", ["x", 3], "it must be True, False or None"),
     (("influence", "summarize"), "measure", ["x"], 'use "loss" or "margin"'),
-    (("influence", "summarize"), "estimate", [5, ["raw"]], 'use "raw", "localized" or "pooled"'),
+    (
+        ("influence", "summarize"),
+        "estimate",
+        [5, ["raw"]],
+        'use "raw", "localized", "pooled", "left-out" or "combined"',
+    ),
     (("influence", "summarize"), "precision", [5, ["float32"]], 'use "float32" or "bfloat16"'),
     (("summarize",), "top", [2.0, "3", -1, None, True], "it must be an integer that is not negative"),
     (("summarize",), "top_targets", [2.0, "3"], "it must be an integer that is not negative"),

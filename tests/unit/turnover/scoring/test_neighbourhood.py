@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.unit.turnover.attribution.test_nearness import by_hand, linear
 from turnover import neighbourhood
-from turnover.scoring.neighbourhood import _chosen
+from turnover.reading.votes import voters
 
 
 def test_against_the_definitions() -> None:
@@ -32,7 +32,7 @@ def test_support_from_some_of_the_examples() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(300, 6, generator=generator), torch.randint(0, 3, (300,), generator=generator)
     found = neighbourhood(linear(6, 3), x, y, ridge=0.01, sharpness=3.0, references=120)
-    chosen = _chosen(300, 120)
+    chosen = voters(300, 120)
     assert len(chosen.unique()) == 120
     weight = by_hand(x, x, 0.01, 3.0)
     np.fill_diagonal(weight, 0.0)
