@@ -86,15 +86,15 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     >>> [name for name in ranked if name not in scores]
     ['leverage', 'support', 'sharpened']
 
-    What would the network say of the label, had it not seen the example? Of that two others tell, with equal weights:
-    the examples nearby (``support``), and the full network, on average over training: q. Taking the example into
-    training then moves its log-odds by one Newton step of logistic regression, whose curvature is that of q::
+    What would the network say of the label, had it not seen the example? Of that three others than the own sub-network
+    tell, with equal weights: the full and the flipped network, on average over training, and the examples nearby
+    (``support``). Their mean is q. Taking the example into training then moves its log-odds by one Newton step of
+    logistic regression, whose curvature is that of q::
 
         d = s (1 - q) / (1 + s q (1 - q)),  s = 40 * leverage        sharpened = sigmoid(logit(q) + d) - q
 
     The result is a difference of probabilities, as retraining would show it. It is not centred on 0 for placebos, so
-    calibration is for the measures of `memorization`. Of several runs, take the mean of this column. It asks nothing of
-    the masks: docs/method.md tells what they add.
+    calibration is for the measures of `memorization`. Of several runs, take the mean of this column.
 
     Args:
         frame: of `average_over_training`, or of `turnover.memorization` where only the last checkpoint is at hand: the
@@ -115,19 +115,22 @@ def sharpen(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
 
 def sharpened(frame: pd.DataFrame, near: pd.DataFrame) -> pd.DataFrame:
     """`sharpen` of frames that are known to have the same examples in the same rows."""
-    missing = [column for column in ("loss_full",) if column not in frame]
+    missing = [column for column in ("loss_full", "loss_flipped") if column not in frame]
     missing += [column for column in ("leverage", "support") if column not in near]
     if missing:
         raise ValueError(
             f"a frame has no column {missing[0]!r}: pass one of memorization or average_over_training, and "
             "one of neighbourhood"
         )
-    if "probability_full" in frame:
-        full = frame["probability_full"].to_numpy()
-    else:
-        full = np.exp(-frame["loss_full"].to_numpy(np.float64))
+    full, flipped = (
+        frame[f"probability_{of}"].to_numpy()
+        if f"probability_{of}" in frame
+        else np.exp(-frame[f"loss_{of}"].to_numpy(np.float64))
+        for of in ("full", "flipped")
+    )
     leverage, support = near["leverage"].to_numpy(), near["support"].to_numpy()
-    return frame.assign(leverage=leverage, support=support, sharpened=newton_step(leverage, (support + full) / 2))
+    score = newton_step(leverage, (support + full + flipped) / 3)
+    return frame.assign(leverage=leverage, support=support, sharpened=score)
 
 
 def newton_step(leverage: np.ndarray, before: np.ndarray) -> np.ndarray:

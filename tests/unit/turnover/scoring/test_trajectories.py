@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit, logit
 
 from tests.unit.turnover.scoring.test_memorization import examples, trained
 from turnover import average_over_training, memorization, memorization_over_training, neighbourhood, sharpen
@@ -49,7 +50,7 @@ def test_dynamics_give_the_same_as_checkpoints_without_the_untrained_network() -
     assert not np.allclose(average_over_training(with_untrained)["loss"], expected["loss"], atol=1e-3)
 
 
-def test_sharpened_is_leverage_times_what_there_was_to_learn() -> None:
+def test_sharpened_is_one_newton_step_from_what_others_say() -> None:
     (x, y, ids), model = examples(), trained()
     x, y, ids = x[:60], y[:60], ids[:60]
     near = neighbourhood(model, x, y)
@@ -59,10 +60,19 @@ def test_sharpened_is_leverage_times_what_there_was_to_learn() -> None:
         of: np.exp(-frame[f"loss_{of}"].to_numpy(np.float64)).reshape(3, 60) for of in ("exposed", "flipped", "full")
     }
     support, leverage = near["support"].to_numpy(), near["leverage"].to_numpy()
-    learned = chance["exposed"] * (1 - (chance["flipped"] + chance["full"] + support) / 3)
-    np.testing.assert_allclose(found["sharpened"], leverage * learned.mean(0), rtol=1e-5)
+    others = (chance["flipped"] + chance["full"]) / 2
+
+    def stepped(of_others: np.ndarray) -> np.ndarray:
+        """The minimum over d of d^2 / (2 s) - log p(z + d), to second order from d = 0."""
+        q = ((2 * of_others + support) / 3 + 1e-3) / (1 + 2e-3)
+        s = 40 * leverage
+        gradient, curvature = -(1 - q), 1 / s + q * (1 - q)
+        return np.asarray(expit(logit(q) - gradient / curvature) - q)
+
+    np.testing.assert_allclose(found["sharpened"], stepped(others.mean(0)), rtol=1e-4)
     last = sharpen(memorization(model, x, y, ids), near)
-    np.testing.assert_allclose(last["sharpened"], leverage * learned[2], rtol=1e-4)
+    np.testing.assert_allclose(last["sharpened"], stepped(others[2]), rtol=1e-3)
+    assert found["sharpened"].between(0, 1).all()
     assert found["support"].tolist() == support.tolist()
 
 
