@@ -1,6 +1,6 @@
 """Where the forms and constants of the left-out estimates were chosen: on a ground truth that judges nothing else.
 
-2,000 Fashion-MNIST images with 10 % random labels, and 1,000 targets, none of them in `data/validation`; subset networks
+2,000 Fashion-MNIST images with 10 % random labels and 1,000 targets, none of them in `data/validation`; subset networks
 of the validation's architecture, 150 usual ones and 70 that are fitted. The turn-over and ordinary networks are trained
 here; then every form is judged by both kinds of subset networks. The folder keeps what is finished.
 
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Seen:
 
         def look(network: nn.Module) -> dict[str, float]:
             with torch.no_grad():
-                said.append(torch.cat([network(x).softmax(1) for x in data.images.split(500)]))
+                said.append(torch.cat([network(x).softmax(1) for x in torch.split(data.images, 500)]))
                 if masked:
                     with subnetwork(network, trained.ids, flipped=True):
                         flipped.append(network(trained.images).softmax(1))
@@ -190,7 +191,7 @@ def memorizations(network: Seen) -> Iterator[tuple[str, np.ndarray]]:
         yield f"leverage x (1 - {name})", network.leverage * (1 - before)
 
 
-def table(title: str, found: dict[str, list[Any]], figures: dict[str, Callable[[Any], float]]) -> None:
+def table(title: str, found: dict[str, list[Any]], figures: Mapping[str, Callable[[Any], float]]) -> None:
     print(f"\n| {title} | " + " | ".join(f"{name}, one / two / four" for name in figures) + " |")
     for name, scores in found.items():
         line = []
@@ -235,10 +236,7 @@ def main() -> None:
             return float(spearmanr(scores, truth.memorization()).statistic)
 
         for title, found, figure in (("LDS", influence_of, foretold), ("memorization", memorization_of, agreeing)):
-            by_judge = {
-                name: (lambda scores, truth=truth, figure=figure: figure(truth, scores))
-                for name, truth in truths.items()
-            }
+            by_judge = {name: partial(figure, truth) for name, truth in truths.items()}
             table(f"{kind}: {title}", found, by_judge)
 
 

@@ -130,7 +130,7 @@ def write_results(root: Path) -> None:
         write_json(root / run.scores / "metrics.json", {"memorization": {"real": mean}})
     reports = {
         **committed,
-        "validation/validation/table.csv": "method,networks,lds\nturn-over pooled,1,0.5\ntheirs,1,\n",
+        "validation/validation/table.csv": "method,networks,lds\nturn-over combined,1,0.5\ntheirs,1,\n",
         "validation/validation/result.json": json.dumps({"noise_ceiling": 0.75, "name": "validation"}),
         "figures/validation-validation.png": "",
         "figures/speed.svg": "",

@@ -24,7 +24,7 @@ _OF_SETTING = {
 # Claims whose effect stands here in a plain unit too.
 _PLAIN = {"P1": "epochs_easy_faster", "P3": "epochs_easy_faster_real", "P4": "accuracy_points_tell_more"}
 _SCORES = {"lds": "lds", "memorization": "memorization_spearman"}
-_BEST_FIRST = ("turn-over pooled", "turn-over sharpened", "turn-over raw")
+_BEST_FIRST = ("turn-over combined", "turn-over pooled", "turn-over sharpened", "turn-over raw")
 _NETWORKS = {1: "one_network", 4: "four_networks"}
 
 
@@ -33,7 +33,7 @@ def headline(
 ) -> dict[str, float]:
     """What is there of: the primary setting, the claims' effects and verdicts, the best estimates against retraining.
 
-    A score of a validation set is that of the pooled estimate, or where it has none of the sharpened one, or of the
+    A score of a validation set is that of the combined estimate, or where it has none of the sharpened one, or of the
     raw one: always the same method, so that a difference between two versions is one of results.
     """
     found: dict[str, float] = {}

@@ -44,11 +44,11 @@ def draw_validation(validation: Validation, dpi: int, folder: Path) -> None:
 
 
 def points(table: pd.DataFrame) -> pd.DataFrame:
-    """What the figure shows, one row a point; methods that cost nothing have no place on a logarithmic axis."""
+    """What the figure shows, one row a point; no ablations, and nothing that costs nothing on a logarithmic axis."""
     about = ["method", "family", "networks", "seconds"]
     pieces = []
     for name in PANELS:
-        scored = table[table[name].notna() & (table["seconds"] > 0)]
+        scored = table[table[name].notna() & (table["seconds"] > 0) & (table["family"] != "ablation")]
         values = {"value": scored[name], "low": scored[f"{name}_low"], "high": scored[f"{name}_high"]}
         pieces.append(scored[about].assign(figure=name, **values))
     return pd.concat(pieces, ignore_index=True)[["figure", *about, "value", "low", "high"]]

@@ -22,7 +22,10 @@ SETTINGS = ("scenarios", "placements", "seeds", "data", "labels", "model", "trai
 # Columns of a comparison of estimators -> heading; those that a table lacks are left out.
 SCORES = {
     "memorization": "Memorization, Spearman",
+    "fitted_memorization": "Memorization, fitted judges",
     "lds": "LDS",
+    "lds_share": "LDS, share of the ceiling",
+    "fitted_lds": "LDS, fitted judges",
     "auroc": "AUROC",
     "average_precision": "Average precision",
 }

@@ -25,7 +25,7 @@ _ESTIMATES = {
 # Of a validation set: column of its table -> name of the metric.
 _JUDGED = {"memorization": "memorization_spearman", "lds": "lds", "auroc": "wrong_label_auroc"}
 _NETWORKS = {1: "one_network", 4: "four_networks"}
-_BEST = {"memorization": "turn-over sharpened", "lds": "turn-over pooled", "auroc": "turn-over sharpened"}
+_BEST = {"memorization": "turn-over sharpened", "lds": "turn-over combined", "auroc": "turn-over sharpened"}
 
 
 def training_metrics(final: Mapping[str, Any]) -> dict[str, float]:

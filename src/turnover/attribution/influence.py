@@ -51,9 +51,11 @@ def influence(
             or tuple of tensors, or anything with a length that makes the tensor of a slice when asked. On any device.
         y: labels of the targets, integers [target] of any type, if `targets` are inputs.
         measure: "loss": L(~m(i), t) - L(m(i), t) in nats. "margin": margin(m(i), t) - margin(~m(i), t).
-        estimate: "raw": as measured. "localized": see `turnover.localize`; far closer to retraining. "pooled": see
-            `turnover.pool_within_classes`; the closest. None: the best that `train` allows: "pooled" for data,
-            "localized" for ids with `localized`, "raw" for ids alone.
+        estimate: "raw": as measured by the masks. "localized": see `turnover.localize`; far closer to retraining.
+            "pooled": see `turnover.pool_within_classes`; closer still. "left-out": from residuals as if neither example
+            had been seen, see `turnover.attribution.left_out`; in nats, of any network, with masks or without.
+            "combined": left-out and localized; the closest. None: the best that `train` allows: "combined" for data
+            ("pooled" with measure="margin" or `localized`), "localized" for ids with `localized`, "raw" for ids alone.
         precision: of the matrix products.
         memory: bytes of scratch, beside masks and result; one row of few targets is the least.
         fused: compile the loss difference; by default where that pays.
