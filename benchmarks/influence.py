@@ -3,6 +3,7 @@
     python benchmarks/influence.py                 # cases, a table
     python benchmarks/influence.py --scaling       # cost against train, target, width and classes
     python benchmarks/influence.py --full 512      # 60,000 x 10,000 pairs with top-100 and totals; --million alike
+    python benchmarks/influence.py --full 512 --estimate combined   # the same of data, by the default estimate
     python benchmarks/influence.py --all --out DIR # everything; tables and influence-scaling.svg in DIR
 
 Ratios come from runs in turns in one process. Other work on the machine stretches wall time, so a second column
@@ -196,18 +197,22 @@ def scaling(folder: Path | None) -> list[dict[str, Any]]:
     return rows
 
 
-def full(width: int, train: int, targets: int, folder: Path | None) -> None:
+def full(width: int, train: int, targets: int, folder: Path | None, estimate: str = "raw") -> None:
     """The whole of Fashion-MNIST (or more), reduced: the only thing this process does."""
     model, (x, y) = network("head", width), images(targets, folder)
     ids = torch.randperm(train, generator=torch.Generator().manual_seed(0))
+    settings: dict[str, Any] = {"top": 100, "precision": "bfloat16"}
+    if estimate == "raw":
+        asked: tuple[Any, ...] = ids, ids % CLASSES, x, y
+    else:
+        asked = (images(train, folder)[0], ids % CLASSES, ids), x, y
+        settings["estimate"] = estimate
     before = resident()
     kept: list[Any] = []
-    wall, processor = timed(
-        lambda: kept.append(summarize(model, ids, ids % CLASSES, x, y, top=100, precision="bfloat16"))
-    )
+    wall, processor = timed(lambda: kept.append(summarize(model, *asked, **settings)))
     assert torch.equal(kept[0].train_ids, ids)  # the order given is kept
     print(
-        f"{train:,} x {targets:,} at width {width}: {wall:.1f} s wall, {processor:.1f} s of processor time per thread, "
+        f"{train:,} x {targets:,} at width {width}, {estimate}: {wall:.1f} s wall, {processor:.1f} s of processor time per thread, "
         f"{train * targets / processor / 1e6:.1f} million pairs/s; resident {resident():.2f} GiB at most, "
         f"{before:.2f} before",
         flush=True,
@@ -227,15 +232,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--full", type=int, metavar="WIDTH", help="only 60,000 x 10,000 pairs at this width")
+    parser.add_argument("--estimate", default="raw", help="of --full and --million: raw, left-out, combined, ...")
     parser.add_argument("--million", action="store_true", help="only a million training examples x 1,000 targets")
     parser.add_argument("--all", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     if options.full:
-        full(options.full, 60_000, 10_000, options.data)
+        full(options.full, 60_000, 10_000, options.data, options.estimate)
         return
     if options.million:
-        full(512, 1_000_000, 1_000, options.data)
+        full(512, 1_000_000, 1_000, options.data, options.estimate)
         return
     rows = cases(options.repeats, options.data, options.case)
     sizes = scaling(options.data) if options.scaling or options.all else []

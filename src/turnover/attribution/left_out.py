@@ -40,6 +40,7 @@ from turnover.reading.votes import likeness, same_among, voters, votes
 INNER_RIDGE, HEAD_RIDGE, GRADIENT_RIDGE = 7e-4, 1e-4, 1e-2
 _ENTERING, _GRADIENTS = 512, 256  # directions, the strongest
 _ROWS, _COLUMNS = 1024, 1024  # of a tile
+_VOTERS = 16_384  # that tell the shares of all: more cost time and change next to nothing
 _VOTING = 512  # examples that are voted on at once
 _TRIED = 64  # examples on which a layer has to give the network's losses
 
@@ -85,7 +86,7 @@ class LeftOut:
                 f'not enter a linear head, at most {LARGEST}: ask for estimate="pooled"'
             )
         self._predictions = predictions
-        self._voters = voters(len(readings)).to(self.device)
+        self._voters = voters(len(readings), most=_VOTERS).to(self.device)
         self._shares = Rows(memory=memory // 4)
         with full_precision():
             for part in spans(len(readings), _VOTING):

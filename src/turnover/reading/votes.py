@@ -12,13 +12,15 @@ _LEAST = 1024  # examples that each is compared with, whatever their number
 _ONE_HOT = 256  # classes of which a product with a matrix of ones and zeros is faster than sums by index
 
 
-def voters(count: int, references: int | None = None) -> Tensor:
+def voters(count: int, references: int | None = None, most: int | None = None) -> Tensor:
     """Places of those of `count` examples that vote, in order: all of them, or a random choice, always the same.
 
     Args:
         references: how many. None: all of up to 65,536, and of more so many that the time stays what it is for these.
+        most: at most so many, whatever `references` is.
     """
     references = max(_LEAST, _PAIRS // count) if references is None else references
+    references = references if most is None else min(references, most)
     if count <= references:
         return torch.arange(count)
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:references].sort().values
