@@ -212,8 +212,8 @@ def full(width: int, train: int, targets: int, folder: Path | None, estimate: st
     wall, processor = timed(lambda: kept.append(summarize(model, *asked, **settings)))
     assert torch.equal(kept[0].train_ids, ids)  # the order given is kept
     print(
-        f"{train:,} x {targets:,} at width {width}, {estimate}: {wall:.1f} s wall, {processor:.1f} s of processor time per thread, "
-        f"{train * targets / processor / 1e6:.1f} million pairs/s; resident {resident():.2f} GiB at most, "
+        f"{train:,} x {targets:,} at width {width}, {estimate}: {wall:.1f} s wall, {processor:.1f} s of processor time "
+        f"per thread, {train * targets / processor / 1e6:.1f} million pairs/s; resident {resident():.2f} GiB at most, "
         f"{before:.2f} before",
         flush=True,
     )
