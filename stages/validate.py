@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from study.context.stage import Stage, main
 from study.data.scenarios.scenario import load_scenario
 from study.peers.inputs import check_extra, import_extra
 from study.retraining.subsets import SubsetOutputs
-from study.validation.judge import FIGURES, Judge
+from study.validation.judge import Judge
 from study.validation.ours import ablation_rows, control_rows, retraining_rows, turn_over_rows
-from study.validation.peers import cleanlab_row, cumulative_loss, dynamics_rows, peer_rows
+from study.validation.peers import cleanlab_row, cumulative_loss, datamodel_row, dynamics_rows, peer_rows
 from study.validation.placebo import calibration
 from study.validation.rows import Row
 from study.validation.runs import dropout_run, half_run, kept_more_run, ordinary_run, out_of_fold, turn_over_run
 from study.validation.settings import Problem
+from study.validation.table import table
 from turnover.progress import progress_bar
 
 
@@ -71,6 +72,7 @@ def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.D
         yield from peer_rows(problem, networks, kept)
         yield cleanlab
         yield from retraining_rows(problem, half.seconds)
+        yield datamodel_row(problem, half.seconds)
 
     judged, costs = [], []
     for row in rows():
@@ -122,19 +124,6 @@ def train_all(
         }
         ablations["ordinary dropout"] = [get(f"dropout-{n}", partial(dropout_run, problem, n)) for n in range(len(few))]
         return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", half), ablations
-
-
-def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One row a method and number of networks: every figure, then its interval; empty where there is none."""
-    flat = []
-    for row in rows:
-        line = {key: row[key] for key in ("method", "family", "networks", "repeats")}
-        for figure in FIGURES:
-            value = row[figure] or {}
-            line[figure] = value.get("value")
-            line[f"{figure}_low"], line[f"{figure}_high"] = value.get("low"), value.get("high")
-        flat.append(line)
-    return pd.DataFrame(flat)
 
 
 if __name__ == "__main__":

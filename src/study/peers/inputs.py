@@ -2,7 +2,7 @@
 
 The common signature is ``peer(networks, train, targets, ...) -> Tensor [train, target]``, positive where i helps. Most
 take None for the targets too: then it is the self-influence, Tensor [train], large where much is memorized. A peer that
-works on one network takes the first.
+works on one network takes the first. A score of training examples alone has the signature of a self-influence.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from study.networks.zoo.small import Normalized
 from turnover.errors import UserError
 
-EXTRA = ("dattri", "cleanlab")
+EXTRA = ("dattri", "cleanlab", "datasets", "kronfluence")
 _MODULES = (
+    "cleanlab.datalab.datalab",
     "cleanlab.filter",
     "cleanlab.rank",
     "dattri.algorithm.influence_function",
@@ -26,6 +27,7 @@ _MODULES = (
     "dattri.algorithm.tracin",
     "dattri.algorithm.trak",
     "dattri.task",
+    "kronfluence.analyzer",
 )
 
 

@@ -1,13 +1,23 @@
 """Confident learning through cleanlab (needs the extra ``compare``).
 
 Northcutt, Jiang, Chuang (2021, arXiv 1911.00068). It judges labels by probabilities from networks that did not see
-the example: out of fold, so k folds cost k trainings.
+the example: out of fold, so k folds cost k trainings. From features alone it takes the votes of the nearest neighbours.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from study.peers.inputs import TrainedNetwork
+from turnover.batches.examples import Examples
+from turnover.reading.features import features_of
 
 
 def label_suspicion(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -32,3 +42,27 @@ def label_issues(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> npt.NDA
 
     found = find_label_issues(np.asarray(labels), np.asarray(probabilities, dtype=np.float64), n_jobs=1)
     return np.asarray(found, dtype=bool)
+
+
+def feature_suspicion(
+    networks: Sequence[TrainedNetwork], train: Examples, targets: None = None, *, neighbours: int = 10
+) -> Tensor:
+    """How suspect each label is to Datalab, given what enters the first network's last layer and no probabilities.
+
+    Args:
+        networks: the first one is used.
+        train: examples.
+        targets: none: it is a score of training examples alone.
+        neighbours: that vote on the label, by Euclidean distance; the example itself does not.
+
+    Returns:
+        float32 [train] in 0..1: the share of neighbours that have another label.
+    """
+    from cleanlab import Datalab
+
+    features = features_of(networks[0].model, train.images).numpy()
+    lab = Datalab({"label": train.labels.numpy()}, label_name="label", verbosity=0)
+    with contextlib.redirect_stdout(io.StringIO()):  # it says what it looks for
+        lab.find_issues(features=features, issue_types={"label": {"k": neighbours}})
+    quality = lab.get_issues("label")["label_score"].to_numpy()
+    return torch.from_numpy(1.0 - quality).float()

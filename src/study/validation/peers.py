@@ -1,4 +1,4 @@
-"""Rows of the public estimators: from the dynamics of ordinary trainings, and through dattri and cleanlab."""
+"""Rows of the public estimators: from the dynamics of ordinary trainings, and through other packages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from torch import Tensor
 
 from study.artefacts.kept import KeptResults, Result
 from study.peers import dynamics, with_cleanlab, with_dattri
+from study.peers.datamodels import datamodels
+from study.peers.input_curvature import input_curvature
 from study.peers.inputs import TrainedNetwork
 from study.peers.knn_shapley import knn_shapley
+from study.peers.with_kronfluence import ekfac
 from study.validation.rows import Row, averaged, mean, seconds_each
 from study.validation.runs import trained_network
-from study.validation.settings import Problem
+from study.validation.settings import Problem, timed
 from turnover.batches.examples import Examples
 from turnover.batches.outputs import loss_and_margin
 
 EARLY = 5  # the epoch of EL2N, within the first third as in its paper
 # The best of those tried on a ground truth of this kind, from another draw of examples (docs/validation.md).
 DAMPING, COMPONENTS, NEIGHBOURS, DIMENSION, RIDGE = 1e-2, 128, 10, 512, 0.1
+DATAMODEL_NETWORKS = 100  # at most: half of the subset networks must be left to judge
 
 Method = Callable[[Sequence[TrainedNetwork], Examples, Any], Tensor]  # the targets, or None where it takes them
 
@@ -55,7 +59,7 @@ def cumulative_loss(problem: Problem, networks: Sequence[Result]) -> np.ndarray:
 
 
 def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -> Iterator[Row]:
-    """TracIn, TRAK, influence function, representer points and KNN-Shapley.
+    """TracIn, TRAK, influence functions, representer points, KNN-Shapley; curvature and cleanlab's neighbours.
 
     Methods of one network are repeated on as many networks as there are turn-over runs; their mean over these is the
     row of several networks. TRAK has a way of its own to go from one network to several.
@@ -63,11 +67,11 @@ def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -
     training = seconds_each(networks)
     few = networks[: len(problem.settings.seeds)]
 
-    def judged(name: str, on: Sequence[Result], influence: Method, itself: Method | None) -> Result:
+    def judged(name: str, on: Sequence[Result], influence: Method | None, itself: Method | None) -> Result:
         def make() -> Mapping[str, np.ndarray]:
             trained = [trained_network(problem, network) for network in on]
-            found = {"influence": influence(trained, problem.train, problem.targets).numpy()}
-            return found if itself is None else {**found, "self": itself(trained, problem.train, None).numpy()}
+            asked = {"influence": (influence, problem.targets), "self": (itself, None)}
+            return {of: peer(trained, problem.train, at).numpy() for of, (peer, at) in asked.items() if peer}
 
         return kept.get(f"peer-{''.join(c if c.isalnum() else '-' for c in name)}", make)
 
@@ -78,12 +82,16 @@ def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -
                 one["memorization"] = one["suspicion"] = one.pop("self")
         return averaged(name, "peer", said, training, seconds_each(made), each)
 
-    def single(name: str, influence: Method, itself: Method | None = None, on: Sequence[Result] = few) -> Iterator[Row]:
+    def single(
+        name: str, influence: Method | None, itself: Method | None = None, on: Sequence[Result] = few
+    ) -> Iterator[Row]:
         return rows(name, [judged(f"{name}-{n}", [network], influence, itself) for n, network in enumerate(on)])
 
     yield from single("TracIn (dattri head)", with_dattri.tracin, with_dattri.tracin)
     curvature = partial(with_dattri.influence_function, components=COMPONENTS, damping=DAMPING)
     yield from single("influence function (dattri head)", curvature, curvature)
+    # Minutes for one network.
+    yield from single("EK-FAC influence function (kronfluence)", ekfac, on=few[:1])
     yield from single("representer points (dattri)", with_dattri.representer_points, on=few[:1])
     for shapley in single("KNN-Shapley", partial(knn_shapley, neighbours=NEIGHBOURS)):
         # A wrong label lowers the accuracy on the held-out examples, whose labels are right.
@@ -96,6 +104,8 @@ def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -
         for count in sorted({1, min(4, len(networks)), len(networks)}):
             made = judged(f"{name}-of-{count}", networks[:count], trak, trak if count == 1 else None)
             yield from rows(name, [made], each=count)
+    yield from single("input curvature", None, input_curvature)
+    yield from single("cleanlab (features)", None, with_cleanlab.feature_suspicion)
 
 
 def cleanlab_row(problem: Problem, folds: Result) -> tuple[Row, int, int]:
@@ -106,3 +116,16 @@ def cleanlab_row(problem: Problem, folds: Result) -> tuple[Row, int, int]:
     of, seconds = problem.settings.folds, folds.seconds
     row = Row("cleanlab (out of fold)", "peer", of, seconds, 0.0, memorization=[score], suspicion=[score])
     return row, int(flagged.sum()), int((flagged & problem.wrong).sum())
+
+
+def datamodel_row(problem: Problem, seconds: float) -> Row:
+    """Datamodels from the first networks of the ground truth, to be judged by the others.
+
+    Args:
+        problem: with the ground truth.
+        seconds: of training one network on half of the examples.
+    """
+    count = min(DATAMODEL_NETWORKS, len(problem.truth.inside) // 2)
+    fit = partial(datamodels, problem.truth.inside[:count], problem.goodness[:count])
+    found, fitting = timed(fit)
+    return Row("datamodels", "retraining", count, count * seconds, fitting, influence=[found], judged_by=count)

@@ -13,9 +13,13 @@ import torch.nn.functional as F
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from study.networks.zoo.small import build_own
 from study.peers import inputs, with_cleanlab, with_dattri
+from study.peers.datamodels import datamodels
+from study.peers.input_curvature import input_curvature
 from study.peers.inputs import TrainedNetwork
 from study.peers.knn_shapley import knn_shapley, shapley_values
+from study.peers.with_kronfluence import ekfac
 from tests.support import required
 from turnover.batches.examples import Examples
 
@@ -269,6 +273,100 @@ def test_cleanlab_suspects_what_the_probabilities_contradict() -> None:
     assert suspicion[wrong].min() > suspicion[~wrong].max()
     found = with_cleanlab.label_issues(probabilities, labels)
     assert found[wrong].all() and not found[~wrong].any()
+
+
+def test_ekfac_is_the_closed_form_under_heavy_damping_and_near_the_influence_function_without(
+    data: tuple[Examples, Examples], network: TrainedNetwork, left_out: np.ndarray
+) -> None:
+    needs("kronfluence")
+    train, targets = data
+    state = dict(network.model.state_dict())
+    (g, h), (g_target, h_target) = (gradients(state, e.images, e.labels) for e in data)
+    # The curvature vanishes beside the damping: what is left is the product of gradients, bias included.
+    found = ekfac([network], train, targets, damping=1e6) * 1e6
+    torch.testing.assert_close(found, (g @ g_target.T) * (h @ h_target.T + 1), rtol=1e-3, atol=1e-4)
+    # Not the exact Hessian, but of its size, and positive where leaving i out raises the loss.
+    found = ekfac([network], train, targets, damping=PENALTY)
+    assert np.corrcoef(found.numpy().ravel(), left_out.ravel())[0, 1] > 0.9
+    assert 0.5 < found.std() / TRAIN / left_out.std() < 2
+    assert agreement(ekfac([network], train, targets), left_out) > 0.8
+    assert all(p.requires_grad and p.grad is None for p in network.model.parameters())
+    assert network.model[1].__class__ is nn.Linear
+
+
+def test_ekfac_takes_convolutions_and_leaves_out_what_is_never_called() -> None:
+    needs("kronfluence")
+    torch.manual_seed(0)
+    convolutional = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 6 * 6, CLASSES))
+    attentive = build_own("transformer", (1, 8, 8), CLASSES, width=8, layers=1, hidden=8)
+    examples = Examples(torch.randn(12, 1, 8, 8), torch.arange(12) % CLASSES, torch.arange(12))
+    for model in (convolutional, attentive):
+        found = ekfac([TrainedNetwork(model)], examples, examples[:5])
+        assert found.shape == (12, 5)
+        assert torch.isfinite(found).all()
+        assert (found.diagonal() > 0).all()  # an example helps itself
+        assert torch.equal(found, ekfac([TrainedNetwork(model)], examples, examples[:5]))
+
+
+def test_input_curvature_is_the_trace_of_the_squared_hessian(
+    data: tuple[Examples, Examples], network: TrainedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.peers.input_curvature.BATCH", 30)
+    train, _ = data
+    by_hand = torch.zeros(TRAIN)
+    states = [*network.checkpoints, network.model.state_dict()]
+    for state in states:
+        weight = state["1.weight"]
+        p = (train.images @ weight.T + state["1.bias"]).softmax(1)
+        hessian = torch.einsum("nc,ci,cj->nij", p, weight, weight)
+        centre = p @ weight
+        hessian -= torch.einsum("ni,nj->nij", centre, centre)
+        by_hand += hessian.square().sum((1, 2)) / len(states)
+    found = input_curvature([network], train, probes=400)
+    torch.testing.assert_close(found, by_hand, rtol=0.2, atol=0.02 * float(by_hand.max()))
+    assert torch.equal(input_curvature([network], train), input_curvature([network], train))
+
+
+def test_input_curvature_is_high_where_a_wrong_label_was_learned_by_heart() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(60, 1, 2, 2)
+    y = (x[:, 0, 0, 0] > 0).long()
+    wrong = torch.arange(60) < 6
+    y = torch.where(wrong, 1 - y, y)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 2))
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(400):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    found = input_curvature([TrainedNetwork(model)], Examples(x, y, torch.arange(60)))
+    assert found[wrong].median() > 3 * found[~wrong].median()
+
+
+def test_datamodels_find_the_weights_of_an_additive_game() -> None:
+    rng = np.random.default_rng(3)
+    inside = rng.random((200, 30)) < 0.5
+    weights = rng.normal(size=(30, 4))
+    exact = datamodels(inside, inside @ weights + 5.0)
+    np.testing.assert_allclose(exact, weights, atol=0.01)
+    # Fewer networks than examples, and noise: still of the right sign on the whole.
+    noisy = datamodels(inside[:20], (inside @ weights + rng.normal(size=(200, 4)))[:20])
+    assert noisy.shape == (30, 4)
+    assert np.corrcoef(noisy.ravel(), weights.ravel())[0, 1] > 0.4
+
+
+def test_cleanlab_counts_the_votes_of_other_examples_on_features(
+    data: tuple[Examples, Examples], network: TrainedNetwork
+) -> None:
+    needs("cleanlab")
+    needs("datasets")
+    train, _ = data
+    distance = torch.cdist(train.images, train.images).fill_diagonal_(torch.inf)
+    nearest = distance.argsort(1)[:, :7]
+    expected = (train.labels[nearest] != train.labels[:, None]).float().mean(1)
+    found = with_cleanlab.feature_suspicion([network], train, neighbours=7)  # its features are its inputs
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert found[:WRONG].mean() > found[WRONG:].mean() + 0.3
 
 
 def test_a_missing_extra_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
