@@ -78,7 +78,7 @@ def ekfac(
         analyzer = Analyzer("ekfac", prepared, task, cpu=True, disable_tqdm=True, output_dir=folder)
         data = TensorDataset(x, train.labels)
         analyzer.fit_all_factors("factors", data, per_device_batch_size=min(BATCH, len(x)))
-        scores: Tensor = analyzer.compute_pairwise_scores(
+        analyzer.compute_pairwise_scores(
             "scores",
             "factors",
             TensorDataset(x_target, targets.labels),
@@ -86,5 +86,6 @@ def ekfac(
             per_device_query_batch_size=min(TARGETS_AT_ONCE, len(x_target)),
             per_device_train_batch_size=min(BATCH, len(x)),
             score_args=ScoreArguments(damping_factor=damping),
-        )["all_modules"]
+        )
+        scores: Tensor = analyzer.load_pairwise_scores("scores")["all_modules"]
     return scores.detach().T.float().contiguous()

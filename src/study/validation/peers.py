@@ -71,7 +71,9 @@ def peer_rows(problem: Problem, networks: Sequence[Result], kept: KeptResults) -
         def make() -> Mapping[str, np.ndarray]:
             trained = [trained_network(problem, network) for network in on]
             asked = {"influence": (influence, problem.targets), "self": (itself, None)}
-            return {of: peer(trained, problem.train, at).numpy() for of, (peer, at) in asked.items() if peer}
+            return {
+                of: peer(trained, problem.train, at).numpy() for of, (peer, at) in asked.items() if peer is not None
+            }
 
         return kept.get(f"peer-{''.join(c if c.isalnum() else '-' for c in name)}", make)
 
