@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,8 @@ def ekfac(
     ]
     _, x_target = plain(networks[0].model, targets.images)
     task = Classification()
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # names of torch that kronfluence 1.0 knows by their old place
         torch.manual_seed(0)
         prepared = prepare_model(model, task)
         analyzer = Analyzer("ekfac", prepared, task, cpu=True, disable_tqdm=True, output_dir=folder)

@@ -78,7 +78,7 @@ def saved(path: Path, array: np.ndarray) -> Path:
 
 def printed(root: Path, path: Path, capsys: pytest.CaptureFixture[str]) -> pd.Series:
     judge(root, path, "validation")
-    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out), float_precision="round_trip")
     assert len(frame) == 1
     return frame.iloc[0]
 
