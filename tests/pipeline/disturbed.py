@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from study.context.lock import md5_of
 from tests.support import Project, copy_project
 from turnover.errors import UserError
 from turnover.training.attachments import DamageError
@@ -21,6 +22,9 @@ from turnover.training.checkpoints import read
 
 PATIENCE = 10.0  # seconds that processes have to leave in
 EPOCHS = 12  # of every training, so that some kills meet one
+_OUTS = ("runs", "scores", "made-by", "data/scenarios", "data/validation", "reports", "ground_truth")
+# The table of validation tells what each method cost; it is drawn, and shown in the report.
+_TIMED = ("reports/validation/*/cost.csv", "reports/figures/validation-*", "reports/index.html", "reports/report.md")
 _MARK = "TURNOVER_DISTURBED"  # in the environment of all that the command starts, wherever it works
 
 
@@ -33,7 +37,7 @@ class Disturbed:
     """
 
     def __init__(self, folder: Path, targets: list[str]) -> None:
-        self.log, self._database = folder / "log", folder / "empty.db"
+        self.log, self._database, self._cache = folder / "log", folder / "empty.db", folder / "cache"
         self.targets = targets
         self.project = Project(folder / "project")
         self.root = self.project.root
@@ -44,13 +48,15 @@ class Disturbed:
             self.finish("fetch")
             self.project.run("git", "add", "--force", "dvc.lock")
             self.project.commit()
+            shutil.copytree(self.root / ".dvc/cache/files", self._cache)
             shutil.copy(self.root / "mlflow.db", self._database)
 
     def wipe(self) -> None:
-        for name in ("runs", "scores", "made-by", "data/scenarios", "data/validation", "reports", "ground_truth"):
+        for name in _OUTS:
             shutil.rmtree(self.root / name, ignore_errors=True)
-        for name in (".checkpoints", ".dvc/tmp", ".dvc/cache/runs", "mlruns"):
+        for name in (".checkpoints", ".dvc/tmp", ".dvc/cache", "mlruns"):
             shutil.rmtree(self.root / name, ignore_errors=True)
+        shutil.copytree(self._cache, self.root / ".dvc/cache/files")
         for path in self.root.glob("mlflow.db*"):
             path.unlink()
         shutil.copy(self._database, self.root / "mlflow.db")
@@ -70,8 +76,8 @@ class Disturbed:
         with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=self.root, env=env, stdout=log, stderr=log, start_new_session=True)
 
-    def finish(self, *targets: str) -> bytes:
-        """The command, left alone; the lock it ends with.
+    def finish(self, *targets: str) -> None:
+        """The command, left alone.
 
         Raises:
             RuntimeError: it failed.
@@ -79,7 +85,16 @@ class Disturbed:
         begin = self.log.stat().st_size if self.log.exists() else 0
         if self.start(*targets).wait():
             raise RuntimeError(self.log.read_bytes()[begin:].decode(errors="replace"))
-        return (self.root / "dvc.lock").read_bytes()
+
+    def content(self) -> dict[str, str]:
+        """A hash of every file that the pipeline has made, but for those that say how many seconds something took."""
+        found = {}
+        for name in _OUTS:
+            for path in sorted((self.root / name).rglob("*")):
+                place = path.relative_to(self.root)
+                if path.is_file() and not any(place.match(timed) for timed in _TIMED):
+                    found[place.as_posix()] = md5_of(path)
+        return found
 
     def processes(self) -> dict[int, str]:
         """Process ids and command lines of all that the command has started, and of itself."""
@@ -108,11 +123,14 @@ class Disturbed:
         command.wait()
         return sorted(left.values())
 
-    def runs(self) -> list[tuple[str, str]]:
-        """Status and name of all runs in MLflow that were not deleted and not killed."""
-        asked = "select status, name from runs where lifecycle_stage = 'active' and status != 'KILLED' order by 1, 2"
+    def runs(self) -> dict[str, str]:
+        """Names and states of all runs in MLflow that were not deleted, and neither killed nor failed."""
+        asked = "select name, status from runs where lifecycle_stage = 'active' and status not in ('KILLED', 'FAILED')"
+        found: dict[str, str] = {}
         with closing(sqlite3.connect(self.root / "mlflow.db")) as database:
-            return list(database.execute(asked))
+            for name, status in sorted(database.execute(asked)):
+                found[name] = f"{found[name]}, {status}" if name in found else status
+        return found
 
 
 class Progress:
