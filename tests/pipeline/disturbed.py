@@ -76,23 +76,26 @@ class Disturbed:
         with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=self.root, env=env, stdout=log, stderr=log, start_new_session=True)
 
-    def finish(self, *targets: str) -> None:
-        """The command, left alone.
+    def finish(self, *targets: str) -> str:
+        """The command, left alone; what it said.
 
         Raises:
             RuntimeError: it failed.
         """
         begin = self.log.stat().st_size if self.log.exists() else 0
-        if self.start(*targets).wait():
-            raise RuntimeError(self.log.read_bytes()[begin:].decode(errors="replace"))
+        status = self.start(*targets).wait()
+        said = self.log.read_bytes()[begin:].decode(errors="replace")
+        if status:
+            raise RuntimeError(said)
+        return said
 
-    def content(self) -> dict[str, str]:
-        """A hash of every file that the pipeline has made, but for those that say how many seconds something took."""
+    def content(self, timed: bool = False) -> dict[str, str]:
+        """A hash of every file that the pipeline has made; also of those that say how many seconds something took?"""
         found = {}
-        for name in _OUTS:
+        for name in (*_OUTS, "data/raw"):
             for path in sorted((self.root / name).rglob("*")):
                 place = path.relative_to(self.root)
-                if path.is_file() and not any(place.match(timed) for timed in _TIMED):
+                if path.is_file() and (timed or not any(place.match(of) for of in _TIMED)):
                     found[place.as_posix()] = md5_of(path)
         return found
 
