@@ -17,7 +17,6 @@ from typing import Any
 from study.context.lock import md5_of
 from tests.support import Project, copy_project
 from turnover.errors import UserError
-from turnover.training.attachments import DamageError
 from turnover.training.checkpoints import read
 
 PATIENCE = 10.0  # seconds that processes have to leave in
@@ -158,13 +157,17 @@ class Progress:
         saved = (self._seen.get(path.name) for path in self._folder.glob("*.pt"))
         return sum(1 for entry in saved if entry is not None and 0 < entry[1] < EPOCHS)
 
+    def look(self) -> None:
+        """At all that trains now."""
+        for path in self._folder.glob("*.pt"):
+            with suppress(OSError, UserError):  # it was finished meanwhile
+                self._look_at(path)
+
     def _watch(self) -> None:
         while not self._over.wait(0.02):
-            for path in self._folder.glob("*.pt"):
-                with suppress(OSError, UserError, DamageError):  # it was finished meanwhile
-                    self._look(path)
+            self.look()
 
-    def _look(self, path: Path) -> None:
+    def _look_at(self, path: Path) -> None:
         about, before = path.stat(), self._seen.get(path.name)
         if before is not None and before[0] == about.st_ino:
             return
