@@ -1,11 +1,16 @@
 """Kill `make repro` again and again, each time followed by the same command and nothing else. Prints JSON.
 
-    python -m tests.pipeline.kills --random 60 --aimed 20 --seed 0
+    python -m tests.pipeline.kills --random 60 --aimed 20 --seed 0 --folder build/kills
 
-Every round begins without outs and checkpoints, but with the data set, on the settings of configs/tiny.yaml. Random
-kills come at any moment, to the process that runs DVC, to a stage, to one of its trainings or to all of them, as
-SIGKILL, SIGTERM or SIGINT. Aimed ones come while DVC writes its lock, and while a stage still imports. After each, no
-process may be left ten seconds later; the command again must end well, with the same `dvc.lock` as without a kill.
+A chain begins without outs and checkpoints, but with the data set, on the settings of configs/tiny.yaml. The command is
+killed, given again, killed again, up to twenty times, and then left alone. Random kills come at any moment, to the
+process that runs DVC, to a stage, to one of its trainings or to all of them, as SIGKILL, SIGTERM or SIGINT. Aimed ones
+come while DVC writes its lock, and while a stage still imports.
+
+After each kill no process may be left ten seconds later. No training may ever be seen with fewer epochs than it had
+saved, or be made twice: a kill costs the epoch in flight at most. A chain must end with the same bytes as without a
+kill, but for those that tell seconds, and with the same runs in MLflow, none of them RUNNING. With `--folder` a chain
+that is finished is not made again when the campaign itself is interrupted.
 """
 
 from __future__ import annotations
@@ -14,85 +19,124 @@ import argparse
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.support import copy_project
+from study.context.lock import other_outs
+from tests.pipeline.disturbed import Disturbed, Progress
 
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-
-
-def processes(root: Path) -> dict[int, str]:
-    """Process ids and command lines of what works in the project."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it may end meanwhile
-            if os.readlink(process / "cwd") == str(root):
-                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                if words:  # none: a corpse
-                    found[int(process.name)] = words
-    return found
+_CHAIN = 20  # kills at most before the command is left alone
+_SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+_GAP = 40.0  # seconds of processor time, however busy the machine is, to a kill at a random moment, at most
+_IMPORTS = 1.5  # seconds after its start within which an aimed kill meets a stage
 
 
-class Campaign:
-    """The command on a tiny project whose data set is there, and everything else is not."""
+def chain(disturbed: Disturbed, expected: Expected, chance: random.Random, kills: int, aimed: bool) -> dict[str, Any]:
+    """Kill the command up to so often, and leave it alone then; what was done, and what did not hold."""
+    disturbed.wipe()
+    did, faults, met = list[str](), list[str](), 0
+    with Progress(disturbed.root) as progress:
+        while len(did) < kills:
+            command = disturbed.start(*disturbed.targets)
+            where, moment = aim(disturbed, chance) if aimed else at_random(disturbed, chance)
+            while command.poll() is None and not moment():
+                time.sleep(0.02)
+            if command.poll() is not None:  # it was at its end before the moment came
+                break
+            did.append(f"{where}: {kill(disturbed, command, chance)}")
+            met += progress.under_way()
+            faults += [f"{did[-1]}: left {words}" for words in disturbed.left_behind(command)]
+        try:
+            disturbed.finish(*disturbed.targets)
+            faults += [f"another {name}" for name in differing(expected.content, disturbed.content())]
+            faults += [f"{name} is not what dvc.lock says" for name in other_outs(disturbed.root)]
+            faults += [f"MLflow: {name}" for name in differing(expected.runs, disturbed.runs())]
+        except RuntimeError as error:
+            faults.append(str(error))
+    return {"kills": did, "met": met, "faults": faults + progress.faults}
 
-    def __init__(self, folder: Path, targets: list[str]) -> None:
-        self.project, self.log = copy_project(folder / "project"), folder / "log"
-        self.root = self.project.root
-        self.targets = targets
-        self.finish("fetch")
-        self.project.run("git", "add", "--force", "dvc.lock")
-        self.project.commit()
 
-    def wipe(self) -> None:
-        for name in ("runs", "scores", "made-by", "data/scenarios", "data/validation", "reports", "ground_truth"):
-            shutil.rmtree(self.root / name, ignore_errors=True)
-        for name in (".checkpoints", ".dvc/tmp", ".dvc/cache/runs"):
-            shutil.rmtree(self.root / name, ignore_errors=True)
-        self.project.run("git", "checkout", "--quiet", "--force", "HEAD")
+@dataclass(frozen=True)
+class Expected:
+    """What the command gives when it is left alone: files, and runs in MLflow."""
 
-    def start(self, *targets: str) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        env = {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "src"), "TURNOVER_TRACKING": "off"}
-        command = [sys.executable, "-m", "study.commands.repro", *targets]
-        with self.log.open("wb") as log:
-            return subprocess.Popen(command, cwd=self.root, env=env, stdout=log, stderr=log, start_new_session=True)
+    content: dict[str, str]
+    runs: dict[str, str]
 
-    def finish(self, *targets: str) -> bytes:
-        """The command, undisturbed; the lock it ends with."""
-        if self.start(*targets).wait():
-            raise RuntimeError(self.log.read_text())
-        return (self.root / "dvc.lock").read_bytes()
 
-    def kill(self, victim: str, number: int, moment: Callable[[], bool]) -> list[str]:
-        """Start, wait for the moment, kill; the command lines of who lives ten seconds later."""
-        command = self.start(*self.targets)
-        while command.poll() is None and not moment():
-            time.sleep(0.002)
-        stages = sorted(pid for pid, words in processes(self.root).items() if "python -m stages." in words)
-        with suppress(ProcessLookupError):
-            if victim == "all":
-                os.killpg(command.pid, number)
-            else:
-                os.kill({"stage": stages[0], "training": stages[-1]}[victim] if stages else command.pid, number)
-        if number != signal.SIGKILL or victim in ("stage", "training"):  # DVC may go on, or says what happened
-            command.wait()
-        end = time.monotonic() + 10
-        while (left := processes(self.root)) and time.monotonic() < end:
-            command.poll()
-            time.sleep(0.05)
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        command.wait()
-        return sorted(left.values())
+def expect(disturbed: Disturbed, file: Path) -> Expected:
+    """Once in the life of a campaign."""
+    if not file.exists():
+        disturbed.wipe()
+        disturbed.finish(*disturbed.targets)
+        file.write_text(json.dumps(asdict(Expected(disturbed.content(), disturbed.runs()))))
+    return Expected(**json.loads(file.read_text()))
+
+
+def differing(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    return [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
+
+
+def kill(disturbed: Disturbed, command: subprocess.Popen[bytes], chance: random.Random) -> str:
+    """Send a signal to a part of the command, or to all of it; which and to whom."""
+    sent, victim = chance.choice(_SIGNALS), chance.choice(("dvc", "stage", "training", "all"))
+    stages = disturbed.stages()
+    with suppress(ProcessLookupError):
+        if sent == signal.SIGINT or victim == "all":  # Ctrl-C reaches all
+            victim = "all"
+            os.killpg(command.pid, sent)
+        elif victim == "dvc" or not stages:
+            victim = "dvc"
+            os.kill(command.pid, sent)
+        else:
+            os.kill(stages[0 if victim == "stage" else -1], sent)
+    return f"{sent.name} to {victim}"
+
+
+def aim(disturbed: Disturbed, chance: random.Random) -> tuple[str, Callable[[], bool]]:
+    """The writing of the lock, or the imports of a stage: one of the next three."""
+    count = chance.randint(1, 3)
+    if chance.random() < 0.5:
+        written = disturbed.root / ".dvc.lock.part"
+        return f"lock, the {count}.", nth(count, lambda: written.stat().st_ino if written.exists() else None)
+    wait = chance.uniform(0, _IMPORTS)
+    begun = nth(count, lambda: next(iter(disturbed.stages()), None))
+    ends: list[float] = []
+
+    def moment() -> bool:
+        if not ends and begun():
+            ends.append(time.monotonic() + wait)
+        return bool(ends) and time.monotonic() >= ends[0]
+
+    return f"{wait:.1f} s into the imports of the {count}. stage", moment
+
+
+def nth(count: int, look: Callable[[], int | None]) -> Callable[[], bool]:
+    """Whether `look` has turned to another thing so often."""
+    seen: list[int | None] = [None]
+
+    def moment() -> bool:
+        with suppress(OSError):  # it was there a moment ago
+            if (found := look()) != seen[-1]:
+                seen.append(found)
+        return sum(1 for of in seen if of is not None) >= count
+
+    return moment
+
+
+def at_random(disturbed: Disturbed, chance: random.Random) -> tuple[str, Callable[[], bool]]:
+    """When the command has worked some seconds."""
+    seconds = chance.uniform(0, _GAP)
+    return f"after {seconds:.0f} s of work", lambda: disturbed.worked() > seconds
 
 
 def main() -> None:
@@ -100,40 +144,28 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=60, help="kills at random moments")
     parser.add_argument("--aimed", type=int, default=20, help="kills while the lock is written or a stage imports")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="where to work, and to go on with what was begun there")
     parser.add_argument("targets", nargs="*", help="stages; none: the whole pipeline")
     asked = parser.parse_args()
-    chance, faults = random.Random(asked.seed), []
-    with tempfile.TemporaryDirectory(prefix="turnover-kills-") as folder:
-        campaign = Campaign(Path(folder), asked.targets)
-        root, began = campaign.root, time.monotonic()
-        expected = campaign.finish(*asked.targets)
-        duration = time.monotonic() - began
-        for number in range(asked.random + asked.aimed):
-            campaign.wipe()
-            victim, sent = chance.choice(("dvc", "stage", "training", "all")), chance.choice(SIGNALS)
-            if number < asked.random:
-                how, moment = "at random", later(chance.uniform(0, duration))
-            elif number % 2:
-                how, moment = "lock", (root / ".dvc.lock.part").exists
-            else:
-                how, moment = "imports", lambda: any("python -m stages." in words for words in processes(root).values())
-            left = campaign.kill(victim, sent, moment)
-            what = f"{how}: {signal.Signals(sent).name} to {victim}"
-            faults += [f"{what}: left {words}" for words in left]
-            try:
-                if campaign.finish(*asked.targets) != expected:
-                    faults.append(f"{what}: another dvc.lock")
-            except RuntimeError as error:
-                faults.append(f"{what}: {error}")
-            print(what, file=sys.stderr)
-    print(json.dumps({"kills": asked.random + asked.aimed, "seed": asked.seed, "faults": faults}, indent=1))
+    with tempfile.TemporaryDirectory(prefix="turnover-kills-") as temporary:
+        folder = Path(asked.folder or temporary).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        done = folder / "chains.jsonl"
+        chains = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
+        disturbed = Disturbed(folder, asked.targets)
+        expected = expect(disturbed, folder / "expected.json")
+        for aimed, wanted in ((False, asked.random), (True, asked.aimed)):
+            while (left := wanted - sum(len(of["kills"]) for of in chains if of["aimed"] == aimed)) > 0:
+                chance = random.Random(f"{asked.seed} {len(chains)}")
+                made = chain(disturbed, expected, chance, min(left, _CHAIN), aimed)
+                chains.append({"aimed": aimed, **made})
+                with done.open("a") as file:
+                    file.write(json.dumps(chains[-1]) + "\n")
+    faults = [fault for of in chains for fault in of["faults"]]
+    kills = Counter(what.partition(": ")[2] for of in chains for what in of["kills"])
+    met = sum(of["met"] for of in chains)
+    print(json.dumps({"seed": asked.seed, "kills": kills, "trainings met": met, "faults": faults}, indent=1))
     sys.exit(bool(faults))
-
-
-def later(seconds: float) -> Callable[[], bool]:
-    """Whether so many seconds are over."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
 
 
 if __name__ == "__main__":

@@ -11,18 +11,19 @@ import tarfile
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from study.context.lock import md5_of, other_outs
 
 
-def bring_back(root: Path) -> None:
+def bring_back(root: Path) -> bool:
     """Take outs that are not what the lock says from DVC's cache, or from the last commit, so that no stage runs.
 
-    Those that are in neither get a new time: DVC looks at them, and acts.
+    Those that are in neither get a new time: DVC looks at them, and acts. Returns whether there was any.
     """
     others = other_outs(root)
     if not others:
-        return
+        return False
     for name in others:
         for file in [root / name, *(root / name).rglob("*")]:
             os.utime(file)
@@ -35,10 +36,28 @@ def bring_back(root: Path) -> None:
                 (out,) = repo.find_outs_by_path(str(root / name))
                 if not out.use_cache:
                     _take_from_git(root, name, md5s)
-                elif not out.changed_cache():  # DVC would remove what it cannot bring back
+                    continue
+                _drop_damaged_objects(out)
+                if not out.changed_cache():  # DVC would remove what it cannot bring back
                     repo.checkout(targets=[str(root / name)], force=True)
     for name in sorted(others.keys() - other_outs(root).keys()):
         print(f"warning: {name} was not what dvc.lock says; it is now, without a run", file=sys.stderr)
+    return True
+
+
+def _drop_damaged_objects(out: Any) -> None:
+    """Remove from DVC's cache what is not what its name says: DVC believes every object that is write-protected."""
+
+    def is_damaged(oid: str) -> bool:
+        path = Path(out.cache.oid_to_path(oid))
+        if not path.exists() or md5_of(path) == oid.removesuffix(".dir"):
+            return False
+        path.unlink()
+        return True
+
+    if out.hash_info and not is_damaged(out.hash_info.value) and out.hash_info.isdir:
+        for _, _, object_info in out.get_obj() or ():
+            is_damaged(object_info.value)
 
 
 def _take_from_git(root: Path, name: str, md5s: set[str]) -> None:

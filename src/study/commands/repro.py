@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from study.context.lifetime import end_with_make
 
 # With them Python would not find the stages, or end at any warning of a library.
 _NOT_FOR_STAGES = ("PYTHONSAFEPATH", "PYTHONWARNINGS")
+_HASH = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _CLOCKS = 10.0  # seconds by which the time of a process and that of a file may disagree
 
 
@@ -41,6 +43,8 @@ def run(root: Path, targets: list[str]) -> int:
     from dvc.cli import main as dvc
 
     status = int(dvc(["repro", *targets]))
+    if not status and bring_back(root):  # what it took from its cache unseen
+        status = int(dvc(["repro", *targets]))
     return status or backfill.main([])
 
 
@@ -61,18 +65,18 @@ def mend_lock(root: Path) -> None:
     A plain `dvc repro` that is killed may leave it so. What was finished since is not made again: it is kept elsewhere.
     """
     path = root / "dvc.lock"
-    if not path.exists() or _is_whole(path.read_text(encoding="utf-8", errors="replace")):
+    if not path.exists() or _is_whole(path.read_bytes()):
         return
     command = ["git", "show", "HEAD:dvc.lock"]
     try:
-        committed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+        committed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):  # no git, no repository, no commit, or not in it
-        committed = ""
+        committed = b""
     if not _is_whole(committed):
         path.unlink()
         print("warning: dvc.lock was damaged, and git has no other; it is written anew", file=sys.stderr)
         return
-    _replace(path, lambda file: file.write(committed))
+    _replace(path, lambda file: file.write(committed.decode()))
     print("warning: dvc.lock was damaged; it is that of the last commit again", file=sys.stderr)
 
 
@@ -89,22 +93,25 @@ def _replace(path: Path, write: Callable[[TextIO], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _is_whole(text: str) -> bool:
-    """Whether a lock file is all there: DVC writes the schema first, and ends every line."""
+def _is_whole(content: bytes) -> bool:
+    """Whether a lock file is all there, and what DVC takes for one: it writes the schema first, and ends every line."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA as SCHEMA
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
+    from voluptuous import Invalid
 
-    if not (text.startswith("schema:") and text.endswith("\n")):
+    if not (content.startswith(b"schema:") and content.endswith(b"\n")):
         return False
     try:
-        stages = YAML(typ="safe").load(text)["stages"]
+        stages = SCHEMA(YAML(typ="safe").load(content.decode()))["stages"]
         return all({"cmd", "outs"} <= set(entry) and _complete(entry) for entry in stages.values())
-    except (YAMLError, KeyError, TypeError, AttributeError):
+    except (UnicodeDecodeError, YAMLError, Invalid, KeyError, TypeError, AttributeError):
         return False
 
 
 def _complete(entry: dict[str, Any]) -> bool:
-    return all({"path", "hash", "md5"} <= set(part) for kind in ("deps", "outs") for part in entry.get(kind, []))
+    parts = [part for kind in ("deps", "outs") for part in entry.get(kind, [])]
+    return all(part.get("hash") == "md5" and _HASH.fullmatch(part.get("md5", "")) for part in parts)
 
 
 def write_whole_files() -> None:

@@ -20,7 +20,7 @@ SCORES = (
     *("leverage", "support", "sharpened"),
 )
 # How the names of one's own data begin.
-OWN = ("folder:", "table:")
+OWN = ("folder:", "table:", "table-outside:")
 # Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
 EARLY_EPOCHS = (0, 1, 3)
 
@@ -79,7 +79,7 @@ def _check_dataset(key: str, name: str) -> None:
     if "\0" in name:
         raise ValueError(f"{key}: {name!r} is not allowed: no path holds a zero byte")
     if not name.startswith(OWN):
-        _check_one_of(key, name, NAMES, f"one of {', '.join(NAMES)}, folder:PATH or table:PATH")
+        _check_one_of(key, name, NAMES, f"one of {', '.join(NAMES)}, folder:PATH, table:PATH or table-outside:PATH")
 
 
 def _check_options(key: str, options: Collection[str]) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from study.data.sources.dataset import Dataset, LabelledImages
 from turnover.collecting.decoding import read_images
 from turnover.collecting.folders import folder_rows, split_folders
-from turnover.collecting.rows import LAYOUT, Row, class_names, writable
+from turnover.collecting.rows import LAYOUT, Row, check_inside, class_names, writable
 from turnover.collecting.tables import table_rows
 from turnover.errors import DataError, reason
 
@@ -20,8 +20,10 @@ TEST_SHARE = 0.1
 
 
 def own_dataset(name: str) -> Dataset:
-    """The dataset `folder:PATH` or `table:PATH`, examples in the order of their names.
+    """The dataset `folder:PATH`, `table:PATH` or `table-outside:PATH`, examples in the order of their names.
 
+    The images of `table:PATH` lie in the table's folder: whoever takes a table from somebody else reads no file of
+    their own that it may name. Those of `table-outside:PATH` lie anywhere.
     Grey images give one channel; if any is coloured, all become RGB. Where no split is given, about 10 % of
     the examples are the test part, chosen by a hash of their name: adding images moves no other image.
     Both parts have names: the files' paths relative to the folder, or as the table has them.
@@ -31,16 +33,19 @@ def own_dataset(name: str) -> Dataset:
     if not place:
         raise DataError(f"dataset {name!r} names no place; write {kind}:PATH")
     path = Path(place).expanduser()
+    layout = LAYOUT["folder" if kind == "folder" else "table"]
     try:
         found = _two_parts(path) if kind == "folder" else table_rows(path, strict=True)
         rows = sorted(found, key=lambda row: row.name)
+        if kind == "table":
+            check_inside(rows, path.parent, f"copy them into it, or allow it by data.dataset table-outside:{place}")
     except OSError as error:
         raise DataError(f"{error.filename or path} cannot be read: {reason(error)}") from error
     if not rows:
-        raise DataError(f"{path} holds no image; {LAYOUT[kind]}")
+        raise DataError(f"{path} holds no image; {layout}")
     classes = class_names(row.label for row in rows)
     if len(classes) < 2:
-        raise DataError(f"{path} holds one class only, {classes[0]!r}, not two or more; {LAYOUT[kind]}")
+        raise DataError(f"{path} holds one class only, {classes[0]!r}, not two or more; {layout}")
     test = _is_test(rows)
     trained = {row.label for row in itertools.compress(rows, ~test)}
     for label in classes:

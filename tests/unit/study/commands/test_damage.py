@@ -88,6 +88,30 @@ def test_what_dvc_does_not_see_is_brought_back_or_made_visible(root: Path, capsy
     assert not list(root.glob(".*.part"))
 
 
+def test_a_damaged_object_of_the_cache_is_not_believed(root: Path) -> None:
+    """DVC itself takes it, for the hash that it should have, and would do so again and again."""
+    whole = md5_of(root / "data/x/a")
+    cached = root / f".dvc/cache/files/md5/{whole[:2]}/{whole[2:]}"
+    for name in ("file", "list of files"):
+        if name == "list of files":
+            tree = md5_of(root / "data/x")
+            cached = root / f".dvc/cache/files/md5/{tree[:2]}/{tree[2:]}"
+        cached.chmod(0o644)
+        flip(cached)
+        cached.chmod(0o444)
+        (root / "data/x/a").unlink()
+        if name == "file":
+            dvc(root, "checkout", "data/x")
+            assert (root / "data/x/a").read_text() != "12345\n"
+        else:
+            (root / "data/x/a").write_text("1\n")
+        assert bring_back(root)
+        assert not cached.exists()
+        assert "Running stage" in dvc(root, "repro")
+        assert other_outs(root) == {} and not bring_back(root)
+        assert cached.exists()
+
+
 def test_what_can_be_had_nowhere_stays_as_it_is(root: Path) -> None:
     """A lock that names other outs, such as that of somebody's newer commit, costs nothing."""
     lock = (root / "dvc.lock").read_text()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from study.commands.repro import clear_rwlock, go_without_git, mend_lock
+from study.context.declaration import read_yaml
 from tests.support import ROOT
 
 LOCK = (ROOT / "dvc.lock").read_bytes()
@@ -30,7 +31,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_whole_lock_stays_as_it_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = LOCK.replace(b"md5: ", b"md5: 0", 1)
+    hashes = LOCK.index(b"md5: ") + len("md5: ")
+    other = LOCK[:hashes] + (b"1" if LOCK[hashes : hashes + 1] == b"0" else b"0") + LOCK[hashes + 1 :]
     (root / "dvc.lock").write_bytes(other)
     mend_lock(root)
     assert (root / "dvc.lock").read_bytes() == other
@@ -49,6 +51,24 @@ def test_a_lock_that_was_cut_off_is_taken_from_the_last_commit(root: Path, capsy
         if (root / "dvc.lock").read_bytes() != LOCK:
             assert LOCK[:place].endswith(b"\n")
     assert capsys.readouterr().err.count("warning: dvc.lock was damaged") > 25
+
+
+def test_a_lock_with_another_bit_is_mended_or_one_that_dvc_reads(root: Path) -> None:
+    """Also one that is no UTF-8 any more, or has another schema, key or kind of hash."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+
+    whole = LOCK[: LOCK.index(b"\n  validation_data@") + 1]  # the first stage
+    (root / "dvc.lock").write_bytes(whole)
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "x"], cwd=root, check=True)
+    mended = 0
+    for place in range(0, len(whole), 7):
+        other = whole[place] ^ 1 << place % 8
+        (root / "dvc.lock").write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+        mend_lock(root)
+        mended += (root / "dvc.lock").read_bytes() == whole
+        (stage,) = COMPILED_LOCKFILE_SCHEMA(read_yaml(root / "dvc.lock"))["stages"].values()
+        assert all(len(part["md5"].removesuffix(".dir")) == 32 for part in [*stage["deps"], *stage["outs"]])
+    assert mended > len(whole) / 7 / 2
 
 
 def test_without_another_lock_it_goes_on_without_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

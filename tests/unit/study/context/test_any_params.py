@@ -36,7 +36,8 @@ numbers = st.one_of(
 )
 words = st.one_of(
     st.text(max_size=12),
-    st.sampled_from(["head", "all", "dropout", "a+b", "..", "folder:", "table:\0", "cifar10", "auto", "3-1", "0-9"]),
+    st.sampled_from(["head", "all", "dropout", "a+b", "..", "cifar10", "auto", "3-1", "0-9"]),
+    st.sampled_from(["folder:", "table:\0", "table-outside:", "table-outside:x"]),
 )
 scalars = st.one_of(st.none(), st.booleans(), numbers, words, st.dates())
 keys = st.one_of(words, st.integers(), st.none())

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,23 @@ def test_a_table_gives_the_same_bytes_as_the_folder(pictures: Path, tmp_path: Pa
     for name in ARRAYS:
         assert (one / name).read_bytes() == (other / name).read_bytes()
     assert load(one).classes == load(other).classes
+
+
+def test_images_outside_of_a_table_s_folder_are_read_on_request_only(pictures: Path, tmp_path: Path) -> None:
+    """By an absolute path, by the parent folder, or by a link; a path that comes back is inside."""
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/linked").symlink_to(pictures)
+    for lead in (str(pictures), f"../{pictures.name}", "linked"):
+        rows = [{"path": f"{lead}/{label}/{i}.png", "label": label} for i in range(30) for label in ("cat", "dog")]
+        place = table(tmp_path / "lists/all.csv", rows)
+        said = refusal(place, tmp_path)
+        assert f"60 images lie outside of {tmp_path / 'lists'}, such as {lead}/cat/0.png; copy them into it" in said
+        assert said.endswith(f"or allow it by data.dataset table-outside:{tmp_path / 'lists/all.csv'}")
+        asked = load(fetch(place.replace("table:", "table-outside:"), tmp_path / "asked"))
+        assert len(asked.train) + len(asked.test) == 60
+        shutil.rmtree(tmp_path / "asked")
+    back = [{"path": f"../{pictures.name}/cat/{i}.png", "label": "ab"[i % 2]} for i in range(30)]
+    assert load(fetch(table(pictures / "all.csv", back), tmp_path / "set")).classes == ("a", "b")
 
 
 def test_given_splits_are_kept(pictures: Path, tmp_path: Path) -> None:
