@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).with_name("example.py")
 # What the study needs and the library must do without. (jinja2 is not among them: torch brings it.)
 ABSENT = (
     "study", "stages", "dvc", "mlflow", "pydantic", "ruamel", "matplotlib", "pyarrow", "sklearn", "torchvision",
-    "PIL", "typer", "dattri", "cleanlab",
+    "PIL", "typer", "starlette", "uvicorn", "dattri", "cleanlab",
 )  # fmt: skip
 EVERYTHING = """
 import sys
