@@ -85,6 +85,7 @@ def _bound(host: str, port: int | None) -> socket.socket:
         try:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((host, one))
+            tried.listen()  # before the address is said: whoever comes early waits
             return tried
         except (OSError, OverflowError) as refused:
             tried.close()
