@@ -83,6 +83,9 @@ ui: setup  ## the runs in MLflow's UI; its address is printed, and opened where 
 explore: setup  ## reports/explorer.html as a page that answers for new images, which are dropped on it
 	@python -m study.commands.explore
 
+screenshots: setup  ## the pictures of README, of these results in a browser
+	@python -m tests.browser.screenshots
+
 docs: setup  ## the documents as a site, into build/site; to read it with its search: mkdocs serve
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet && echo "The site: build/site/index.html"
 
