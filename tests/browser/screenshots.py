@@ -28,6 +28,7 @@ from turnover.errors import UserError
 FOLDER = Path("docs/pictures")
 SIZE = {"width": 1280, "height": 800}
 ITEM = {"scenario": "mixed", "placement": "head"}
+PATIENCE = 300_000  # milliseconds, on a machine with other work to do
 QUALITY = 82  # of WebP: small text stays sharp, and a picture has less than 300 kB
 
 
@@ -43,6 +44,7 @@ def take(root: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with _browser() as browser:
         page = browser.new_page(viewport=SIZE, color_scheme="light")
+        page.set_default_timeout(PATIENCE)
         page.goto((root / "reports/index.html").resolve().as_uri())
         _keep(page, folder / "report.webp")
         page.goto((root / "reports/explorer.html").resolve().as_uri())
@@ -52,7 +54,7 @@ def take(root: Path, folder: Path) -> None:
         with _mlflow(root) as (server, experiment, runs):
             query = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment]))}"
             page.goto(f"{server}/#/compare-runs?{query}")
-            page.locator(".js-plotly-plot").first.wait_for(timeout=120_000)
+            page.locator(".js-plotly-plot").first.wait_for()
             _keep(page, folder / "mlflow.webp")
 
 
