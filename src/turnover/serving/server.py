@@ -142,7 +142,7 @@ def application(page: LivePage, trained: Trained, host: str = HOST) -> Any:
     async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody is there to read it
 
-    names = [host, "localhost", "127.0.0.1", "[::1]"] if is_loopback(host) else ["*"]
+    names = [host, "localhost", "127.0.0.1", "::1", "[::1]"] if is_loopback(host) else ["*"]
     return Starlette(
         routes=[
             Route("/", show),

