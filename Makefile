@@ -19,7 +19,7 @@ export OMP_DYNAMIC := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup repro full variants compare experiments changes comment test test-fast lint ui docs bench check lock audit bom
+.PHONY: help setup repro full variants compare experiments changes comment test test-fast lint ui explore screenshots docs bench check lock audit bom
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -79,6 +79,12 @@ lint: setup  ## style and types
 
 ui: setup  ## the runs in MLflow's UI; its address is printed, and opened where there is a screen
 	@python -m study.commands.ui
+
+explore: setup  ## reports/explorer.html as a page that answers for new images, which are dropped on it
+	@python -m study.commands.explore
+
+screenshots: setup  ## the pictures of README, of these results in a browser
+	@python -m tests.browser.screenshots
 
 docs: setup  ## the documents as a site, into build/site; to read it with its search: mkdocs serve
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet && echo "The site: build/site/index.html"

@@ -70,3 +70,11 @@ def test_the_tutorial_prints_what_it_says(capsys: pytest.CaptureFixture[str]) ->
 def _words(text: str) -> list[str]:
     """The words of a text without its numbers: these depend on the processor."""
     return re.sub(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?", "#", text).split()
+
+
+def test_the_pictures_of_the_readme_are_there_and_small() -> None:
+    """`make screenshots` writes them."""
+    shown = set(re.findall(r"!\[[^\]]+\]\((docs/pictures/[^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert shown == {f"docs/pictures/{path.name}" for path in (ROOT / "docs/pictures").iterdir()}
+    assert len(shown) == 3
+    assert all(1000 < (ROOT / path).stat().st_size < 300_000 for path in shown)

@@ -14,7 +14,12 @@ from tests.support import ROOT
 
 CORE = {"torch", "numpy", "pandas", "scipy", "safetensors", "tqdm", "filelock"}
 # Rooms that serve the extras, and what they import beside the core: on first use, as the core does without.
-EXTRA = {"collecting": {"PIL", "pyarrow"}, "auditing": {"PIL", "pyarrow", "typer"}, "exploring": {"PIL"}}
+EXTRA = {
+    "collecting": {"PIL", "pyarrow"},
+    "auditing": {"PIL", "pyarrow", "typer"},
+    "exploring": {"PIL"},
+    "serving": {"PIL", "starlette", "uvicorn"},
+}
 
 
 def requirement(line: str) -> str:
@@ -30,8 +35,9 @@ def test_the_wheel_holds_the_library_whole_and_nothing_else(wheel: Path) -> None
     source = ROOT / "src"
     expected = {path.relative_to(source).as_posix() for path in (source / "turnover").rglob("*.py")}
     assert "turnover/__init__.py" in expected
-    pages = {path.relative_to(source).as_posix() for path in (source / "turnover/exploring/page").iterdir()}
-    assert "turnover/exploring/page/page.html" in pages
+    rooms = [source / "turnover" / room / "page" for room in ("exploring", "serving")]
+    pages = {path.relative_to(source).as_posix() for room in rooms for path in room.iterdir()}
+    assert {"turnover/exploring/page/page.html", "turnover/serving/page/live.js"} <= pages
     assert names == expected | pages | {"turnover/py.typed", "turnover/auditing/page.html"}
 
 
@@ -43,7 +49,7 @@ def test_it_asks_for_the_core_only_and_offers_the_rest_as_extras(wheel: Path) ->
     assert {requirement(line) for line in asked if "extra ==" not in line} == CORE
     assert set(metadata.get_all("Provides-Extra", [])) == {"study", "audit", "compare", "dev"}
     audit = {requirement(line) for line in asked if re.search(r"extra == .audit.", line)}
-    assert audit == {"typer", "pillow", "pyarrow"}
+    assert audit == {"typer", "pillow", "pyarrow", "starlette", "uvicorn"}
     study = {requirement(line) for line in asked if re.search(r"extra == .study.", line)}
     assert {"dvc", "mlflow", "pydantic", "matplotlib", "pyarrow", "scikit-learn", "torchvision"} <= study
 

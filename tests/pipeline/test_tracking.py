@@ -21,6 +21,7 @@ from study.networks.masked import load_network
 from study.tracking import Tracker, track
 from study.tracking.content import NETWORK
 from study.tracking.store import KEY, PARENT, Store
+from tests.installing import environment_with
 from tests.pipeline.tracked_project import (
     CONTROL,
     CURVE,
@@ -314,3 +315,30 @@ def test_models_load_where_this_repository_is_not(complete: tuple[Path, str], tm
     finally:
         mlflow.set_tracking_uri(None)
     assert info.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "uint8", "shape": (-1, 1, 8, 8)}
+
+
+@pytest.mark.slow
+def test_a_model_predicts_in_an_environment_of_its_own_requirements(complete: tuple[Path, str], tmp_path: Path) -> None:
+    """Takes the half minute in which mlflow and torch are installed: nothing else shows that they are enough."""
+    import mlflow.pyfunc
+
+    root, _ = complete
+    store, uri = f"sqlite:///{root / 'mlflow.db'}", "models:/turnover-mixed-head@seed-0"
+    mlflow.set_tracking_uri(store)
+    try:
+        asked = Path(mlflow.pyfunc.get_model_dependencies(uri, format="pip"))
+    finally:
+        mlflow.set_tracking_uri(None)
+    names = {line.partition("==")[0] for line in asked.read_text().splitlines()}
+    assert names == {"mlflow", "torch"}, "or what the model needs has changed"
+    python = environment_with(tmp_path, "--requirements", asked)
+    images = np.random.default_rng(1).integers(0, 256, (3, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    script = "import sys, json, mlflow, numpy\nmlflow.set_tracking_uri(sys.argv[1])\n"
+    script += "print(json.dumps(mlflow.pyfunc.load_model(sys.argv[2]).predict(numpy.load(sys.argv[3])).tolist()))"
+    command = [str(python), "-I", "-c", script, store, uri, str(tmp_path / "images.npy")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        expected = load_network(root / FIRST.folder)[0].eval()(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(json.loads(done.stdout.splitlines()[-1]), expected, rtol=1e-4, atol=1e-5)

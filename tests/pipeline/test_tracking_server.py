@@ -17,6 +17,7 @@ from study.commands.ui import HOST, free_port, start, wait_for
 from study.tracking import live, track
 from study.tracking.place import Place
 from study.tracking.store import Store
+from tests.pipeline.postgres import postgres
 from tests.pipeline.tracked_project import (
     CONTROL,
     CURVE,
@@ -33,9 +34,18 @@ pytestmark = pytest.mark.pipeline
 FIRST, SECOND = SEEDS
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'server.db'}"
+        return
+    with postgres() as address:
+        yield address
+
+
 @contextmanager
-def _served(folder: Path, server: str) -> Iterator[subprocess.Popen[bytes]]:
-    with start(Place(folder, f"sqlite:///{folder / 'server.db'}", "turnover"), server) as process:
+def _served(folder: Path, database: str, server: str) -> Iterator[subprocess.Popen[bytes]]:
+    with start(Place(folder, database, "turnover"), server) as process:
         try:
             wait_for(process, server)
             yield process
@@ -44,7 +54,7 @@ def _served(folder: Path, server: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_server_that_dies_and_comes_back_gets_every_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("MLFLOW_EXPERIMENT_NAME", "TURNOVER_TRACKING", "MLFLOW_RUN_ID", "DVC_ROOT"):
         monkeypatch.delenv(name, raising=False)
@@ -56,7 +66,7 @@ def test_a_server_that_dies_and_comes_back_gets_every_run(
     monkeypatch.setattr(live, "PATIENCE", 120.0)
     root = make_project(tmp_path / "project")
 
-    with _served(kept, server) as process, track(stage_of(root, FIRST)) as tracker:
+    with _served(kept, database, server) as process, track(stage_of(root, FIRST)) as tracker:
         for epoch in CURVE[:2]:
             tracker.epoch(FIRST, int(epoch["epoch"]), {"train_loss": epoch["train_loss"]})
         deadline = time.monotonic() + 120
@@ -76,7 +86,7 @@ def test_a_server_that_dies_and_comes_back_gets_every_run(
 
     write_training(root, CONTROL)
     write_results(root)
-    with _served(kept, server):
+    with _served(kept, database, server):
         assert backfill(root) == "MLflow: 8 runs present, 8 added"
         assert backfill(root) == "MLflow: 8 runs present, 0 added"
         import mlflow.pyfunc

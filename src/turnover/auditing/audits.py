@@ -73,7 +73,7 @@ class Audit:
 
 @dataclass(eq=False)
 class Prepared:
-    """Data as the network takes them, and how they will be audited."""
+    """Data as the network takes them, how they were read, and how they will be audited."""
 
     inputs: Inputs
     data: Tensor
@@ -82,6 +82,7 @@ class Prepared:
     refused: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    reading: dict[str, Any] = field(default_factory=dict)  # arguments of `look`
 
     @cached_property
     def fingerprint(self) -> str:
@@ -151,6 +152,7 @@ def audit(
         inputs = in_memory(data, labels, ids)
     prepared = prepare(inputs, settings, say, progress)
     prepared.seconds["reading"] = time.monotonic() - started
+    prepared.reading = {"columns": dict(columns or {}), "outside": outside}
     if place is None:
         with _threads(prepared.settings.threads):
             return _judge(prepared, None, None, progress, stop, say)
@@ -281,6 +283,7 @@ def about_of(prepared: Prepared, result: Audit) -> dict[str, Any]:
     settings = dataclasses.asdict(prepared.settings)
     return {
         "data": prepared.inputs.place,
+        "reading": prepared.reading,
         "fingerprint": prepared.fingerprint,
         "input": list(prepared.data.shape[1:]),
         "classes": list(prepared.inputs.classes),

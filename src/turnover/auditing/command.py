@@ -1,4 +1,4 @@
-"""The command `turnover`: `turnover audit PATH`."""
+"""The command `turnover`: `turnover audit PATH`, `turnover explore FOLDER`."""
 
 # Annotations are evaluated where they stand: typer reads them, and is imported only when the command runs.
 import os
@@ -24,6 +24,17 @@ Examples:
   turnover audit embeddings.npy --labels labels.csv --out audits/first
 """  # noqa: E501
 
+EXPLORING = """Look at an audit in the browser, and ask about new images.
+
+FOLDER is what `turnover audit` wrote. Its explorer is served to this machine alone; an image dropped on it is answered by the prediction and the training examples that spoke most for it and against it.
+
+The images that were audited are read again, and must be there.
+
+Example:
+
+  turnover explore audit/
+"""  # noqa: E501
+
 
 def main() -> None:
     """What the console script runs: errors are one sentence, Ctrl-C saves."""
@@ -35,6 +46,7 @@ def main() -> None:
     app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_nothing)
     app.command("audit", help=EXAMPLES)(_audit(typer))
+    app.command("explore", help=EXPLORING)(_explore(typer))
     app()
 
 
@@ -86,6 +98,38 @@ def _audit(typer: Any) -> Any:
             raise typer.Exit(128 + stopped.number) from None
 
     return audit
+
+
+def _explore(typer: Any) -> Any:
+    option = typer.Option
+
+    def explore(
+        folder: Annotated[Path, typer.Argument(help="The folder of an audit.")],
+        data: Annotated[Path | None, option(help="Where the images are now, if not where they were.")] = None,
+        host: Annotated[str, option(help="Another address to listen at: then others reach it.")] = "127.0.0.1",
+        port: Annotated[int | None, option(help="8600, or another that is free.")] = None,
+        threads: Annotated[int | None, option(help="Of the processor.")] = None,
+        no_browser: Annotated[bool, option("--no-browser", help="Only print the address.")] = False,
+    ) -> None:
+        import torch
+
+        from turnover.auditing.opening import open_audit
+        from turnover.serving.server import serve
+
+        if threads is not None:
+            torch.set_num_threads(max(1, threads))
+        try:
+            page, trained = open_audit(folder, data, say=_say)
+            serve(page, trained, host=host, port=port, browser=not no_browser, say=_say)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(1) from None
+
+    return explore
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # who waits for the address reads a pipe
 
 
 if __name__ == "__main__":

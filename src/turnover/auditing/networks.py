@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from turnover.errors import UserError, reason
 from turnover.masking.insertion import insert
 
 CHANNELS = (16, 32, 64, 128)
@@ -94,3 +96,20 @@ def save_network(network: Standardized, about: dict[str, Any], folder: Path) -> 
     (folder / "model.safetensors").write_bytes(save(state))
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (folder / "model.json").write_text(text, encoding="utf-8")
+
+
+def load_network(folder: Path) -> tuple[Standardized, dict[str, Any]]:
+    """The network that `save_network` wrote, and what was written about it.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    try:
+        about: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        settings, shape = about["settings"], about["input"]
+        like = torch.zeros(1, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32)
+        network = make_network(like, len(about["classes"]), settings["hidden"], settings["seed"])
+        network.load_state_dict(load((folder / "model.safetensors").read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"the network in {folder} is missing or damaged: {reason(error)}; audit again") from error
+    return network.eval(), about

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from turnover.auditing.evidence import Evidence
 from turnover.auditing.suspicion import Suspicion
 from turnover.auditing.tables import listed_suspects, neighbours_of
+from turnover.serving.pictures import address
 
 _LEAST = 50  # labels that are shown, however few are suspects
 _NEIGHBOURS = 4
@@ -52,7 +49,7 @@ def page(prepared: Any, result: Any, evidence: Evidence, found: Suspicion) -> st
             str(number): {
                 "name": inputs.names[number],
                 "label": int(labels[number]),
-                "picture": _picture(prepared.data[number]) if prepared.data.dim() == 4 else "",
+                "picture": address(prepared.data[number].numpy()) if prepared.data.dim() == 4 else "",
             }
             for number in wanted
         },
@@ -73,14 +70,3 @@ def page(prepared: Any, result: Any, evidence: Evidence, found: Suspicion) -> st
     text = json.dumps(about, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     template = files("turnover.auditing").joinpath("page.html").read_text(encoding="utf-8")
     return template.replace("@@DATA@@", text)
-
-
-def _picture(pixels: Tensor) -> str:
-    """An image [channels, height, width] as the address of a PNG in itself."""
-    from PIL import Image
-
-    drawn = pixels.numpy()
-    image = Image.fromarray(drawn[0] if len(drawn) == 1 else np.ascontiguousarray(drawn.transpose(1, 2, 0)))
-    kept = io.BytesIO()
-    image.save(kept, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(kept.getvalue()).decode()

@@ -7,15 +7,15 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from turnover.collecting.decoding import read_picture
 from turnover.collecting.rows import Row
-from turnover.errors import DataError, UserError, reason
+from turnover.errors import DataError
 from turnover.progress import progress_bar
+from turnover.serving.pictures import fitted, pillow
 
 _BLOCK = 512  # images that are decoded before they are stored
 _LOOKED_AT = 500  # images whose sizes decide the size of all
@@ -78,12 +78,7 @@ def decode(rows: Sequence[Row], shape: tuple[int, int], *, progress: bool | None
         except DataError as error:
             return str(error)
         done = {"laid on white": picture.transparent, "stretched": picture.stretched, "frames": picture.frames > 1}
-        found = picture.pixels
-        if found.shape[1:] != shape:
-            drawn = image.fromarray(found[0] if len(found) == 1 else found.transpose(1, 2, 0))
-            resized = np.asarray(drawn.resize((width, height), image.Resampling.BILINEAR, reducing_gap=2.0))
-            found = resized[None] if resized.ndim == 2 else resized.transpose(2, 0, 1)
-        return found, done
+        return fitted(picture.pixels, height, width), done
 
     bar = progress_bar(total=len(rows), unit="image", description="reading", show=progress)
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool, bar:
@@ -112,18 +107,3 @@ def decode(rows: Sequence[Row], shape: tuple[int, int], *, progress: bool | None
     if refused:
         notices.append(f"{len(refused)} images cannot be read and were left out (unreadable.csv names them)")
     return Pictures(pixels[readable], readable, tuple(refused), tuple(notices))
-
-
-def pillow() -> Any:
-    """Pillow's module `Image`.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise UserError(
-            f"to read images, Pillow must be installed (pip install 'turnover[audit]'): {reason(error)}"
-        ) from error
-    return Image

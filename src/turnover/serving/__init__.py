@@ -1,0 +1,1 @@
+"""The explorer, live: a new image is dropped on it, and the training examples behind its prediction answer."""
