@@ -141,6 +141,8 @@ def _of_embeddings(path: Path, found: Embeddings, heard: Sequence[str] = ()) -> 
 
 
 def _numbered(labels: list[str], place: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    if not labels:
+        raise DataError(f"{place} holds no example")
     labels = one_spelling(labels)
     classes = class_names(labels)
     if len(classes) < 2:

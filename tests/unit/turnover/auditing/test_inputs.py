@@ -158,7 +158,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "npy alone": (lambda at: _npy(at / "x.npy"), "holds no labels; name a file of them"),
     "a damaged npz": (lambda at: _written(at / "x.npz", "x"), "cannot be read"),
     "a loop": (lambda at: _loop(at / "loop"), "there is nothing at"),
-    "a pipe": (lambda at: _pipe(at / "x.csv"), "is no folder, no table"),
+    "a pipe": (lambda at: _pipe(at / "x.csv"), "there is no table"),
     "a zero byte": (lambda at: f"{at}/x\0y", "holds a zero byte"),
     "a long name": (lambda at: at / ("x" * 300), "File name too long"),
     "no pictures": (lambda at: _damaged(at / "x", b"no picture"), "12 of 12 images cannot be read; the first:"),
@@ -293,6 +293,8 @@ def test_places_to_write_that_are_refused(tmp_path: Path) -> None:
         (tmp_path / "file", "is no folder"),
         (tmp_path / "link", "is no folder"),
         (tmp_path / "file/audit", "cannot be written: Not a directory"),
+        (tmp_path / ("x" * 300), "cannot be looked at: File name too long"),
+        (f"{tmp_path}/a\0b", "holds a zero byte"),
     ):
         with pytest.raises(UserError, match=words):
             audit(root, out=out, **QUICK)
