@@ -89,7 +89,7 @@ def _size(least: int, words: tuple[str, ...]) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if value in words or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 10**9):
             return value
-        raise PydanticCustomError("size", f"it should be a number from {least} to 10**9, {' or '.join(words)}")  # type: ignore[arg-type]
+        raise PydanticCustomError("size", f"it should be a number from {least} to 10**9, {' or '.join(words)}")
 
     return check
 
@@ -109,6 +109,16 @@ def _noise_kind(value: Any) -> Any:
 
 
 class DataParams(_Namespace):
+    dataset: Annotated[str, Field(min_length=1)]
+    train: Annotated[int, Field(ge=10, le=10**9)]
+    placebo: ZeroOrMore
+    heldout: Annotated[int, Field(ge=10, le=10**9)]
+    seed: Seed
+
+
+class WantedDataParams(_Namespace):
+    """`DataParams` before the data set is known: sizes may be words (`study.data.noise.sizes`)."""
+
     dataset: Annotated[str, Field(min_length=1)]
     train: Annotated[int | str, BeforeValidator(_size(10, ("all", "auto")))]
     placebo: Annotated[int | str, BeforeValidator(_size(0, ("auto",)))]
@@ -239,7 +249,7 @@ class Params(_Namespace):
     placements: Annotated[list[Placement], Field(min_length=1)]
     seeds: SeedsParams
     processes: Threads | Literal["auto"] = "auto"
-    data: DataParams
+    data: WantedDataParams
     labels: LabelsParams
     model: ModelParams
     training: TrainingParams

@@ -120,7 +120,7 @@ def _data_column(part: Any, folder: Path, chosen: str | None) -> tuple[str, bool
 
 
 def _one(part: Any, wanted: Sequence[str], chosen: str | None, what: str, folder: Path) -> str:
-    lower = {name.strip().lower(): name for name in part.column_names}
+    lower: dict[str, str] = {name.strip().lower(): name for name in part.column_names}
     for name in wanted if chosen is None else (chosen.strip().lower(),):
         if name in lower:
             return lower[name]

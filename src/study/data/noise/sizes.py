@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.context.params import DataParams
+from study.context.params import DataParams, WantedDataParams
 from study.data.sources.dataset import Dataset
 from turnover.errors import UserError
 
@@ -10,7 +10,7 @@ MOST = {"train": 3000, "placebo": 300, "heldout": 2000}  # that `auto` asks for:
 _PLACEBOS = 0.1  # of the training part, at most
 
 
-def sized(data: DataParams, dataset: Dataset) -> DataParams:
+def sized(data: WantedDataParams, dataset: Dataset) -> DataParams:
     """`data` with numbers in the place of words.
 
     ``all`` are all examples that there are, ``auto`` those too, but at most `MOST`; placebos are at most a tenth.
@@ -34,7 +34,7 @@ def sized(data: DataParams, dataset: Dataset) -> DataParams:
         wrong.append(f"data.heldout = {found['heldout']}, but the test part of {dataset.name} has {heldout} examples")
     if wrong:
         raise UserError(f"{'; '.join(wrong)}: ask for fewer, or write all or auto")
-    return data.model_copy(update=found)
+    return DataParams(dataset=data.dataset, seed=data.seed, **found)
 
 
 def _number(asked: int | str, there: int, most: int) -> int:

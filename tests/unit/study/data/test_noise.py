@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.context.params import DataParams
+from study.context.params import DataParams, WantedDataParams
 from study.data.noise.kinds import transition_matrix, with_noise
 from study.data.noise.sizes import sized
 from study.data.scenarios.corruption import make_scenario
@@ -130,20 +130,20 @@ def test_a_matrix_has_a_row_a_class() -> None:
 )
 def test_words_become_numbers(asked: tuple[Any, Any, Any], sizes: tuple[int, int, int]) -> None:
     train, placebo, heldout = asked
-    data = DataParams(dataset="digits", train=train, placebo=placebo, heldout=heldout, seed=1)
+    data = WantedDataParams(dataset="digits", train=train, placebo=placebo, heldout=heldout, seed=1)
     found = sized(data, dataset())
     assert (found.train, found.placebo, found.heldout) == sizes
 
 
 def test_auto_asks_for_no_more_than_the_study_has() -> None:
-    data = DataParams(dataset="digits", train="auto", placebo="auto", heldout="auto", seed=1)
+    data = WantedDataParams(dataset="digits", train="auto", placebo="auto", heldout="auto", seed=1)
     found = sized(data, dataset(5000, 4000))
     assert (found.train, found.placebo, found.heldout) == (3000, 300, 2000)
 
 
 def test_all_sizes_that_do_not_fit_are_named_at_once() -> None:
     with pytest.raises(UserError) as caught:
-        sized(DataParams(dataset="digits", train=190, placebo=40, heldout=60, seed=1), dataset())
+        sized(WantedDataParams(dataset="digits", train=190, placebo=40, heldout=60, seed=1), dataset())
     assert str(caught.value) == (
         "data.train + data.placebo = 230, but the train part of digits has 200 examples; data.heldout = 60, but the "
         "test part of digits has 50 examples: ask for fewer, or write all or auto"
