@@ -3,11 +3,13 @@
 Images lie as PNG files in class folders, embeddings are what a network trained on other images holds of them. Labels
 are made wrong in three ways: symmetric (any other class), pair (the next class), instance (a difficult example gets the
 class that it is likely taken for). cleanlab gets out-of-fold probabilities: of images those of the same network, five
-times trained without masks; of embeddings those of logistic regression. Where the package `datasets` is installed, its
-Datalab also judges the embeddings alone.
+times trained without masks; of embeddings those of logistic regression. Its Datalab judges the embeddings alone.
 
-    python benchmarks/audit.py                       # 10,000 images of Fashion-MNIST, and digits: an hour on 2 cores
-    python benchmarks/audit.py --examples 2000 --rates 0.05 --sets fashion-mnist
+Every row is kept as soon as it is measured, and measured once: the same command goes on where it stopped.
+
+    python benchmarks/audit.py                       # 10,000 images of Fashion-MNIST, and digits, into docs/audit.csv
+    python benchmarks/audit.py --show                # the tables of docs/audit.md, from docs/audit.csv
+    python benchmarks/audit.py --examples 2000 --rates 0.05 --sets fashion-mnist --out build/audit.csv
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +46,52 @@ from turnover.batches.examples import Examples
 FOLDS = 5
 KINDS = ("symmetric", "pair", "instance")
 EMBEDDED = 4000  # images that the network of the embeddings is trained on, none of those that are audited
+KEPT = Path(__file__).parents[1] / "docs" / "audit.csv"
+KEYS = ["set", "examples", "kind", "rate", "seed", "data", "method"]  # of a row; the rest is measured
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
+Features = np.ndarray[Any, np.dtype[np.float32]]
 Scores = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The suspicion of every example, by its place; of an audit also its list and its count of wrong labels."""
+
+    scores: Scores
+    listed: list[int] | None = None
+    expected: float = np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Examples of which some labels are wrong; what a method wants of them is made before its clock runs."""
+
+    images: Images
+    labels: Labels
+    given: Labels
+    other: tuple[Images, Labels]
+    classes: int
+
+    @cached_property
+    def wrong(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        return np.asarray(self.given != self.labels)
+
+    @cached_property
+    def features(self) -> Features:
+        return embedded(self.images, self.other, self.classes)
+
+
+def make_task(dataset: Dataset, count: int, kind: str, rate: float, seed: int) -> Task:
+    """Some examples of `dataset`, a share of them with wrong labels."""
+    order = np.random.default_rng(seed).permutation(len(dataset.train))
+    count = min(count, len(order) * 2 // 3)
+    rows, others = np.sort(order[:count]), np.sort(order[count : count + EMBEDDED])
+    images, labels = np.ascontiguousarray(dataset.train.images[rows]), dataset.train.labels[rows]
+    other = np.ascontiguousarray(dataset.train.images[others]), dataset.train.labels[others]
+    given = corrupted(kind, rate, images, labels, other, seed)
+    return Task(images, labels, given, other, len(dataset.classes))
 
 
 def corrupted(
@@ -68,7 +114,7 @@ def corrupted(
     return given
 
 
-def embedded(images: Images, other: tuple[Images, Labels], classes: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def embedded(images: Images, other: tuple[Images, Labels], classes: int) -> Features:
     """What enters the last layer of a network trained on `other`, [n, 128]."""
     x, y = torch.from_numpy(other[0]), torch.from_numpy(other[1])
     settings = choose(len(x), [], {"hidden": 128, "epochs": 8, "device": "cpu"})
@@ -94,23 +140,38 @@ def ordinary(inputs: torch.Tensor, classes: int, settings: Settings) -> Standard
     return network
 
 
-def by_audit(data: Any, labels: Labels | None, order: Callable[[str], int], count: int) -> Scores:
-    """Suspicion of every example, by its place."""
-    found = audit(data, labels, out=None, progress=False).labels
-    scores = np.empty(count)
-    scores[[order(name) for name in found["name"]]] = found["suspicion"]
-    LISTED.append(([order(name) for name in found.loc[found["suspect"], "name"]], found["wrong_probability"].sum()))
-    return scores
+def by_audit(task: Task, data: str) -> Iterator[Callable[[], Judged]]:
+    """`turnover.audit` of a folder or of embeddings, with all that the command makes but the files."""
+
+    def judged(source: Any, labels: Labels | None, place: Callable[[str], int]) -> Judged:
+        found = audit(source, labels, out=None, progress=False).labels
+        places = [place(name) for name in found["name"]]
+        scores = np.empty(len(places))
+        scores[places] = found["suspicion"]
+        listed = [number for number, is_suspect in zip(places, found["suspect"], strict=True) if is_suspect]
+        return Judged(scores, listed, float(found["wrong_probability"].sum()))
+
+    if data == "embeddings":
+        features = task.features
+        yield lambda: judged(features, task.given, int)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (image, label) in enumerate(zip(task.images, task.given, strict=True)):
+            path = Path(folder) / f"{label:03d}" / f"{number:06d}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(path)
+        yield lambda: judged(folder, None, lambda name: int(Path(name).stem))
 
 
-LISTED: list[tuple[list[int], float]] = []  # of the last audit: its suspects, and how many it takes to be wrong
-
-
-def by_cleanlab(probabilities: Callable[[], Scores], labels: Labels) -> Scores:
-    """One less cleanlab's label quality."""
+def by_cleanlab(task: Task, data: str) -> Iterator[Callable[[], Judged]]:
+    """One less cleanlab's label quality, of out-of-fold probabilities."""
     from cleanlab.rank import get_label_quality_scores
 
-    return 1.0 - np.asarray(get_label_quality_scores(labels, probabilities()))
+    find = of_network if data == "images" else of_features
+    what: Any = task.images if data == "images" else task.features
+    yield lambda: Judged(
+        1.0 - np.asarray(get_label_quality_scores(task.given, find(what, task.given, task.classes)), dtype=np.float64)
+    )
 
 
 def of_network(images: Images, labels: Labels, classes: int) -> Scores:
@@ -129,75 +190,75 @@ def of_network(images: Images, labels: Labels, classes: int) -> Scores:
     return found
 
 
-def of_features(features: np.ndarray[Any, Any], labels: Labels) -> Scores:
+def of_features(features: Features, labels: Labels, classes: int) -> Scores:
     """Out-of-fold probabilities of logistic regression."""
     scaled = (features - features.mean(0)) / (features.std(0) + 1e-9)
     model = LogisticRegression(max_iter=200)
     return np.asarray(cross_val_predict(model, scaled, labels, cv=FOLDS, method="predict_proba"))
 
 
-def by_datalab(features: np.ndarray[Any, Any], labels: Labels) -> Scores | None:
-    """One less Datalab's label score; None where it cannot be had."""
-    try:
-        from cleanlab.datalab.datalab import Datalab  # which needs the package `datasets`
-    except ImportError:
-        return None
-    lab = Datalab({"label": labels}, label_name="label", verbosity=0)
-    lab.find_issues(features=features, issue_types={"label": {}})
-    return 1.0 - lab.get_issues("label")["label_score"].to_numpy()
+def by_datalab(task: Task, data: str) -> Iterator[Callable[[], Judged]]:
+    """One less Datalab's label score, of features alone."""
+    from cleanlab.datalab.datalab import Datalab
+
+    features = task.features
+
+    def judged() -> Judged:
+        lab = Datalab({"label": task.given}, label_name="label", verbosity=0)
+        lab.find_issues(features=features, issue_types={"label": {}})
+        return Judged(1.0 - lab.get_issues("label")["label_score"].to_numpy(np.float64))
+
+    yield judged
 
 
-def row(name: str, wrong: np.ndarray[Any, Any], ask: Callable[[], Scores | None]) -> dict[str, Any] | None:
+METHODS: dict[str, dict[str, Callable[[Task, str], Iterator[Callable[[], Judged]]]]] = {
+    "images": {"audit": by_audit, "cleanlab": by_cleanlab},
+    "embeddings": {"audit": by_audit, "cleanlab": by_cleanlab, "Datalab": by_datalab},
+}
+
+
+def measured(task: Task, ask: Callable[[], Judged]) -> dict[str, Any]:
     """The figures of one method."""
     wall, processor = time.perf_counter(), time.process_time()
-    scores = ask()
+    judged = ask()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    if scores is None:
-        return None
+    wrong, scores = task.wrong, judged.scores
     top = np.argsort(-scores, kind="stable")[: wrong.sum()]
-    found: dict[str, Any] = {
-        "method": name,
-        "AUROC": roc_auc_score(wrong, scores),
-        "average precision": average_precision_score(wrong, scores),
-        "precision at k": wrong[top].mean(),
+    found = {
+        "wrong": int(wrong.sum()),
+        "auroc": roc_auc_score(wrong, scores),
+        "average_precision": average_precision_score(wrong, scores),
+        "precision_at_k": wrong[top].mean(),
         "seconds": wall,
-        "processor": processor,
+        "processor_seconds": processor,
     }
-    if LISTED:
-        listed, expected = LISTED.pop()
-        found |= {"suspects": len(listed), "right": 1.0 - wrong[listed].mean() if listed else np.nan, "wrong": expected}
+    if judged.listed is not None:
+        listed = judged.listed
+        found |= {
+            "expected_wrong": judged.expected,
+            "listed": len(listed),
+            "listed_right": 1.0 - wrong[listed].mean() if listed else np.nan,
+        }
     return found
 
 
-def compare(dataset: Dataset, count: int, kind: str, rate: float, seed: int) -> list[dict[str, Any]]:
-    """All methods on images and on embeddings of them."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(dataset.train))
-    count = min(count, len(order) * 2 // 3)
-    rows, others = np.sort(order[:count]), np.sort(order[count : count + EMBEDDED])
-    images, labels = np.ascontiguousarray(dataset.train.images[rows]), dataset.train.labels[rows]
-    other = np.ascontiguousarray(dataset.train.images[others]), dataset.train.labels[others]
-    given = corrupted(kind, rate, images, labels, other, seed)
-    wrong, classes = given != labels, len(dataset.classes)
-    features = embedded(images, other, classes)
-    with tempfile.TemporaryDirectory() as place:
-        for number, (image, label) in enumerate(zip(images, given, strict=True)):
-            path = Path(place) / f"{label:03d}" / f"{number:06d}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(path)
-        found = {
-            "images": [
-                row("audit", wrong, lambda: by_audit(place, None, lambda name: int(Path(name).stem), count)),
-                row("cleanlab", wrong, lambda: by_cleanlab(lambda: of_network(images, given, classes), given)),
-            ],
-            "embeddings": [
-                row("audit", wrong, lambda: by_audit(features, given, int, count)),
-                row("cleanlab", wrong, lambda: by_cleanlab(lambda: of_features(features, given), given)),
-                row("Datalab", wrong, lambda: by_datalab(features, given)),
-            ],
-        }
-    about = {"set": dataset.name, "kind": kind, "rate": rate, "examples": count}
-    return [{**about, "data": data, **line} for data, lines in found.items() for line in lines if line is not None]
+def show(table: pd.DataFrame) -> str:
+    """The rows as a table of Markdown, those of one task together."""
+    lines = [
+        "| data | wrong labels | method | AUROC | average precision | precision at k | seconds | counted "
+        "| listed at 10 % | of them right |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in table.to_dict("records"):
+        first = row["method"] == "audit"
+        task = f"{row['set']}, {row['data']}" if first else ""
+        wrong = f"{row['wrong']:,}, {row['kind']}" if first else ""
+        figures = " | ".join(f"{row[name]:.3f}" for name in ("auroc", "average_precision", "precision_at_k"))
+        found = f"{row['expected_wrong']:,.0f} | {row['listed']:,.0f} | " if first else " | | "
+        right = "–" if pd.isna(row["listed_right"]) else f"{row['listed_right']:.0%}".replace("%", " %")
+        found += right if first else ""
+        lines.append(f"| {task} | {wrong} | {row['method']} | {figures} | {row['processor_seconds']:.0f} | {found} |")
+    return "\n".join(lines)
 
 
 def _flat(images: Images) -> np.ndarray[Any, Any]:
@@ -208,22 +269,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--sets", nargs="+", default=["fashion-mnist", "digits"])
+    parser.add_argument("--data", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--rates", nargs="+", type=float, default=[0.05, 0.2])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a csv file for the table")
+    parser.add_argument("--threads", type=int, default=1, help="of every method; more than one makes seconds vary")
+    parser.add_argument(
+        "--out", type=Path, default=KEPT, help="the csv file of all rows; those in it are not run again"
+    )
+    parser.add_argument("--show", action="store_true", help="only print the rows as a table")
     options = parser.parse_args()
-    lines: list[dict[str, Any]] = []
+    table = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=KEYS)
+    if options.show:
+        print(show(table))
+        return
+    torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as place:
         for name in options.sets:
             dataset = load(fetch(name, Path(place) / name, local=local_files()))
             for kind in options.kinds:
                 for rate in options.rates:
-                    new = compare(dataset, options.examples, kind, rate, options.seed)
-                    lines += new
-                    print(pd.DataFrame(new).round(4).to_string(index=False), flush=True)
-    if options.out is not None:
-        pd.DataFrame(lines).round(5).to_csv(options.out, index=False)
+                    table = _rows(dataset, (kind, rate), options, table)
+
+
+def _rows(dataset: Dataset, noise: tuple[str, float], options: argparse.Namespace, table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the rows of all methods on one task; each is written at once."""
+    task = make_task(dataset, options.examples, *noise, options.seed)
+    for data in options.data:
+        for method, prepare in METHODS[data].items():
+            keys = (dataset.name, len(task.labels), *noise, options.seed, data, method)
+            if (table[KEYS] == keys).all(1).any():
+                continue
+            for ask in prepare(task, data):
+                row = dict(zip(KEYS, keys, strict=True)) | measured(task, ask)
+            table = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            beside = options.out.with_suffix(".part")
+            table.round(5).to_csv(beside, index=False, lineterminator="\n")
+            beside.replace(options.out)
+            print(pd.DataFrame([row]).round(4).to_string(index=False), flush=True)
+    return table
 
 
 if __name__ == "__main__":

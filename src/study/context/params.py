@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -83,6 +83,31 @@ Option = Annotated[int, Field(ge=-65_536, le=65_536)]  # of a network
 Options = Annotated[dict[Name, Option | Annotated[list[Option], Field(max_length=1000)]], Field(max_length=100)]
 
 
+def _size(least: int, words: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Checks a number of examples, in whose place a word may stand."""
+
+    def check(value: Any) -> Any:
+        if value in words or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= 10**9):
+            return value
+        raise PydanticCustomError("size", f"it should be a number from {least} to 10**9, {' or '.join(words)}")
+
+    return check
+
+
+def _noise_kind(value: Any) -> Any:
+    words = ("uniform", "other", "pair", "instance")
+    if value in words or (isinstance(value, str) and value.startswith("list:") and value != "list:"):
+        return value
+    if isinstance(value, dict) and value and all(isinstance(row, dict) and row for row in value.values()):
+        shares = [share for row in value.values() for share in row.values()]
+        if all(isinstance(share, (int, float)) and not isinstance(share, bool) and 0 <= share <= 1 for share in shares):
+            return {str(true): {str(name): float(share) for name, share in row.items()} for true, row in value.items()}
+    raise PydanticCustomError(
+        "kind",
+        "it should be 'uniform', 'other', 'pair', 'instance', list:PATH, or shares such as {Shirt: {Coat: 1.0}}",
+    )
+
+
 class DataParams(_Namespace):
     dataset: Annotated[str, Field(min_length=1)]
     train: Annotated[int, Field(ge=10, le=10**9)]
@@ -91,8 +116,18 @@ class DataParams(_Namespace):
     seed: Seed
 
 
+class WantedDataParams(_Namespace):
+    """`DataParams` before the data set is known: sizes may be words (`study.data.noise.sizes`)."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    train: Annotated[int | str, BeforeValidator(_size(10, ("all", "auto")))]
+    placebo: Annotated[int | str, BeforeValidator(_size(0, ("auto",)))]
+    heldout: Annotated[int | str, BeforeValidator(_size(10, ("all", "auto")))]
+    seed: Seed
+
+
 class LabelsParams(_Namespace):
-    kind: Literal["uniform", "other", "pair"]
+    kind: Annotated[str | dict[str, dict[str, float]], BeforeValidator(_noise_kind)]
     seed: Seed
     noise: dict[Name, Fraction]
 
@@ -234,7 +269,7 @@ class Params(_Namespace):
     placements: Annotated[list[Placement], Field(min_length=1)]
     seeds: SeedsParams
     processes: Threads | Literal["auto"] = "auto"
-    data: DataParams
+    data: WantedDataParams
     labels: LabelsParams
     model: ModelParams
     training: TrainingParams

@@ -21,6 +21,7 @@ SCORES = (
 )
 # How the names of one's own data begin.
 OWN = ("folder:", "table:", "table-outside:")
+_MOST = 10**9  # examples
 # Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
 EARLY_EPOCHS = (0, 1, 3)
 
@@ -28,6 +29,8 @@ EARLY_EPOCHS = (0, 1, 3)
 def check_together(params: Params) -> None:
     """Raise ValueError where settings that are right one by one do not go together."""
     data, training, seeds = params.data, params.training, params.seeds
+    # What "all" and "auto" are is known only with the data: nothing is too many for them here.
+    train, heldout = (size if isinstance(size, int) else _MOST for size in (data.train, data.heldout))
     _check_dataset("data.dataset", data.dataset)
     lists = {key: getattr(params, key) for key in ("scenarios", "placements", "validation_sets")}
     for key, values in {
@@ -53,15 +56,15 @@ def check_together(params: Params) -> None:
     for name in params.validation_sets:
         _check_validation(name, params)
     for key, value, most, is_at_most in (
-        ("estimate.influence.targets", params.estimate.influence.targets, "data.heldout", data.heldout),
-        ("training.batch_size", training.batch_size, "data.train", data.train),
+        ("estimate.influence.targets", params.estimate.influence.targets, "data.heldout", heldout),
+        ("training.batch_size", training.batch_size, "data.train", train),
         ("training.keep_checkpoints", max(training.keep_checkpoints, default=0), "training.epochs", training.epochs),
     ):
         if value > is_at_most:
             raise ValueError(f"{key}: {value} is more than {most}={is_at_most}")
     _check_dynamics_epochs(training)
-    _check_removal(params.removal, params.labels.noise, params.scenarios, data.train)
-    _check_differ("scenarios", {name: round(params.labels.noise[name] * data.train) for name in params.scenarios})
+    _check_removal(params.removal, params.labels.noise, params.scenarios, train)
+    _check_differ("scenarios", {name: round(params.labels.noise[name] * train) for name in params.scenarios})
     for name in params.placements:
         if len(set(name.split("+"))) < len(name.split("+")):
             raise ValueError(f"placements: {name!r} names a module twice")

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover.auditing.folder import check_place, publish, working, write_json
+from turnover.auditing.folder import check_path, check_place, publish, working, write_json
 from turnover.auditing.inputs import Inputs, in_memory, look
 from turnover.auditing.settings import Settings, choose
 from turnover.errors import UserError
@@ -142,6 +142,9 @@ def audit(
     started = time.monotonic()
     path = Path(data).expanduser() if isinstance(data, str | Path) else None
     place = None if out is None else Path(out).expanduser()
+    for given in (path, place):
+        if given is not None:
+            check_path(given)
     if place is not None:
         check_place(place, path)
     if path is not None:

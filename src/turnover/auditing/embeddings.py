@@ -47,7 +47,8 @@ class Embeddings:
         for what, values in (("labels", labels), ("ids", ids), ("splits", splits)):
             if values is not None and np.shape(values) != (len(features),):
                 raise DataError(f"{place} has {len(features)} embeddings but {what} of shape {np.shape(values)}")
-        found = np.require(features, np.float32, ["C", "W"])  # torch wants it so
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            found = np.require(features, np.float32, ["C", "W"])  # torch wants it so
         bad = np.flatnonzero(~np.isfinite(found).all(1))
         if len(bad):
             raise DataError(f"{place}: {len(bad)} embeddings hold NaN or infinite numbers, the first is {bad[0]}")
@@ -182,6 +183,6 @@ def _splits(values: Any, place: str) -> tuple[str, ...]:
     for number, value in enumerate(values):
         split = SPLITS.get(str(value).strip().lower())
         if split is None:
-            raise DataError(f"{place}: example {number} is in the split {value!r}, not train, validation or test")
+            raise DataError(f"{place}: example {number} is in the split {str(value)!r}, not train, validation or test")
         found.append(split)
     return tuple(found)

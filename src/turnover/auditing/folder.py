@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,21 @@ from filelock import FileLock, Timeout
 from turnover.errors import UserError, reason
 
 MANIFEST = "audit.json"
+
+
+def check_path(path: Path) -> None:
+    """Refuse what can be no path, before anybody asks what is there.
+
+    Raises:
+        UserError: one sentence.
+    """
+    if "\0" in str(path):
+        raise UserError(f"{str(path)!r} holds a zero byte, which no path does; name another")
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise UserError(f"{path} cannot be looked at: {reason(error)}; name another") from error
 
 
 def check_place(out: Path, data: Path | None) -> None:

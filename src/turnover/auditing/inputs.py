@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from turnover.auditing.embeddings import SUFFIXES, Embeddings, holds_embeddings, read_embeddings
+from turnover.auditing.saved import is_saved, read_saved
 from turnover.collecting.folders import folder_rows
 from turnover.collecting.rows import Row, check_inside, class_names, writable
 from turnover.collecting.tables import KINDS, one_spelling, table_rows
@@ -70,8 +71,8 @@ def look(
     """What lies at `path`.
 
     Args:
-        path: a folder of class folders; a table (csv, tsv, jsonl, parquet) of paths and labels; or embeddings (npy,
-            npz, parquet).
+        path: a folder of class folders, or one that Hugging Face's `datasets` saved; a table (csv, tsv, jsonl, parquet)
+            of paths and labels; or embeddings (npy, npz, parquet).
         columns: what the columns "path", "label" and "split" of a table are called.
         labels: a file of labels, one for each embedding of an npy file.
         outside: images may lie outside of the folder, or of the table's folder.
@@ -88,8 +89,10 @@ def look(
             raise DataError(f"there is nothing at {path}; name a folder of class folders, a table or embeddings")
         kind = path.suffix.lower()
         if path.is_dir():
-            rows = folder_rows(path)
-            inside = path
+            found = read_saved(path, columns or {}) if is_saved(path) else folder_rows(path)
+            if isinstance(found, Embeddings):
+                return _of_embeddings(path, found, heard.messages)
+            rows, inside = found, path
         elif kind in SUFFIXES and (kind != ".parquet" or holds_embeddings(path)):
             return _of_embeddings(path, read_embeddings(path, labels, columns or {}))
         elif kind in KINDS:
@@ -131,13 +134,15 @@ def in_memory(features: Any, labels: Any, ids: Any = None) -> Inputs:
     return _of_embeddings(Path("data in memory"), found)
 
 
-def _of_embeddings(path: Path, found: Embeddings) -> Inputs:
+def _of_embeddings(path: Path, found: Embeddings, heard: Sequence[str] = ()) -> Inputs:
     numbers, classes = _numbered(list(found.labels), str(path))
-    notices = tuple(_about(numbers, classes))
+    notices = (*heard, *_about(numbers, classes))
     return Inputs(str(path), found.names, numbers, classes, found.splits, embeddings=found.features, notices=notices)
 
 
 def _numbered(labels: list[str], place: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    if not labels:
+        raise DataError(f"{place} holds no example")
     labels = one_spelling(labels)
     classes = class_names(labels)
     if len(classes) < 2:

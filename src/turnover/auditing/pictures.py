@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from turnover.auditing.saved import content_of
 from turnover.collecting.decoding import read_picture
 from turnover.collecting.rows import Row
 from turnover.errors import DataError
@@ -44,8 +46,9 @@ def sizes_of(rows: Sequence[Row]) -> list[tuple[int, int]]:
     found = []
     for row in rows[:: max(1, len(rows) // _LOOKED_AT)]:
         try:
-            if row.path.is_file():
-                with image.open(row.path) as opened:
+            content = content_of(row)
+            if content is not None or row.path.is_file():
+                with image.open(row.path if content is None else io.BytesIO(content)) as opened:
                     found.append((opened.height, opened.width))
         except Exception:  # decoding names it
             continue
@@ -74,7 +77,7 @@ def decode(rows: Sequence[Row], shape: tuple[int, int], *, progress: bool | None
 
     def one(row: Row) -> tuple[npt.NDArray[np.uint8], dict[str, bool]] | str:
         try:
-            picture = read_picture(row.path, stretch=True)
+            picture = read_picture(row.path, content=content_of(row), stretch=True)
         except DataError as error:
             return str(error)
         done = {"laid on white": picture.transparent, "stretched": picture.stretched, "frames": picture.frames > 1}

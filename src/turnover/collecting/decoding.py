@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -118,17 +119,18 @@ def pictures(rows: Sequence[Row]) -> Iterator[Picture | DataError]:
                 yield error
 
 
-def read_picture(path: Path, *, stretch: bool = False) -> Picture:
+def read_picture(path: Path, *, content: bytes | None = None, stretch: bool = False) -> Picture:
     """One image file.
 
     Args:
         path: the file.
+        content: its bytes, where they lie elsewhere; `path` then only names it.
         stretch: an image of more than 8 bits a channel is not refused: its own range becomes 0 to 255.
 
     Raises:
         DataError: it is no image, or has more than 8 bits a channel, or would vanish when it is laid on white.
     """
-    with _opened(path) as image:
+    with _opened(path, content) as image:
         # Telephones add frames of their own to a photograph ("MPO").
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         mode = image.mode
@@ -188,13 +190,13 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool, bool]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path, content: bytes | None) -> Iterator[Image.Image]:
     from PIL import Image
 
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, for ever
+        if content is None and path.exists() and not path.is_file():  # a pipe would be waited for, for ever
             raise ValueError("it is no file")
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             yield image
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
         raise DataError(f"the image {path} cannot be read: {reason(error)}; mend it or leave it out") from error

@@ -36,7 +36,7 @@ def with_value(path: str, value: Any) -> Any:
     [
         ("labels.noise.mixed", 1.5, "labels.noise.mixed: 1.5 is not allowed: it should be less than or equal to 1"),
         ("labels.noise", {"real": 0.0}, "labels.noise: no fraction of random labels for scenario 'mixed'"),
-        ("labels.kind", "flip", "labels.kind: 'flip' is not allowed: it should be 'uniform', 'other' or 'pair'"),
+        ("labels.kind", "flip", "labels.kind: 'flip' is not allowed: it should be 'uniform', 'other', 'pair'"),
         ("training.epoch", 3, "training.epoch is not a setting: did you mean 'epochs'?"),
         ("zzz", 3, "zzz is not a setting; there are scenarios, placements"),
         ("training.epochs", "ten", "training.epochs: 'ten' is not allowed: it should be a valid integer"),

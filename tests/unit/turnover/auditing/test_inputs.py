@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,10 +158,79 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "npy alone": (lambda at: _npy(at / "x.npy"), "holds no labels; name a file of them"),
     "a damaged npz": (lambda at: _written(at / "x.npz", "x"), "cannot be read"),
     "a loop": (lambda at: _loop(at / "loop"), "there is nothing at"),
+    "a pipe": (lambda at: _pipe(at / "x.csv"), "there is no table"),
+    "a zero byte": (lambda at: f"{at}/x\0y", "holds a zero byte"),
+    "a long name": (lambda at: at / ("x" * 300), "File name too long"),
+    "no pictures": (lambda at: _damaged(at / "x", b"no picture"), "12 of 12 images cannot be read; the first:"),
+    "empty files": (lambda at: _damaged(at / "x", b""), "12 of 12 images cannot be read"),
+    "cut short": (lambda at: _damaged(at / "x", None), "12 of 12 images cannot be read"),
+    "bombs": (lambda at: _bombs(at / "x"), "6 of 6 images cannot be read"),
+    "only other files": (lambda at: _written(_new(at / "x/cat") / "a.txt", "x").parents[1], "holds no image"),
+    "a part twice": (lambda at: _parts(at / "x", "val", "valid"), "are both the validation part; merge them"),
+    "a way out": (lambda at: _way_out(at), "images lie outside of"),
+    "absolute paths": (lambda at: _written(at / "x.csv", "path,label\n/a,b\n/c,d\n"), "2 images lie outside of"),
+    "dots": (lambda at: _written(at / "x.csv", "path,label\n../a,b\nc,d\n"), "1 images lie outside of"),
+    "a column twice": (lambda at: _written(at / "x.csv", "path,label,label\na,b,c\n"), "the column 'label' twice"),
+    "UTF-16": (lambda at: _written(at / "x.csv", "path,label\na,b\n".encode("utf-16")), "cannot be read"),
+    "an open quote": (lambda at: _written(at / "x.csv", 'path,label\n"a,b\n'), "cannot be read"),
+    "jsonl of lists": (lambda at: _written(at / "x.jsonl", "[1]\n"), "example 1 is no JSON object"),
+    "labels of lists": (lambda at: _written(at / "x.jsonl", '{"path": "a", "label": [1]}\n'), "has a list in column"),
+    "complex numbers": (lambda at: _npz(at / "x.npz", x=X * 1j, y=Y), "where embeddings are numbers"),
+    "no embedding": (lambda at: _npz(at / "x.npz", x=X[:0], y=Y[:0]), "holds no example"),
+    "no feature": (lambda at: _npz(at / "x.npz", x=X[:, :0], y=Y), "where embeddings are numbers"),
+    "labels as a matrix": (lambda at: _npz(at / "x.npz", x=X, y=np.ones((6, 2))), "labels of shape (6, 2)"),
+    "bad split": (lambda at: _npz(at / "x.npz", x=X, y=Y, split=list("tttttt")), "is in the split 't', not train"),
+    "uneven lists": (lambda at: _uneven(at / "x.parquet"), "no lists of one length"),
+    "too large": (lambda at: _npz(at / "x.npz", x=X * 1e300, y=Y), "hold NaN or infinite numbers"),
 }  # fmt: skip
 
 
+def _new(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def _damaged(root: Path, content: bytes | None) -> Path:
+    for path in few(root).rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:40] if content is None else content)
+    return root
+
+
+def _bombs(root: Path) -> Path:
+    """Files of some bytes that say they are pictures of 10^10 pixels."""
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    for number in range(6):
+        _written((root / "ab"[number % 2] / f"{number}.png"), png)
+    return root
+
+
+def _parts(root: Path, *names: str) -> Path:
+    for name in names:
+        few(root / name)
+    return root
+
+
+def _way_out(at: Path) -> Path:
+    few(at / "other")
+    few(at / "x", ("cat",))
+    (at / "x/dog").symlink_to(at / "other/dog")
+    return at / "x"
+
+
+def _uneven(path: Path) -> Path:
+    pd.DataFrame({"x": [[1.0], [1.0, 2.0]], "label": ["a", "b"]}).to_parquet(path)
+    return path
+
+
 def _written(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
@@ -222,6 +293,8 @@ def test_places_to_write_that_are_refused(tmp_path: Path) -> None:
         (tmp_path / "file", "is no folder"),
         (tmp_path / "link", "is no folder"),
         (tmp_path / "file/audit", "cannot be written: Not a directory"),
+        (tmp_path / ("x" * 300), "cannot be looked at: File name too long"),
+        (f"{tmp_path}/a\0b", "holds a zero byte"),
     ):
         with pytest.raises(UserError, match=words):
             audit(root, out=out, **QUICK)
