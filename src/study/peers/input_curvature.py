@@ -42,7 +42,7 @@ def input_curvature(
     for state in states:
         model.load_state_dict(state)
         inner, x = plain(model, train.images)
-        parts = zip(x.split(BATCH), train.labels.split(BATCH), strict=True)
+        parts = zip(torch.split(x, BATCH), torch.split(train.labels, BATCH), strict=True)
         total += torch.cat([_squared_products(inner, *part, probes, generator) for part in parts])
     return total / len(states)
 
