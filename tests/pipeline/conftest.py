@@ -20,6 +20,7 @@ EVERYTHING = {
     "estimate@mixed",
     "validation_data@validation",
     "retrain@validation",
+    "judges@validation",
     "validate@validation",
     "removal",
     "findings",

@@ -31,9 +31,9 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 def test_the_committed_lock_is_small_and_names_folders() -> None:
     lock = (ROOT / "dvc.lock").read_text(encoding="utf-8")
     stages = read_yaml(ROOT / "dvc.lock")["stages"]
-    assert lock.count("\n") <= 2200
-    assert len(stages) <= 30
-    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8").count("\n") <= 260
+    assert lock.count("\n") <= 2500
+    assert len(stages) <= 36
+    assert (ROOT / "dvc.yaml").read_text(encoding="utf-8").count("\n") <= 290
     code = {dep["path"] for stage in stages.values() for dep in stage["deps"] if dep["path"].startswith("src/")}
     assert code
     assert not [path for path in code if path.endswith(".py")]
@@ -138,7 +138,7 @@ def test_a_colour_reruns_figures_and_report_only(project: Project) -> None:
 def test_a_validation_set_more_reruns_what_shows_it(project: Project) -> None:
     with edited(project):
         project.params(lambda values: values.update(validation_sets=["validation", "validation_digits"]))
-        new = {f"{stage}@validation_digits" for stage in ("validation_data", "retrain", "validate")}
+        new = {f"{stage}@validation_digits" for stage in ("validation_data", "retrain", "judges", "validate")}
         assert project.repro() == new | AT_THE_END
         assert "validation_digits" in (project.root / "reports/report.md").read_text(encoding="utf-8")
 
