@@ -43,7 +43,7 @@ def run(root: Path, targets: list[str]) -> int:
     from dvc.cli import main as dvc
 
     status = int(dvc(["repro", *targets]))
-    if bring_back(root):  # what it took from its cache unseen
+    if not status and bring_back(root):  # what it took from its cache unseen
         status = int(dvc(["repro", *targets]))
     return status or backfill.main([])
 
