@@ -31,7 +31,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_whole_lock_stays_as_it_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = LOCK.replace(b"md5: ", b"md5: 0", 1)
+    hashes = LOCK.index(b"md5: ") + len("md5: ")
+    other = LOCK[:hashes] + (b"1" if LOCK[hashes : hashes + 1] == b"0" else b"0") + LOCK[hashes + 1 :]
     (root / "dvc.lock").write_bytes(other)
     mend_lock(root)
     assert (root / "dvc.lock").read_bytes() == other
