@@ -36,7 +36,7 @@ from tests.pipeline.disturbed import Disturbed, Progress
 
 _CHAIN = 20  # kills at most before the command is left alone
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-_GAP = 60.0  # seconds from one kill at a random moment to the next, at most
+_GAP = 40.0  # seconds of processor time, however busy the machine is, to a kill at a random moment, at most
 _IMPORTS = 1.5  # seconds after its start within which an aimed kill meets a stage
 
 
@@ -47,9 +47,11 @@ def chain(disturbed: Disturbed, expected: Expected, chance: random.Random, kills
     with Progress(disturbed.root) as progress:
         while len(did) < kills:
             command = disturbed.start(*disturbed.targets)
-            where, moment = aim(disturbed, chance) if aimed else ("at random", later(chance.uniform(0, _GAP)))
+            where, moment = (
+                aim(disturbed, chance) if aimed else ("at random", later(disturbed, chance.uniform(0, _GAP)))
+            )
             while command.poll() is None and not moment():
-                time.sleep(0.01)
+                time.sleep(0.02)
             if command.poll() is not None:  # it was at its end before the moment came
                 break
             did.append(f"{where}: {kill(disturbed, command, chance)}")
@@ -133,10 +135,9 @@ def nth(count: int, look: Callable[[], int | None]) -> Callable[[], bool]:
     return moment
 
 
-def later(seconds: float) -> Callable[[], bool]:
-    """Whether so many seconds are over."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() > end
+def later(disturbed: Disturbed, seconds: float) -> Callable[[], bool]:
+    """Whether the command has worked so many seconds."""
+    return lambda: disturbed.worked() > seconds
 
 
 def main() -> None:
