@@ -47,9 +47,7 @@ def chain(disturbed: Disturbed, expected: Expected, chance: random.Random, kills
     with Progress(disturbed.root) as progress:
         while len(did) < kills:
             command = disturbed.start(*disturbed.targets)
-            where, moment = (
-                aim(disturbed, chance) if aimed else ("at random", later(disturbed, chance.uniform(0, _GAP)))
-            )
+            where, moment = aim(disturbed, chance) if aimed else at_random(disturbed, chance)
             while command.poll() is None and not moment():
                 time.sleep(0.02)
             if command.poll() is not None:  # it was at its end before the moment came
@@ -135,9 +133,10 @@ def nth(count: int, look: Callable[[], int | None]) -> Callable[[], bool]:
     return moment
 
 
-def later(disturbed: Disturbed, seconds: float) -> Callable[[], bool]:
-    """Whether the command has worked so many seconds."""
-    return lambda: disturbed.worked() > seconds
+def at_random(disturbed: Disturbed, chance: random.Random) -> tuple[str, Callable[[], bool]]:
+    """When the command has worked some seconds."""
+    seconds = chance.uniform(0, _GAP)
+    return f"after {seconds:.0f} s of work", lambda: disturbed.worked() > seconds
 
 
 def main() -> None:
