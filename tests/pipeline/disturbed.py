@@ -150,7 +150,7 @@ class Progress:
     def __init__(self, root: Path) -> None:
         self.faults: list[str] = []
         self._folder, self._over = root / ".checkpoints", threading.Event()
-        self._seen: dict[str, tuple[int, int]] = {}  # file, epochs
+        self._seen: dict[str, tuple[int, int]] = {}  # when it was written, epochs
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Progress:
@@ -178,7 +178,7 @@ class Progress:
 
     def _look_at(self, path: Path) -> None:
         about, before = path.stat(), self._seen.get(path.name)
-        if before is not None and before[0] == about.st_ino:
+        if before is not None and before[0] == about.st_mtime_ns:
             return
         epochs = len(read(path)["history"])
         if before is not None and epochs < before[1]:
@@ -186,7 +186,7 @@ class Progress:
         finished = self._folder / "train" / path.stem
         if finished.exists() and finished.stat().st_mtime < about.st_mtime:
             self.faults.append(f"{path.name}: it was finished, and is trained again")
-        self._seen[path.name] = about.st_ino, epochs
+        self._seen[path.name] = about.st_mtime_ns, epochs
 
 
 def more_epochs(values: dict[str, Any]) -> None:
