@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from study.context.lock import md5_of
-from tests.pipeline.corruptions import HOW, MEMBERS, NOTES, OUTS, rounds
+from tests.pipeline.corruptions import HOW, MEMBERS, NOTES, OUTS, Round, rounds
 from tests.pipeline.disturbed import EPOCHS, Disturbed, Progress
 from tests.pipeline.kills import differing, nth
 from turnover.training.checkpoints import Checkpoint
@@ -106,8 +106,9 @@ def test_what_is_brought_back_is_no_fault_and_what_is_not_is_one(tmp_path: Path)
     found = all_rounds(Stub(tmp_path / "healed", True, "nothing to do"))
     assert len(found) == 6 * (len(OUTS) + len(NOTES) + len(MEMBERS) + 3) >= 100
     assert {outcome for _, outcome in found} == {"brought back", "harmless"}
-    broken = dict(all_rounds(Stub(tmp_path / "broken", False, "nothing to do")))
-    assert all(broken[kind].startswith("FAULT") for kind in OUTS)
+    broken = Round(cast(Disturbed, Stub(tmp_path / "broken", False, "nothing to do")), "flip", True, 0)
+    broken.outs()
+    assert all(outcome.startswith("FAULT") for _, outcome in broken.outcomes)
 
 
 def test_a_damaged_member_that_nobody_speaks_of_is_a_fault(tmp_path: Path) -> None:
