@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,15 @@ class Work:
     inside: np.ndarray
     seeds: Sequence[int]
     recipe: RecipeParams
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, its tensors as arrays: torch would map them in /dev/shm, and who writes to a map on a
+        full disk is killed (SIGBUS), without a word."""
+        return {**self.__dict__, "images": self.images.cpu().numpy(), "labels": self.labels.cpu().numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        tensors = {name: torch.from_numpy(state[name]) for name in ("images", "labels")}
+        self.__dict__.update(state | tensors)
 
     def train(self, network: int) -> Row:
         """Train one network, and ask it about every example."""
@@ -86,7 +96,8 @@ def train_many(
         inside: bool [networks, n]: which examples each network is trained on. An example may be in no subset at all.
         seeds: [networks], see `train_network`.
         recipe: how to train each, and on which device; the processes share a GPU.
-        processes: how many at once. None: one for every core of this machine (on a GPU: 2). 1: in this process.
+        processes: how many at once, each with a copy of the examples. None: one for every core of this machine (on a
+            GPU: 2). 1: in this process.
         checkpoint: a folder where finished networks are kept, a file each. Those of the same arguments that are there
             are not trained again. The caller removes it once the results are safe.
         progress: show a progress bar. None: only on a terminal.
@@ -140,8 +151,6 @@ def _rows(work: Work, networks: Sequence[int], processes: int) -> Iterator[Row]:
         finally:
             torch.set_num_threads(threads)
         return
-    for value in (work.images, work.labels):
-        value.share_memory_()  # type: ignore[no-untyped-call]
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (work,))
     try:
         for done in as_completed([pool.submit(_train, network) for network in networks]):

@@ -34,6 +34,14 @@ from tests.unit.study.retraining.problem import (
 from turnover.errors import UserError
 
 X, Y = examples()
+MANY_IMAGES = """
+import numpy as np
+from study.retraining.many import train_many
+from tests.unit.study.retraining.problem import RECIPE, examples, network
+x, y = examples()
+inside = np.arange(9000) < 32
+print(train_many(network, x.repeat(100, 1, 1, 1), y.repeat(100), np.stack([inside, inside]), [1, 2], RECIPE)[0].shape)
+"""
 
 
 def test_the_loop_is_the_ordinary_one() -> None:
@@ -79,6 +87,17 @@ def test_a_network_does_not_depend_on_company_or_processes() -> None:
     alone, right = train_many(network, X, Y, inside[some], [SEEDS[k] for k in some], RECIPE, processes=1)
     assert np.array_equal(alone, margin[some]) and np.array_equal(right, correct[some])
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
+
+
+def test_shared_memory_without_room_is_not_needed(tmp_path: Path) -> None:
+    """Half a megabyte of images, and 64 kB in /dev/shm, in a namespace of its own: only root can make one."""
+    small = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*small, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces here")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    command = [*small, sys.executable, "-c", MANY_IMAGES]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "(2, 9000)\n", done.stderr
 
 
 def test_subset_seed_and_recipe_all_count() -> None:
