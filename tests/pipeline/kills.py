@@ -9,8 +9,8 @@ come while DVC writes its lock, and while a stage still imports.
 
 After each kill no process may be left ten seconds later. No training may ever be seen with fewer epochs than it had
 saved, or be made twice: a kill costs the epoch in flight at most. A chain must end with the same bytes as without a
-kill, but for those that tell seconds, and with the same runs in MLflow, none of them RUNNING. With `--folder` a chain
-that is finished is not made again when the campaign itself is interrupted.
+kill, but for those that tell seconds, and with the same runs in MLflow, none of them RUNNING. With `--folder` the
+campaign itself may be interrupted, and goes on.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,29 +41,45 @@ _GAP = 40.0  # seconds of processor time, however busy the machine is, to a kill
 _IMPORTS = 1.5  # seconds after its start within which an aimed kill meets a stage
 
 
-def chain(disturbed: Disturbed, expected: Expected, chance: random.Random, kills: int, aimed: bool) -> dict[str, Any]:
-    """Kill the command up to so often, and leave it alone then; what was done, and what did not hold."""
-    disturbed.wipe()
-    did, faults, met = list[str](), list[str](), 0
+def chain(
+    disturbed: Disturbed,
+    expected: Expected,
+    begun: Path,
+    chance: Callable[[int], random.Random],
+    kills: int,
+    aimed: bool,
+) -> dict[str, Any]:
+    """Kill the command up to so often, and leave it alone then; what was done, and what did not hold.
+
+    Args:
+        begun: a file; written after every kill, so that a chain that was begun goes on.
+        chance: gives the random numbers of each kill.
+    """
+    if not begun.exists():
+        disturbed.wipe()
+    found = json.loads(begun.read_text()) if begun.exists() else {"aimed": aimed, "kills": [], "met": 0, "faults": []}
     with Progress(disturbed.root) as progress:
-        while len(did) < kills:
-            command = disturbed.start(*disturbed.targets)
-            where, moment = aim(disturbed, chance) if aimed else at_random(disturbed, chance)
+        while len(found["kills"]) < kills:
+            command, of = disturbed.start(*disturbed.targets), chance(len(found["kills"]))
+            where, moment = aim(disturbed, of) if found["aimed"] else at_random(disturbed, of)
             while command.poll() is None and not moment():
                 time.sleep(0.02)
             if command.poll() is not None:  # it was at its end before the moment came
                 break
-            did.append(f"{where}: {kill(disturbed, command, chance)}")
-            met += progress.under_way()
-            faults += [f"{did[-1]}: left {words}" for words in disturbed.left_behind(command)]
+            did = f"{where}: {kill(disturbed, command, of)}"
+            found["kills"].append(did)
+            found["met"] += progress.under_way()
+            found["faults"] += [f"{did}: left {words}" for words in disturbed.left_behind(command)]
+            begun.write_text(json.dumps(found))
         try:
             disturbed.finish(*disturbed.targets)
-            faults += [f"another {name}" for name in differing(expected.content, disturbed.content())]
-            faults += [f"{name} is not what dvc.lock says" for name in other_outs(disturbed.root)]
-            faults += [f"MLflow: {name}" for name in differing(expected.runs, disturbed.runs())]
+            found["faults"] += [f"another {name}" for name in differing(expected.content, disturbed.content())]
+            found["faults"] += [f"{name} is not what dvc.lock says" for name in other_outs(disturbed.root)]
+            found["faults"] += [f"MLflow: {name}" for name in differing(expected.runs, disturbed.runs())]
         except RuntimeError as error:
-            faults.append(str(error))
-    return {"kills": did, "met": met, "faults": faults + progress.faults}
+            found["faults"].append(str(error))
+    found["faults"] += progress.faults
+    return found
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,10 @@ def at_random(disturbed: Disturbed, chance: random.Random) -> tuple[str, Callabl
     return f"after {seconds:.0f} s of work", lambda: disturbed.worked() > seconds
 
 
+def random_of(*numbers: int) -> random.Random:
+    return random.Random(str(numbers))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.pipeline.kills", description=__doc__)
     parser.add_argument("--random", type=int, default=60, help="kills at random moments")
@@ -156,11 +177,12 @@ def main() -> None:
         expected = expect(disturbed, folder / "expected.json")
         for aimed, wanted in ((False, asked.random), (True, asked.aimed)):
             while (left := wanted - sum(len(of["kills"]) for of in chains if of["aimed"] == aimed)) > 0:
-                chance = random.Random(f"{asked.seed} {len(chains)}")
-                made = chain(disturbed, expected, chance, min(left, _CHAIN), aimed)
-                chains.append({"aimed": aimed, **made})
+                chance = partial(random_of, asked.seed, len(chains))
+                begun = folder / "chain.json"
+                chains.append(chain(disturbed, expected, begun, chance, min(left, _CHAIN), aimed))
                 with done.open("a") as file:
                     file.write(json.dumps(chains[-1]) + "\n")
+                begun.unlink(missing_ok=True)
     faults = [fault for of in chains for fault in of["faults"]]
     kills = Counter(what.partition(": ")[2] for of in chains for what in of["kills"])
     met = sum(of["met"] for of in chains)
