@@ -76,5 +76,5 @@ def test_the_pictures_of_the_readme_are_there_and_small() -> None:
     """`make screenshots` writes them."""
     shown = set(re.findall(r"!\[[^\]]+\]\((docs/pictures/[^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert shown == {f"docs/pictures/{path.name}" for path in (ROOT / "docs/pictures").iterdir()}
-    assert len(shown) == 3
+    assert shown
     assert all(1000 < (ROOT / path).stat().st_size < 300_000 for path in shown)
