@@ -249,15 +249,17 @@ def show(table: pd.DataFrame) -> str:
         "| listed at 10 % | of them right |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in table.to_dict("records"):
+    together = table.assign(other=table["method"] != "audit").sort_values(
+        [*KEYS[:-1], "other", "method"], kind="stable"
+    )
+    for row in together.to_dict("records"):
         first = row["method"] == "audit"
-        task = f"{row['set']}, {row['data']}" if first else ""
-        wrong = f"{row['wrong']:,}, {row['kind']}" if first else ""
+        task = f"{row['set']}, {row['examples']:,} {row['data']}" if first else ""
+        wrong = f"{row['wrong']:,.0f}, {row['kind']}" if first else ""
         figures = " | ".join(f"{row[name]:.3f}" for name in ("auroc", "average_precision", "precision_at_k"))
-        found = f"{row['expected_wrong']:,.0f} | {row['listed']:,.0f} | " if first else " | | "
-        right = "–" if pd.isna(row["listed_right"]) else f"{row['listed_right']:.0%}".replace("%", " %")
-        found += right if first else ""
-        lines.append(f"| {task} | {wrong} | {row['method']} | {figures} | {row['processor_seconds']:.0f} | {found} |")
+        right = "–" if pd.isna(row["listed_right"]) else f"{100 * row['listed_right']:.0f} %"
+        found = f"{row['expected_wrong']:,.0f} | {row['listed']:,.0f} | {right}" if first else "| |"
+        lines.append(f"| {task} | {wrong} | {row['method']} | {figures} | {row['processor_seconds']:.1f} | {found} |")
     return "\n".join(lines)
 
 
