@@ -21,8 +21,8 @@ from torch.utils.data import TensorDataset
 from study.peers.inputs import TrainedNetwork, plain
 from turnover.batches.examples import Examples
 
-# Gradients of so many targets are held at once, each as large as the network.
-TARGETS_AT_ONCE, BATCH = 200, 250
+# So many gradients of targets and of training examples are held at once, each as large as the network.
+TARGETS_AT_ONCE, BATCH = 100, 100
 
 
 def ekfac(
