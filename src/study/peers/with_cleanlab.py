@@ -63,6 +63,8 @@ def feature_suspicion(
     features = features_of(networks[0].model, train.images).numpy()
     lab = Datalab({"label": train.labels.numpy()}, label_name="label", verbosity=0)
     with contextlib.redirect_stdout(io.StringIO()):  # it says what it looks for
-        lab.find_issues(features=features, issue_types={"label": {"k": neighbours}})
+        # In this process: others would be forked from one that has threads, and may wait for them for ever.
+        alone = {"find_label_issues_kwargs": {"n_jobs": 1}}
+        lab.find_issues(features=features, issue_types={"label": {"k": neighbours, "clean_learning_kwargs": alone}})
     quality = lab.get_issues("label")["label_score"].to_numpy()
     return torch.from_numpy(1.0 - quality).float()

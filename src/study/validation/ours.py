@@ -15,9 +15,11 @@ from study.validation.runs import trained_network
 from study.validation.settings import Problem, softmax, timed
 from turnover.attribution.nearness import localize
 from turnover.scoring.neighbourhood import neighbourhood
-from turnover.scoring.sharpening import newton_step
+from turnover.scoring.sharpening import STEP, newton_step
 
 MEASURES: tuple[Measure, ...] = ("loss", "probability", "accuracy")
+# The step that ranks memorization best from ordinary networks under the usual judges (benchmarks/choosing.py).
+_ORDINARY_STEP = 3.0
 # Subset retraining as a contestant: so many networks.
 CONTESTANTS = (4, 10, 20, 50, 100)
 
@@ -106,7 +108,7 @@ def left_out_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]
         near = neighbourhood(model, train.images, train.labels)
         over_training = softmax(network["logits"]).mean(0)
         before = (near["support"].to_numpy() + over_training[np.arange(len(train)), train.labels.numpy()]) / 2
-        score = newton_step(near["leverage"].to_numpy(), before)
+        score = newton_step(_ORDINARY_STEP / STEP * near["leverage"].to_numpy(), before)
         averaged_too = over_training, softmax(network["target_logits"]).mean(0)
         alone = {"memorization": score, "influence": left_out(model, train, targets).numpy()}
         return alone, {"influence": left_out(model, train, targets, averaged_too).numpy()}
