@@ -84,8 +84,10 @@ def judges(folder: Path, make: OrdinaryNetwork, images: Tensor, labels: Tensor) 
         yield name, SubsetOutputs.load(path)
 
 
-def whitened(train: Tensor, every: Tensor, ridge: float, directions: int) -> Tensor:
-    return spectrum([train]).whitened(every, ridge, directions)
+def whitened(train: Tensor, every: Tensor, ridge: float, directions: int, *, centred: bool = True) -> Tensor:
+    of = spectrum([train])
+    of = of if centred else of._replace(mean=torch.zeros_like(of.mean))
+    return of.whitened(every, ridge, directions)
 
 
 class Seen:
@@ -148,7 +150,7 @@ class Seen:
         residual = F.one_hot(self.labels, CLASSES).float() - shares
         if gradient is not None:
             reaching = residual @ self.weight * (self.features > 0)
-            residual = whitened(reaching[:TRAIN], reaching, gradient, 256)
+            residual = whitened(reaching[:TRAIN], reaching, gradient, 256, centred=False)
         return (alike[:TRAIN] @ alike[TRAIN:].T) * (residual[:TRAIN] @ residual[TRAIN:].T)
 
 

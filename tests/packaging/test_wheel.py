@@ -16,7 +16,7 @@ CORE = {"torch", "numpy", "pandas", "scipy", "safetensors", "tqdm", "filelock"}
 # Rooms that serve the extras, and what they import beside the core: on first use, as the core does without.
 EXTRA = {
     "collecting": {"PIL", "pyarrow"},
-    "auditing": {"PIL", "pyarrow", "typer"},
+    "auditing": {"PIL", "datasets", "pyarrow", "typer"},
     "exploring": {"PIL"},
     "serving": {"PIL", "starlette", "uvicorn"},
 }

@@ -95,8 +95,8 @@ class Combined:
     def add(self, sums: Tensor, rows: slice, parts: Parts) -> None:
         assert parts.left_out is not None
         for place, values in enumerate((parts.left_out, parts.raw * parts.factor)):
-            sums[2 * place] += values.sum(0, dtype=torch.float64)
-            sums[2 * place + 1] += values.double().square().sum(0)
+            sums[2 * place] += values.sum(0)  # of a tile, in float32
+            sums[2 * place + 1] += values.square().sum(0)
 
     def known(self, sums: Tensor) -> Tensor:
         means = sums / self._train

@@ -96,7 +96,10 @@ class LeftOut:
                 self._shares.append(self._with_predictions(shares, 0, part))
             entering = readings.features if readings.inner is None else readings.inner
             assert entering is not None
-            self._entering, self._gradients = spectrum(entering), spectrum(_Blocks(self))
+            of_gradients = spectrum(_Blocks(self))
+            # A gradient of nothing says nothing: less the mean, a target that is known for sure would have one.
+            of_gradients = of_gradients._replace(mean=torch.zeros_like(of_gradients.mean))
+            self._entering, self._gradients = spectrum(entering), of_gradients
             self._on_device = [
                 Spectrum(*(part.to(self.device) for part in of)) for of in (self._entering, self._gradients)
             ]

@@ -56,7 +56,18 @@ ROOMS = {
     "scoring": {"masking", "batches", "reading"},
     "attribution": {"masking", "batches", "reading"},
     "collecting": set[str](),
-    "auditing": {"masking", "batches", "training", "reading", "scoring", "attribution", "collecting", "exploring"},
+    "serving": {"batches", "collecting"},
+    "auditing": {
+        "masking",
+        "batches",
+        "training",
+        "reading",
+        "scoring",
+        "attribution",
+        "collecting",
+        "exploring",
+        "serving",
+    },
     "exploring": set(),
 }
 
@@ -104,8 +115,8 @@ def test_the_example_in_the_readme() -> None:
     )
     assert names["scores"]["loss"].mean() > 0.3  # noise is memorized
     assert names["effect"].shape == (60, 4)
-    # These test examples are training examples: each is among those that helped it most.
-    assert all(n in names["effect"][:, n].topk(5).indices for n in range(4))
+    own = [int(names["effect"][:, n].argmax()) for n in range(4)]
+    assert own == [0, 1, 2, 3]  # these test examples are training examples: each helped itself most
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

@@ -17,6 +17,7 @@ from study.context.runs import Run, load_params
 from study.context.stage import Stage, run_stage
 from study.data.scenarios.scenario import Scenario, load_scenario, save_scenario
 from study.retraining import many as many_room
+from study.retraining.judges import network_seeds
 from study.retraining.subsets import SubsetOutputs
 from tests.support import ROOT, make_tiny
 
@@ -151,4 +152,4 @@ def test_retrain_writes_what_networks_on_halves_say(root: Path) -> None:
 
 
 def test_no_two_seeds_share_a_network() -> None:
-    assert not set(retrain.network_seeds(0, 2000)) & set(retrain.network_seeds(1, 2000))
+    assert not set(network_seeds(0, 2000)) & set(network_seeds(1, 2000))

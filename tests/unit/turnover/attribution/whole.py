@@ -26,6 +26,14 @@ def whitened(train: Tensor, others: Tensor, ridge: float, directions: int) -> tu
     return (train - mean) @ scale, (others - mean) @ scale
 
 
+def along(train: Tensor, others: Tensor, ridge: float, directions: int) -> tuple[Tensor, Tensor]:
+    """The same coordinates, but from zero: what is nothing stays nothing."""
+    mean = train.mean(0)
+    values, vectors = torch.linalg.eigh((train - mean).T @ (train - mean))
+    scale = (vectors.flip(1) / (values.flip(0).clamp(min=0) + ridge * values.sum()).sqrt())[:, :directions]
+    return train @ scale, others @ scale
+
+
 def shares(train: Tensor, labels: Tensor, others: Tensor, classes: int, *, itself: bool) -> Tensor:
     """What the neighbours in `train` say of `others`, one by one."""
     found = []
@@ -56,7 +64,7 @@ def left_out(model: nn.Module, x_train: Tensor, y_train: Tensor, x: Tensor, y: T
         gradients.append(gradient * (h > 0) if relu else gradient)
     a = whitened(*[seen_by(model, before, part) for part in (x_train, x)], 7e-4, 512) if relu else None
     a = whitened(*entering, 1e-4, 512) if a is None else a
-    g = whitened(*gradients, 1e-2, 256)
+    g = along(*gradients, 1e-2, 256)
     return (len(x_train) * (a[0] @ a[1].T) * (g[0] @ g[1].T)).float()
 
 
