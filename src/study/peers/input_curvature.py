@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from study.peers.inputs import TrainedNetwork, plain
 from turnover.batches.examples import Examples
@@ -50,7 +51,8 @@ def input_curvature(
 def _squared_products(model: nn.Module, x: Tensor, y: Tensor, probes: int, generator: torch.Generator) -> Tensor:
     """The mean over probes of |H v|^2 of every example [n]."""
     x = x.detach().requires_grad_()
-    loss = F.cross_entropy(model(x), y, reduction="sum")
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+        loss = F.cross_entropy(model(x), y, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, x, create_graph=True)
     found = torch.zeros(len(x))
     for probe in range(probes):
