@@ -104,12 +104,7 @@ class Judge:
         goodness = self.problem.goodness_of(truth)
         every = [lds(influence, truth.inside, goodness) for influence in row.influence]
         found = self.estimate(_weighted_mean, every, self._targets)
-        group = np.arange(len(goodness)) % _GROUPS
-        left = [
-            np.mean([lds(of, truth.inside[group != g], goodness[group != g]).mean() for of in row.influence[:1]])
-            for g in range(_GROUPS)
-        ]
-        judges = (_GROUPS - 1) / _GROUPS * float(np.square(left - np.mean(left)).sum())
+        judges = _jackknife(row.influence[0], truth.inside, goodness)
         single = [float(of.mean()) for of in every]
         trainings = float(np.var(single, ddof=1)) / len(single) if len(single) > 1 else 0.0
         more = norm.ppf((1 + self.confidence) / 2) ** 2 * (judges + trainings)
@@ -182,3 +177,13 @@ class Judge:
 
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(weights @ values / weights.sum(1))
+
+
+def _jackknife(influence: np.ndarray, inside: np.ndarray, goodness: np.ndarray) -> float:
+    """Variance of the LDS under another draw of the judging networks; 0 where they are too few to tell."""
+    if len(goodness) < 2 * _GROUPS:
+        return 0.0
+    group = np.arange(len(goodness)) % _GROUPS
+    kept = [group != one for one in range(_GROUPS)]
+    left = np.array([lds(influence, inside[of], goodness[of]).mean() for of in kept])
+    return (_GROUPS - 1) / _GROUPS * float(np.square(left - left.mean()).sum())
