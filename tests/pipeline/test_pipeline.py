@@ -31,7 +31,7 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 def test_the_committed_lock_is_small_and_names_folders() -> None:
     lock = (ROOT / "dvc.lock").read_text(encoding="utf-8")
     stages = read_yaml(ROOT / "dvc.lock")["stages"]
-    assert lock.count("\n") <= 2500
+    assert lock.count("\n") <= 2700
     assert len(stages) <= 36
     assert (ROOT / "dvc.yaml").read_text(encoding="utf-8").count("\n") <= 290
     code = {dep["path"] for stage in stages.values() for dep in stage["deps"] if dep["path"].startswith("src/")}
