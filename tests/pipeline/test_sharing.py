@@ -13,6 +13,9 @@ pytestmark = pytest.mark.pipeline
 
 
 def test_a_clone_that_pulls_trains_nothing_and_has_every_run_in_mlflow(project: Project, tmp_path: Path) -> None:
+    project.repro()  # other tests may have left other settings
+    if project.run("git", "status", "--porcelain").stdout:
+        project.commit()
     remote = ("dvc", "remote", "add", "--local", "--default", "shared", str(tmp_path / "remote"))
     project.run(*remote)
     try:
