@@ -49,7 +49,7 @@ OUTS = {
     "pages": "reports/*.*",
 }
 NOTES = {
-    "DVC's rwlock": ".dvc/tmp/rwlock",
+    "DVC's rwlock": str(Path(".dvc", "tmp", "rwlock")),
     "note on MLflow": "mlflow.db.complete",
     "note on settings": ".checkpoints/networks-checked",
 }

@@ -41,7 +41,7 @@ def test_outs_damaged_with_their_time_kept_come_back(make_project: Callable[[], 
     for number, path in enumerate(files):
         damage(path, list(DAMAGE)[number % len(DAMAGE)])
     # Whole again, and a file of DVC's that a killed one left half-written hinders nobody.
-    (project.root / ".dvc/tmp/rwlock").write_text('{"write": {"/')
+    (project.root / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/')
     done = project.run(*command)
     assert other_outs(project.root) == {}
     assert done.stderr.count("was not what dvc.lock says; it is now, without a run") == 3

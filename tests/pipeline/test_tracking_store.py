@@ -79,7 +79,7 @@ def test_runs_of_killed_processes_are_ended(store: Store, made: Path) -> None:
 
 
 def test_runs_of_experiments_whose_folder_is_gone_are_ended(store: Store) -> None:
-    going = store.place.home / ".dvc/tmp/exps/going"
+    going = store.place.home / ".dvc" / "tmp" / "exps" / "going"
     going.mkdir(parents=True)
     for name, folder in (("going", going), ("gone", going.with_name("gone")), ("stranger", Path("/gone"))):
         store.tag(store.start(name, {}, {}), {OWNER: f"{socket.gethostname()}:{folder}"})

@@ -22,7 +22,7 @@ _LOOK = 0.5  # seconds between two looks at whether the other process is still t
 _GRACE = 4.0  # seconds to save and leave in, once it is gone: of a stage, then of its trainings
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 _C = ctypes.CDLL(None)  # loaded now: `signal_when_orphaned` is called between fork and exec
-_NOTES = Path(".dvc/tmp/rwlock")  # where DVC notes its process id while it runs a stage
+_NOTES = Path(".dvc", "tmp", "rwlock")  # where DVC notes its process id while it runs a stage
 
 
 def leave_on_sigterm() -> None:

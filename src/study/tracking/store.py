@@ -108,7 +108,7 @@ class Store:
 
         But for experiments of DVC in folders of their own, which are ended once their folder is gone.
         """
-        temporary = f"{socket.gethostname()}:{self.place.home}/.dvc/tmp/"
+        temporary = f"{socket.gethostname()}:{self.place.home / '.dvc' / 'tmp'}/"
         for run in self._search("attributes.status = 'RUNNING'"):
             owner = run.data.tags.get(OWNER, "")
             gone = owner.startswith(temporary) and not Path(owner.partition(":")[2]).exists()

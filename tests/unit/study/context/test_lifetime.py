@@ -108,7 +108,9 @@ def test_a_stage_whose_dvc_is_gone_before_it_looks_ends_at_once(tmp_path: Path, 
     command = [sys.executable, "-c", STARTER, "env", "DVC_STAGE=train@x", *shell, sys.executable, "stage.py", str(told)]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
     dvc = subprocess.Popen(command, env=clean, cwd=tmp_path)
-    (tmp_path / ".dvc/tmp/rwlock").write_text(json.dumps({"write": {"/x": {"pid": dvc.pid, "cmd": "dvc repro"}}}))
+    (tmp_path / ".dvc" / "tmp" / "rwlock").write_text(
+        json.dumps({"write": {"/x": {"pid": dvc.pid, "cmd": "dvc repro"}}})
+    )
     try:
         if gone:
             time.sleep(0.5)  # the stage is there
