@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from study.data.scenarios.scenario import Scenario, load_scenario
 from study.networks.zoo.small import image_statistics
 from turnover import average_over_training, influence, insert, memorization, neighbourhood, sharpen
-from turnover.attribution.nearness import Localized, Similarity
+from turnover.attribution.nearness import Localized, similarity
 from turnover.batches.examples import Examples
 from turnover.reading.features import features_of
 from turnover.training.dynamics import Dynamics, schedule
@@ -82,7 +83,7 @@ def label_loss(cosine: Tensor, labels: Tensor, sharpness: float, classes: int) -
     return float(-(votes / votes.sum(1, keepdim=True)).gather(1, labels.long().unsqueeze(1)).log().mean())
 
 
-def partial(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> float:
+def partial_spearman(first: np.ndarray, second: np.ndarray, given: np.ndarray) -> float:
     """Spearman of two, with a third held constant."""
     r = np.corrcoef([rankdata(v) for v in (first, second, given)])
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))
@@ -126,8 +127,10 @@ def main() -> None:
                 label_loss(own, trained.labels, power, classes)
             )
         for ridge in RIDGES:
-            near = Similarity(model, Localized(trained.images, ridge=ridge))
-            cosine, own = near.train @ near.targets(heldout.images).T, near.train @ near.train.T
+            of_targets = partial(features_of, model, heldout.images, None)
+            near = similarity(model, Localized(trained.images, ridge=ridge), of_targets)
+            cosine = near.train @ near.targets(slice(0, len(heldout))).T
+            own = near.train @ near.train.T
             for power in SHARPNESS:
                 factor = cosine.clamp(min=0.0) ** power
                 name = f"ridge {ridge:g}, sharpness {power:g}"
@@ -175,7 +178,7 @@ def main() -> None:
             "held-out p": -np.mean([spearmanr(v, truth.outside).statistic for v in values]),
             "given cumulative loss": np.mean(
                 [
-                    partial(v, truth.memorization, c) if v is not c else np.nan
+                    partial_spearman(v, truth.memorization, c) if v is not c else np.nan
                     for v, c in zip(values, cumulative, strict=True)
                 ]
             ),

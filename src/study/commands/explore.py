@@ -7,7 +7,6 @@ black, is foreign to the networks.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from study.analysis.inputs import read_study
-from study.commands.running import status_of
+from study.commands.running import page_arguments, status_of
 from study.context.lifetime import end_with_make
 from study.context.params import InfluenceParams
 from study.context.stage import Stage, cores
@@ -28,7 +27,7 @@ from turnover.attribution.nearness import SHARPNESS, Localized
 from turnover.reading.one_pass import read
 from turnover.reading.readings import Readings
 from turnover.serving.live_page import LivePage
-from turnover.serving.server import serve
+from turnover.serving.server import PORT, serve
 from turnover.serving.trained import Trained
 
 
@@ -85,10 +84,7 @@ def _estimate(settings: InfluenceParams, images: Tensor) -> dict[str, Any]:
 
 def main() -> int:
     end_with_make()
-    parser = argparse.ArgumentParser(prog="python -m study.commands.explore", description=__doc__)
-    parser.add_argument("--port", type=int, help="of the server (default: 8600, or another that is free)")
-    parser.add_argument("--no-browser", action="store_true", help="only print the address")
-    arguments = parser.parse_args()
+    arguments = page_arguments("explore", __doc__, PORT)
     return status_of(lambda root: explore(root, arguments.port, browser=not arguments.no_browser))
 
 

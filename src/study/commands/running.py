@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -12,6 +13,14 @@ from pathlib import Path
 from study.context.lifetime import signal_when_orphaned
 from study.tracking.place import default_uri
 from turnover.errors import UserError
+
+
+def page_arguments(module: str, doc: str | None, port: int) -> argparse.Namespace:
+    """The command line of a command that serves pages and opens one: ``port`` (None: not said), ``no_browser``."""
+    parser = argparse.ArgumentParser(prog=f"python -m study.commands.{module}", description=doc)
+    parser.add_argument("--port", type=int, help=f"of the server (default: {port}, or another that is free)")
+    parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    return parser.parse_args()
 
 
 def status_of(command: Callable[[Path], object]) -> int:

@@ -6,7 +6,6 @@ as soon as the server answers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import socket
@@ -22,13 +21,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from study.commands.running import status_of
+from study.commands.running import page_arguments, status_of
 from study.context.lifetime import end_with_make, signal_when_orphaned
 from study.tracking import view
 from study.tracking.place import Place, TrackingError, place_of
 from turnover.errors import UserError
 
-HOST = "127.0.0.1"  # whoever reaches the server may delete runs
+HOST, PORT = "127.0.0.1", 5000  # whoever reaches the server may delete runs
 START = 300.0  # seconds that the server may take to answer, on a machine with other work to do
 
 
@@ -68,7 +67,7 @@ def free_port(wanted: int | None) -> int:
     Raises:
         UserError: the wanted one is taken.
     """
-    for port in (5000, 0) if wanted is None else (wanted,):
+    for port in (PORT, 0) if wanted is None else (wanted,):
         with socket.socket() as tried, suppress(OSError):
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind((HOST, port))
@@ -130,10 +129,7 @@ def _say(where: str, browser: bool) -> None:
 
 def main() -> int:
     end_with_make()
-    parser = argparse.ArgumentParser(prog="python -m study.commands.ui", description=__doc__)
-    parser.add_argument("--port", type=int, help="of the server (default: 5000, or another that is free)")
-    parser.add_argument("--no-browser", action="store_true", help="only print the address")
-    arguments = parser.parse_args()
+    arguments = page_arguments("ui", __doc__, PORT)
     return status_of(lambda root: show(root, arguments.port, browser=not arguments.no_browser))
 
 

@@ -19,7 +19,7 @@ from turnover.batches.passes import evaluating, moved
 from turnover.reading.features import LARGEST, RIDGE, spectrum
 from turnover.reading.one_pass import read
 from turnover.reading.readings import Readings
-from turnover.reading.votes import SHARPNESS
+from turnover.reading.votes import likeness, same_among, voters, votes
 from turnover.scoring.memorization import memorization
 from turnover.training.loop import train
 from turnover.training.recorders import EpochRecorder
@@ -27,8 +27,6 @@ from turnover.training.settings import TrainingConfig
 
 _DIRECTIONS = 256
 _RECORDED = 1 << 30  # bytes that the probabilities of all recorded epochs take, about
-_PAIRS = 1 << 32  # of examples that are compared, at most
-_LEAST = 1024  # examples that each is compared with, whatever their number
 _ROWS = 512
 
 
@@ -131,9 +129,9 @@ def gather(
     assert readings.features is not None
     directions = directions_of(readings)
     memorized = memorization(network, readings)
-    votes = votes_of(directions, labels, classes)
+    said = votes_of(directions, labels, classes)
     linear = linear_votes(inputs, labels, classes) if inputs.dim() == 2 and inputs.shape[1] <= LARGEST else None
-    return Evidence(network, readings, probabilities, votes, linear, directions, memorized)
+    return Evidence(network, readings, probabilities, said, linear, directions, memorized)
 
 
 def directions_of(readings: Readings) -> Tensor:
@@ -145,24 +143,11 @@ def directions_of(readings: Readings) -> Tensor:
 
 
 def votes_of(directions: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """What the others say of each example's class: shares [n, classes], each other weighted by likeness to the power 4.
-
-    Of more than 65,536 examples a random part (always the same) tells of all, so that the time stays in bounds.
-    """
-    count = len(directions)
-    references = max(_LEAST, _PAIRS // count)
-    chosen = torch.arange(count)
-    if count > references:
-        chosen = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:references].sort().values
-    reference, of_class = directions[chosen], F.one_hot(labels[chosen], classes).float()
-    place = torch.full((count,), -1)
-    place[chosen] = torch.arange(len(chosen))
-    votes = torch.empty(count, classes)
-    for start in range(0, count, _ROWS):
-        rows = torch.arange(start, min(start + _ROWS, count))
-        weight = (directions[rows] @ reference.T).clamp_(min=0.0).pow_(SHARPNESS)
-        among = place[rows] >= 0
-        weight[among.nonzero().squeeze(1), place[rows][among]] = 0.0  # not its own
-        votes[rows] = weight @ of_class
-    total = votes.sum(1, keepdim=True)
-    return torch.where(total > 0.0, votes / total.clamp(min=torch.finfo(torch.float32).tiny), 1.0 / classes)
+    """What the others say of each example's class: shares [n, classes], all alike where nothing is near it."""
+    chosen = voters(len(directions))
+    found = torch.empty(len(directions), classes)
+    for start in range(0, len(directions), _ROWS):
+        rows = torch.arange(start, min(start + _ROWS, len(directions)))
+        weight = likeness(directions[rows], directions[chosen], itself=same_among(rows, chosen))
+        found[rows] = votes(weight, labels[chosen], classes)
+    return torch.where(found.sum(1, keepdim=True) > 0.0, found, 1.0 / classes)

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import load_digits
 
 from study.commands.judge import judge, load_problem, main, read_scores
-from study.data.scenarios.scenario import Scenario, save_scenario
+from study.data.scenarios.scenario import save_scenario
 from study.retraining.subsets import SubsetOutputs, draw_subsets
 from study.validation.judge import Judge
 from study.validation.rows import Row
 from tests.support import ROOT
+from tests.unit.study.digits import digits_scenario
 from turnover.errors import UserError
 
 TRAIN, PLACEBO, HELDOUT, TARGETS, NETWORKS = 60, 10, 24, 20, 40
@@ -53,17 +53,7 @@ def project(tmp_path: Path) -> Path:
     values["validation_sets"], values["validation"] = ["validation"], {"validation": {**small, **network}}
     values["comparison"].update({"targets": TARGETS, "resamples": 50})
     yaml.dump(values, tmp_path / "params.yaml")
-    digits = load_digits()
-    splits = np.repeat(["train", "placebo", "heldout"], [TRAIN, PLACEBO, HELDOUT])
-    original = digits.target[:COUNT].astype(np.int64)
-    wrong = (np.arange(COUNT) % 8 == 0) & (splits != "heldout")
-    given = np.where(wrong, (original + 3) % 10, original)
-    examples = pd.DataFrame(
-        {"id": np.arange(COUNT), "split": splits, "given": given, "original": original, "is_random": wrong}
-    )
-    images = (digits.images[:COUNT, None] * 15).astype(np.uint8)
-    scenario = Scenario("validation", images, examples, tuple("0123456789"), "digits")
-    save_scenario(scenario, tmp_path / "data/validation/validation")
+    save_scenario(digits_scenario(TRAIN, PLACEBO, HELDOUT), tmp_path / "data/validation/validation")
     (tmp_path / "ground_truth").mkdir()
     planted(0).save(tmp_path / "ground_truth/validation.npz")
     planted(1).save(tmp_path / "ground_truth/validation-fitted.npz")

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from stages import validate
 from stages.validate import table
@@ -31,6 +30,7 @@ from study.validation.rows import Row, doublings, groups
 from study.validation.runs import ordinary_run
 from study.validation.settings import Problem
 from tests.support import ROOT, required
+from tests.unit.study.digits import digits_scenario
 
 TRAIN, PLACEBO, HELDOUT, NETWORKS = 80, 30, 24, 12
 SETTINGS = ComparisonParams(
@@ -54,17 +54,7 @@ ARCHITECTURE = ValidationParams(
 
 
 def scenario() -> Scenario:
-    data = load_digits()
-    count = TRAIN + PLACEBO + HELDOUT
-    splits = np.repeat(["train", "placebo", "heldout"], [TRAIN, PLACEBO, HELDOUT])
-    original = data.target[:count].astype(np.int64)
-    wrong = (np.arange(count) % 8 == 0) & (splits != "heldout")
-    given = np.where(wrong, (original + 3) % 10, original)
-    examples = pd.DataFrame(
-        {"id": np.arange(count), "split": splits, "given": given, "original": original, "is_random": wrong}
-    )
-    images = (data.images[:count, None] * 15).astype(np.uint8)
-    return Scenario("validation", images, examples, tuple("0123456789"), "digits")
+    return digits_scenario(TRAIN, PLACEBO, HELDOUT)
 
 
 def problem(truth: SubsetOutputs, settings: ComparisonParams = SETTINGS) -> Problem:
