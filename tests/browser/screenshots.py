@@ -10,7 +10,8 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from turnover.errors import UserError
 FOLDER = Path("docs/pictures")
 SIZE = {"width": 1280, "height": 800}
 ITEM = {"scenario": "mixed", "placement": "head"}
+METRICS = ("heldout_accuracy", "memorization_random", "wrong_label_auroc_support")
 PATIENCE = 300_000  # milliseconds, on a machine with other work to do
 QUALITY = 82  # of WebP: small text stays sharp, and a picture has less than 300 kB
 
@@ -55,6 +57,7 @@ def take(root: Path, folder: Path) -> None:
             query = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment]))}"
             page.goto(f"{server}/#/compare-runs?{query}")
             page.locator(".js-plotly-plot").first.wait_for()
+            _choose(page, METRICS)
             _keep(page, folder / "mlflow.webp")
 
 
@@ -93,13 +96,39 @@ def _mlflow(root: Path) -> Iterator[tuple[str, str, list[str]]]:
             process.terminate()
 
 
+def _choose(page: Any, metrics: Sequence[str]) -> None:
+    """Show these metrics in MLflow's parallel coordinates, not the one that it begins with, and close the chat."""
+    page.get_by_text("Model training", exact=True).first.click()
+    page.get_by_role("button", name="Close", exact=True).click()
+    metric = page.get_by_role("combobox").nth(1)
+    first = metric.get_attribute("aria-description")
+    metric.click()
+    for name in (*metrics, first):
+        page.get_by_role("listbox").locator("..").get_by_title(name, exact=True).click()
+    page.keyboard.press("Escape")
+    page.mouse.move(0, 0)
+
+
 def _keep(page: Any, path: Path) -> None:
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(1500)  # what is drawn after the last answer, and moves to its place
-    image = Image.open(io.BytesIO(page.screenshot()))
+    image = Image.open(io.BytesIO(_at_rest(page)))
     with writing(path) as beside:
         image.convert("RGB").save(beside, "WEBP", quality=QUALITY, method=6)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB", flush=True)
+
+
+def _at_rest(page: Any) -> bytes:
+    """What the page shows once it has looked the same for three seconds.
+
+    The network tells nothing: MLflow's page asks its server again and again.
+    """
+    end, since, last = time.monotonic() + PATIENCE / 1000, time.monotonic(), b""
+    while time.monotonic() < end:
+        page.wait_for_timeout(500)
+        if (shown := page.screenshot(animations="disabled", caret="hide")) != last:
+            since, last = time.monotonic(), shown
+        elif time.monotonic() - since >= 3:
+            return last
+    raise UserError(f"{page.url} still changes after {PATIENCE // 1000} s")
 
 
 def main() -> int:
