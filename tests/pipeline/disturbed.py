@@ -72,6 +72,8 @@ class Disturbed:
             _MARK: str(self.root),
         }
         command = [sys.executable, "-m", "study.commands.repro", *targets]
+        # In the background of a script Ctrl-C is ignored, and all that is started inherits that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=self.root, env=env, stdout=log, stderr=log, start_new_session=True)
 

@@ -5,7 +5,7 @@
 A chain begins without outs and checkpoints, but with the data set, on the settings of configs/tiny.yaml. The command is
 killed, given again, killed again, up to twenty times, and then left alone. Random kills come at any moment, to the
 process that runs DVC, to a stage, to one of its trainings or to all of them, as SIGKILL, SIGTERM or SIGINT. Aimed ones
-come while DVC writes its lock, and while a stage still imports.
+come while DVC writes its lock, while a stage still imports, and between the epochs of a training.
 
 After each kill no process may be left ten seconds later. No training may ever be seen with fewer epochs than it had
 saved, or be made twice: a kill costs the epoch in flight at most. A chain must end with the same bytes as without a
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from study.context.lock import other_outs
-from tests.pipeline.disturbed import Disturbed, Progress
+from tests.pipeline.disturbed import EPOCHS, Disturbed, Progress
 
 _CHAIN = 20  # kills at most before the command is left alone
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -120,9 +120,16 @@ def kill(disturbed: Disturbed, command: subprocess.Popen[bytes], chance: random.
 
 
 def aim(disturbed: Disturbed, chance: random.Random) -> tuple[str, Callable[[], bool]]:
-    """The writing of the lock, or the imports of a stage: one of the next three."""
-    count = chance.randint(1, 3)
-    if chance.random() < 0.5:
+    """The writing of the lock, the imports of a stage, or an epoch of a training: one of the next few."""
+    count, what = chance.randint(1, 3), chance.choice(("lock", "imports", "epoch"))
+    if what == "epoch":
+        count, folder = chance.randint(1, EPOCHS - 1), disturbed.root / ".checkpoints"
+
+        def saved() -> int | None:
+            return max((path.stat().st_mtime_ns for path in folder.glob("*.pt")), default=None)
+
+        return f"epoch, the {count}.", nth(count, saved)
+    if what == "lock":
         written = disturbed.root / ".dvc.lock.part"
         return f"lock, the {count}.", nth(count, lambda: written.stat().st_ino if written.exists() else None)
     wait = chance.uniform(0, _IMPORTS)
@@ -163,7 +170,9 @@ def random_of(*numbers: int) -> random.Random:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.pipeline.kills", description=__doc__)
     parser.add_argument("--random", type=int, default=60, help="kills at random moments")
-    parser.add_argument("--aimed", type=int, default=20, help="kills while the lock is written or a stage imports")
+    parser.add_argument(
+        "--aimed", type=int, default=20, help="kills while DVC writes, a stage imports or a network trains"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work, and to go on with what was begun there")
     parser.add_argument("targets", nargs="*", help="stages; none: the whole pipeline")
