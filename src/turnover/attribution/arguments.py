@@ -69,6 +69,7 @@ class Pairs(NamedTuple):
     near: list[Similarity]  # empty for raw scores
     blend: Blend | None  # what scores are made of beside raw scores and factors
     left_out: list[LeftOut]  # empty where they are not a part of the scores
+    precision: Precision  # of products
 
     def contents(self) -> Iterator[Tensor]:
         """What scores depend on beside networks and settings, for a fingerprint."""
@@ -133,16 +134,16 @@ def pairs_of(
     if estimate in _LEFT_OUT:
         memory = asked.memory // (4 * len(networks))
         every = zip(networks, known.readings, near, views, strict=True)
-        left_out = [LeftOut(*of, memory=memory) for of in every]
+        left_out = [LeftOut(*of, memory=memory, precision=asked.precision) for of in every]
     if estimate == "left-out":
-        return Pairs(known, views[0].labels, classes[0], views, list(left_out), [], None, [])
+        return Pairs(known, views[0].labels, classes[0], views, list(left_out), [], None, [], asked.precision)
     scorers = [scorer_of(network, known.ids, of, asked) for network, of in zip(networks, views, strict=True)]
     blend: Blend | None = None
     if estimate == "pooled" and known.labels is not None:
         blend = Pooled(known.labels.to(scorers[0].device))
     if estimate == "combined":
         blend = Combined(len(known.ids), scorers[0].device)
-    return Pairs(known, views[0].labels, classes[0], views, scorers, near, blend, left_out)
+    return Pairs(known, views[0].labels, classes[0], views, scorers, near, blend, left_out, asked.precision)
 
 
 def _best(asked: Asked) -> Estimate:

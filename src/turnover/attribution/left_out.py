@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.attribution.nearness import Similarity
-from turnover.attribution.scorer import spans
+from turnover.attribution.scorer import DTYPES, Precision, spans
 from turnover.attribution.targets import Targets
 from turnover.batches.outputs import class_logits
 from turnover.batches.passes import DEFAULT_MEMORY, device_of, full_precision, original
@@ -48,8 +48,8 @@ _TRIED = 64  # examples on which a layer has to give the network's losses
 class _Whitened(NamedTuple):
     """What enters the layer, and gradients, of some examples, along their directions and divided by their strength."""
 
-    entering: Tensor  # float32 [some, 512 at most]
-    gradients: Tensor  # float32 [some, 256 at most]
+    entering: Tensor  # [some, 512 at most]
+    gradients: Tensor  # [some, 256 at most]
 
 
 class LeftOut:
@@ -63,6 +63,7 @@ class LeftOut:
         memory: bytes of scratch; what does not fit goes to temporary files.
         predictions: probabilities of another witness, of training examples and targets [n, classes]; the shares of the
             neighbours are averaged with them.
+        precision: of the products of training examples with targets and with those that vote.
 
     Raises:
         UserError: there is no linear head, and there are too many classes to compare residuals as they are.
@@ -76,8 +77,10 @@ class LeftOut:
         targets: Targets,
         memory: int = DEFAULT_MEMORY,
         predictions: tuple[Tensor, Tensor] | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self.classes, self.device, self.near, self._targets = targets.classes, device_of(model), near, targets
+        self._dtype = DTYPES[precision]
         self._labels, self._layer, self._readings = readings.labels.to(self.device), readings.layer, readings
         self._head = head_weight(model, readings)
         if self._head is None and self.classes > LARGEST:
@@ -86,7 +89,9 @@ class LeftOut:
                 f'not enter a linear head, at most {LARGEST}: ask for estimate="pooled"'
             )
         self._predictions = predictions
-        self._voters = voters(len(readings), most=_VOTERS).to(self.device)
+        chosen = voters(len(readings), most=_VOTERS)
+        self._voters, self._votes_for = chosen.to(self.device), self._labels[chosen.to(self.device)]
+        self._reference = near.train[chosen].to(self.device, self._dtype)
         self._shares = Rows(memory=memory // 4)
         with full_precision():
             for part in spans(len(readings), _VOTING):
@@ -123,12 +128,13 @@ class LeftOut:
         shares = self._with_predictions(shares, 1, columns)
         gated = self._readings.inner is not None
         entering = self._targets.inner(columns) if gated else features
-        return self._whitened(entering, self._gradient(shares, labels, features, gated=gated))
+        whitened = self._whitened(entering, self._gradient(shares, labels, features, gated=gated))
+        return _Whitened(*(of.to(self._dtype) for of in whitened))
 
     @full_precision()
     def tile(self, rows: slice, prepared: _Whitened) -> Tensor:
-        entering, gradients = (of[rows].to(self.device) for of in self._rows)
-        alike = entering @ prepared.entering.T
+        entering, gradients = (of[rows].to(self.device, self._dtype) for of in self._rows)
+        alike = (entering @ prepared.entering.T).float()
         return alike.mul_(gradients @ prepared.gradients.T).mul_(float(len(self._readings)))
 
     def block(self, targets: int, memory: int) -> tuple[int, int]:
@@ -137,9 +143,8 @@ class LeftOut:
         return max(1, min(_ROWS, memory // (2 * 4 * (numbers + 2 * columns)))), columns
 
     def _votes(self, unit: Tensor, itself: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        reference = self.near.train if len(self._voters) == len(self._labels) else self.near.train[self._voters.cpu()]
-        weight = likeness(unit, reference.to(self.device), itself=itself)
-        return votes(weight, self._labels[self._voters], self.classes)
+        weight = likeness(unit.to(self._dtype), self._reference, itself=itself)
+        return votes(weight, self._votes_for, self.classes)
 
     def _with_predictions(self, shares: Tensor, of: int, rows: slice) -> Tensor:
         if self._predictions is None:

@@ -107,7 +107,7 @@ class Similarity:
             start += len(block)
 
     def targets(self, columns: slice) -> Tensor:
-        """Directions [target, 256 at most] of some targets: what `factor` needs of them."""
+        """Directions float32 [target, 256 at most] of some targets: what `factor` needs of them, as bfloat16 too."""
         return self._directions(self._targets(columns))
 
     @full_precision()
@@ -118,8 +118,8 @@ class Similarity:
     @full_precision()
     def factor(self, rows: slice, targets: Tensor) -> Tensor:
         """Factors in [0, 1], float32 [train, target], of the training examples at `rows`."""
-        cosine = self.train[rows].to(self.device) @ targets.T
-        return cosine.clamp_(0.0, 1.0).pow_(self.sharpness)
+        cosine = self.train[rows].to(self.device, targets.dtype) @ targets.T
+        return cosine.float().clamp_(0.0, 1.0).pow_(self.sharpness)
 
 
 def check_localized(localized: Localized | Inputs, train: int) -> Localized:

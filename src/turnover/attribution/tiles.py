@@ -10,7 +10,7 @@ from torch import Tensor
 
 from turnover.attribution.arguments import Pairs
 from turnover.attribution.blends import Blend, Parts
-from turnover.attribution.scorer import scratch, spans
+from turnover.attribution.scorer import DTYPES, scratch, spans
 from turnover.attribution.store import Grid, ScoreStore
 from turnover.errors import UserError
 
@@ -66,7 +66,7 @@ class Tiles:
         store: ScoreStore | None = None,
     ) -> None:
         self.scorers, self.near, self.left_out, self.store = pairs.scorers, pairs.near, pairs.left_out, store
-        self.device = self.scorers[0].device
+        self.device, self.dtype = self.scorers[0].device, DTYPES[pairs.precision]
         self._train, self._height, self._columns, self._memory = len(pairs.train.ids), grid[0], columns, memory
         self._blend = pairs.blend
         self._known: dict[int, Tensor] = {}  # by the first target of a block: [network, quantity, target]
@@ -125,7 +125,7 @@ class _Block:
     def __init__(self, tiles: Tiles, columns: slice) -> None:
         self.columns, self._tiles = columns, tiles
         self._prepared: list[Any] = []  # empty as long as all tiles are in the store
-        self._near = [similar.targets(columns) for similar in tiles.near]
+        self._near = [similar.targets(columns).to(tiles.dtype) for similar in tiles.near]
         self._left_out = [of.prepare(columns) for of in tiles.left_out]
 
     def parts(self, rows: slice) -> list[Parts]:

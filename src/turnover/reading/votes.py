@@ -29,13 +29,13 @@ def voters(count: int, references: int | None = None, most: int | None = None) -
 def likeness(
     unit: Tensor, reference: Tensor, sharpness: float = SHARPNESS, itself: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """``max(0, cos)^sharpness`` of examples with those that vote, [some, voters].
+    """``max(0, cos)^sharpness`` of examples with those that vote, float32 [some, voters].
 
     Args:
-        unit, reference: their directions, of length 1.
+        unit, reference: their directions, of length 1 and of one type.
         itself: rows and columns that are one and the same example, which does not vote for itself.
     """
-    weight = (unit @ reference.T).clamp_(0.0, 1.0)
+    weight = (unit @ reference.T).float().clamp_(0.0, 1.0)
     # The usual power in two multiplications, a tenth of the time.
     weight = weight.square_().square_() if sharpness == 4.0 else weight.pow_(sharpness)
     if itself is not None:

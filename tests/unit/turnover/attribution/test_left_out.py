@@ -42,6 +42,18 @@ def test_it_is_what_the_definition_says(kind: str, monkeypatch: pytest.MonkeyPat
     close(summarize(model, (X_TRAIN, Y_TRAIN), (X, Y), estimate="left-out").total, expected.sum(1))
 
 
+@pytest.mark.parametrize("estimate", ["left-out", "localized", "pooled", "combined"])
+def test_half_precision_changes_next_to_nothing(estimate: Any) -> None:
+    model = network("head")
+    exact, rounded = (
+        influence(model, (X_TRAIN, Y_TRAIN), (X, Y), estimate=estimate, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded.dtype == torch.float32
+    assert 0 < float((rounded - exact).abs().max()) < 0.02 * float(exact.abs().max())
+    assert float(torch.corrcoef(torch.stack([exact.flatten(), rounded.flatten()]))[0, 1]) > 0.999
+
+
 @pytest.mark.parametrize(
     "layers",
     [
