@@ -14,6 +14,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Python finds this folder's code, and no other, and its files by their names, whatever the user's own settings are.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS
 export PYTHONUTF8 := 1
+# The places of packages are read in the encoding of the locale, whatever UTF-8 mode says (until Python 3.13).
+export LC_ALL := C.UTF-8
 export OMP_WAIT_POLICY := PASSIVE
 export OMP_DYNAMIC := false
 export MLFLOW_DISABLE_TELEMETRY := true

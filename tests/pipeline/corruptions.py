@@ -99,11 +99,11 @@ class Round:
         except RuntimeError as error:
             return f"FAILED: {error}"
 
-    def judge(self, kind: str, name: str, said: str, words: str = "") -> None:
+    def judge(self, kind: str, name: str, said: str, *words: str) -> None:
         """Note what came of the damage to a file that must be, as all others, what it was; or was said to be damaged.
 
         Args:
-            words: what is said where it was not brought back.
+            words: what is said where it was not brought back: any of them.
         """
         after = self.content()
         other = [file for file in sorted({*after, *self._before}) if after.get(file) != self._before.get(file)]
@@ -111,7 +111,7 @@ class Round:
             self.outcomes.append((kind, f"FAULT, {self.what}, {name}: {other} {said[-2000:]}"))
         elif "Running stage" in said:
             self.outcomes.append((kind, "made again"))
-        elif words and words in said:
+        elif any(of in said for of in words):
             self.outcomes.append((kind, "said"))
         else:
             self.outcomes.append((kind, "brought back" if name in self._before else "harmless"))
@@ -167,7 +167,7 @@ class Round:
         before = dump(database)
         self.damage("mlflow.db")
         said = self.again()
-        self.judge("mlflow.db", "mlflow.db", said, "warning: MLflow was not brought up to date")
+        self.judge("mlflow.db", "mlflow.db", said, "warning: MLflow was not brought up to date", "mlflow.db was empty")
         kind, outcome = self.outcomes[-1]
         if outcome == "harmless" and dump(database) != before:
             self.outcomes[-1] = kind, f"FAULT, {self.what}: other runs, and nothing is said: {said[-2000:]}"

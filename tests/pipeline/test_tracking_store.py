@@ -115,6 +115,23 @@ def test_a_damaged_database_names_the_cure(made: Path, tmp_path: Path, damage: s
     assert Store(tmp_path).finished() == {}
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What we say, not MLflow."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("study.")]
+
+
+def test_an_emptied_database_is_said_to_have_lost_its_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / 'it\'s "so"'
+    place.mkdir()
+    assert Store(place).finished() == Store(place).finished() == {}
+    assert said(caplog) == []
+    (place / "mlflow.db").write_bytes(b"")
+    assert Store(place).finished() == {}
+    assert said(caplog) == [
+        "mlflow.db was empty: the runs of what is finished are added again, any others in it are lost"
+    ]
+
+
 def test_a_deleted_experiment_names_the_cure(store: Store) -> None:
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(TrackingError, match=f"mlflow experiments restore --experiment-id {store.experiment_id}"):

@@ -21,6 +21,7 @@ from study.tracking.place import TrackingError, place_of
 
 KEY, PARENT, OWNER = "turnover.key", "mlflow.parentRunId", "turnover.owner"
 EXPERIMENT = "turnover.experiment"  # the experiment of DVC that a run belongs to
+log = logging.getLogger(__name__)
 _NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 
 
@@ -63,12 +64,27 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.place = place_of(root)
         self._owner = f"{socket.gethostname()}:{root.absolute()}"
-        with _sole(self.place.database):
+        with _sole(self.place.database) as size:
             import mlflow
 
+            if self.place.database is not None and not size:
+                self._make(self.place.database, emptied=size == 0)
             self.client = mlflow.MlflowClient(self.place.uri)
             experiment = self._experiment()
         self.experiment_id: str = experiment.experiment_id
+
+    def _make(self, database: Path, *, emptied: bool) -> None:
+        """A new database, whose default experiment has its files where ours has them.
+
+        MLflow would write the place of these by hand, and stumble over an apostrophe in it.
+        """
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        if emptied:
+            log.warning(
+                "%s was empty: the runs of what is finished are added again, any others in it are lost", database.name
+            )
+        SqlAlchemyStore(self.place.uri, self.place.artifacts)  # type: ignore[no-untyped-call]
 
     def _experiment(self) -> Any:
         import mlflow
@@ -184,15 +200,20 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _sole(database: Path | None) -> Iterator[None]:
-    """Alone with an SQLite database: processes that create it at the same time crash each other."""
+def _sole(database: Path | None) -> Iterator[int | None]:
+    """Alone with an SQLite database: processes that create it at the same time crash each other.
+
+    Yields:
+        its bytes; None where it is not there yet, or no file.
+    """
     if database is None:
-        yield
+        yield None
         return
     from filelock import FileLock
 
     try:
         with FileLock(f"{database}.lock", timeout=60):
+            size = database.stat().st_size if database.exists() else None
             # MLflow itself would retry for minutes.
             with closing(sqlite3.connect(database, timeout=20)) as opened:
                 opened.execute("BEGIN IMMEDIATE")
@@ -200,7 +221,7 @@ def _sole(database: Path | None) -> Iterator[None]:
                 (found,) = opened.execute("PRAGMA quick_check(1)").fetchone()
                 if found != "ok":
                     raise sqlite3.DatabaseError(found)
-            yield
+            yield size
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise TrackingError(f"{database.name} cannot be written: {error}") from error

@@ -20,7 +20,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-NAMES = ["plain", "with space", "Jörg", "50%done", "50%41done", "a#b", "what?now"]
+NAMES = ["plain", "with space", "Jörg", "50%done", "50%41done", "a#b", "what?now", 'it\'s "so"']
 
 
 @pytest.mark.parametrize("name", NAMES)
