@@ -49,14 +49,24 @@ def run(root: Path, targets: list[str]) -> int:
 
 
 def go_without_git(root: Path) -> None:
-    """Tell DVC, in its local settings, that there is no git: a download as an archive has none."""
+    """Tell DVC, in its local settings, that there is no git: a download as an archive has none.
+
+    Nor has one that lies in another project, whose git ignores it: DVC would refuse to work there.
+    """
     config = root / ".dvc" / "config.local"
-    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+    if any((folder / ".git").exists() for folder in (root, *root.parents)) and not _ignored(root / "dvc.yaml"):
         return
     text = config.read_text(encoding="utf-8") if config.exists() else ""
     if "no_scm" not in text:
         _replace(config, lambda file: file.write(f"{text}[core]\n    no_scm = true\n"))
         print("note: there is no git here, so DVC is told to work without", file=sys.stderr)
+
+
+def _ignored(path: Path) -> bool:
+    try:
+        return subprocess.run(["git", "check-ignore", "--quiet", path.name], cwd=path.parent).returncode == 0
+    except OSError:  # git is not installed
+        return False
 
 
 def mend_lock(root: Path) -> None:

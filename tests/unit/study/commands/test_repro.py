@@ -78,9 +78,15 @@ def test_without_another_lock_it_goes_on_without_one(tmp_path: Path, capsys: pyt
     assert "dvc.lock was damaged, and git has no other" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("inside", ["nothing", "a project that ignores it"])
 def test_a_download_without_git_is_for_dvc_a_project_without_scm(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if inside != "nothing":
+        subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+        (tmp_path / ".gitignore").write_text("build/\n")
+        tmp_path = tmp_path / "build/ours"
+        tmp_path.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").write_text("[core]\n    analytics = false\n")
