@@ -34,6 +34,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from threadpoolctl import threadpool_limits
 
 from study.data.sources.dataset import Dataset, load
 from study.data.sources.fetching import fetch, local_files
@@ -286,7 +287,7 @@ def main() -> None:
         print(show(table))
         return
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as place:
+    with threadpool_limits(options.threads), tempfile.TemporaryDirectory() as place:
         for name in options.sets:
             dataset = load(fetch(name, Path(place) / name, local=local_files()))
             for kind in options.kinds:
@@ -300,7 +301,7 @@ def _rows(dataset: Dataset, noise: tuple[str, float], options: argparse.Namespac
     for data in options.data:
         for method, prepare in METHODS[data].items():
             keys = (dataset.name, len(task.labels), *noise, options.seed, data, method)
-            if (table[KEYS] == keys).all(1).any():
+            if (table[KEYS] == list(keys)).all(axis=1).any():
                 continue
             for ask in prepare(task, data):
                 row = dict(zip(KEYS, keys, strict=True)) | measured(task, ask)

@@ -56,6 +56,7 @@ class Settings:
             raise UserError(f"hidden={self.hidden}: so few units have no halves worth comparing; give 8 or more")
 
 
+_MANY = 100_000  # examples
 NAMES = tuple(field.name for field in dataclasses.fields(Settings))
 
 
@@ -72,8 +73,9 @@ def choose(examples: int, sides: list[int], given: dict[str, Any]) -> Settings:
 
     median = sorted(sides)[len(sides) // 2] if sides else _LEAST_SIDE
     chosen: dict[str, Any] = {
-        "epochs": min(40, max(8, math.ceil(40_000 / examples))),
-        "batch_size": 128 if examples >= 1000 else 32,
+        # Of very many examples fewer passes teach as much, and larger steps are as good.
+        "epochs": min(40, max(8, math.ceil(40_000 / examples)), max(3, math.ceil(800_000 / examples))),
+        "batch_size": 32 if examples < 1000 else 128 if examples < _MANY else 512,
         "learning_rate": 4e-3 if examples >= 1000 else 2e-3,
         "hidden": 512,
         "side": min(_LARGEST_SIDE, max(_LEAST_SIDE, median)) // 4 * 4,
