@@ -13,6 +13,7 @@ likelihood.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,22 +73,18 @@ def suspect(evidence: Tensor, labels: Tensor) -> Suspicion:
     step = -(-len(labels) // _SAMPLE)
     some, of_some = evidence[::step], labels[::step]
     learned = _learned(some)
-    of_true = _without(some, learned)
-    best: tuple[float, float, Tensor] | None = None
-    for temperature in TEMPERATURES:
-        confusions, likelihood = _confusions(_sharper(of_true, temperature), of_some)
-        if best is None or likelihood > best[0]:
-            best = likelihood, temperature, confusions
-    assert best is not None
-    _, temperature, confusions = best
-    posterior = _sharper(_without(evidence, learned), temperature) * confusions[:, labels].T
-    posterior /= posterior.sum(1, keepdim=True)
     rows = torch.arange(len(labels))
+    of_true = _without(evidence, learned)
+    found = _fitted(_without(some, learned), of_some)
+    posterior = _posterior(of_true, labels, found)
     wrong = 1.0 - posterior[rows, labels]
-    # The evidence alone ranks best where any class is given for any other, the posterior where each has one.
-    seen = _sharper(evidence, temperature)[rows, labels]
-    share = _one_sided(confusions, posterior.sum(0))
-    score = _log_odds(1.0 - seen) + WEIGHT * (share / (1.0 - share)) ** 2 * _log_odds(wrong)
+    # What makes the probabilities right ranks difficult examples too high: ranks are by the evidence as it is. Alone it
+    # ranks best where any class is given for any other, with its posterior where each has one.
+    as_it_is = _fitted(some, of_some)
+    seen = _sharper(evidence, as_it_is.temperature)[rows, labels]
+    share = _one_sided(found.confusions, posterior.sum(0))
+    odds = _log_odds(1.0 - _posterior(evidence, labels, as_it_is)[rows, labels])
+    score = _log_odds(1.0 - seen) + WEIGHT * (share / (1.0 - share)) ** 2 * odds
     order = score.argsort(descending=True, stable=True)
     running = (1.0 - wrong[order]).double().cumsum(0) / torch.arange(1, len(order) + 1)
     # The largest list that holds the example counts: a longer one may be purer.
@@ -96,7 +93,29 @@ def suspect(evidence: Tensor, labels: Tensor) -> Suspicion:
     others = posterior.clone()
     others[rows, labels] = -1.0
     probability, suggested = others.max(1)
-    return Suspicion(score, wrong, false_discovery.float(), suggested, probability, confusions)
+    return Suspicion(score, wrong, false_discovery.float(), suggested, probability, found.confusions)
+
+
+class _Fitted(NamedTuple):
+    """What makes given labels likeliest."""
+
+    temperature: float
+    confusions: Tensor
+
+
+def _fitted(evidence: Tensor, labels: Tensor) -> _Fitted:
+    best: tuple[float, _Fitted] | None = None
+    for temperature in TEMPERATURES:
+        confusions, likelihood = _confusions(_sharper(evidence, temperature), labels)
+        if best is None or likelihood > best[0]:
+            best = likelihood, _Fitted(temperature, confusions)
+    assert best is not None
+    return best[1]
+
+
+def _posterior(evidence: Tensor, labels: Tensor, fitted: _Fitted) -> Tensor:
+    found = _sharper(evidence, fitted.temperature) * fitted.confusions[:, labels].T
+    return found / found.sum(1, keepdim=True)
 
 
 def _confusions(evidence: Tensor, labels: Tensor) -> tuple[Tensor, float]:
