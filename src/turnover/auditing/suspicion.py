@@ -27,7 +27,7 @@ STEPS = 100  # by which what was learned of confusions is taken out of the evide
 CONFIDENT = 0.9  # evidence for one class from which an example tells of confusions: what is ambiguous is not confused
 LEAST = 1e-3  # a probability below it says no more
 SURE = 5.0  # examples of each class that are taken to be right, beside those there are
-WEIGHT = 0.05  # of the posterior's log odds in the ranking, beside those of the evidence, where half is one-sided
+WEIGHT = 0.005  # of the posterior's log odds in the ranking, beside those of the evidence, where half is one-sided
 _LARGEST = 0.98  # share that is one-sided, at most
 _SAMPLE = 50_000  # examples that temperature and confusions are found on, at most
 
@@ -84,7 +84,7 @@ def suspect(evidence: Tensor, labels: Tensor) -> Suspicion:
     seen = _sharper(evidence, as_it_is.temperature)[rows, labels]
     share = _one_sided(found.confusions, posterior.sum(0))
     odds = _log_odds(1.0 - _posterior(evidence, labels, as_it_is)[rows, labels])
-    score = _log_odds(1.0 - seen) + WEIGHT * (share / (1.0 - share)) ** 2 * odds
+    score = _log_odds(1.0 - seen) + WEIGHT * (share / (1.0 - share)) ** 3 * odds
     order = score.argsort(descending=True, stable=True)
     running = (1.0 - wrong[order]).double().cumsum(0) / torch.arange(1, len(order) + 1)
     # The largest list that holds the example counts: a longer one may be purer.
