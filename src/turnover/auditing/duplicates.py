@@ -20,6 +20,7 @@ LARGEST = 100_000  # of more examples, only the same ones are looked for: all pa
 _NEAR = 10  # candidates for each example
 _SIDE, _FREQUENCIES = 32, 8
 _SHIFT = 0.1  # of a side
+_PAIRS = 256  # pictures that are compared at once: a few fit in the processor's cache, many cost fresh memory each time
 _ROWS = 1024
 
 
@@ -64,7 +65,8 @@ def _alike_images(images: Tensor, places: Tensor) -> Iterator[tuple[int, int, fl
     for start, similar in _nearest(amplitudes):
         rows = torch.arange(start, start + len(similar))[:, None].expand_as(similar).flatten()
         columns = similar.flatten()
-        correlation = _correlation(grey[rows], grey[columns], shift)
+        pairs = zip(torch.split(rows, _PAIRS), torch.split(columns, _PAIRS), strict=True)
+        correlation = torch.cat([_correlation(grey[first], grey[second], shift) for first, second in pairs])
         for place in (correlation >= ALIKE).nonzero().flatten().tolist():
             first, second = sorted((int(places[rows[place]]), int(places[columns[place]])))
             if (first, second) not in seen:
