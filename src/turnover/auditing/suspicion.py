@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Chosen on other draws of images and wrong labels than those of docs/audit.csv: see docs/audit.md.
+# Chosen on other draws of images and wrong labels than those of docs/audit.csv, but for the power with which `WEIGHT`
+# grows: see docs/audit.md.
 TEMPERATURES = (0.85, 1.2, 1.6, 2.0, 2.7)
 ROUNDS = 30
 SUREST = 0.1  # of the examples that the evidence takes for a class
@@ -71,11 +72,9 @@ def suspect(evidence: Tensor, labels: Tensor) -> Suspicion:
         labels: the given ones, int64 [n].
     """
     step = -(-len(labels) // _SAMPLE)
-    some, of_some = evidence[::step], labels[::step]
-    learned = _learned(some)
-    rows = torch.arange(len(labels))
-    of_true = _without(evidence, learned)
-    found = _fitted(_without(some, learned), of_some)
+    some, of_some, rows = evidence[::step], labels[::step], torch.arange(len(labels))
+    of_true = _without(evidence, _learned(some))
+    found = _fitted(of_true[::step], of_some)
     posterior = _posterior(of_true, labels, found)
     wrong = 1.0 - posterior[rows, labels]
     # What makes the probabilities right ranks difficult examples too high: ranks are by the evidence as it is. Alone it

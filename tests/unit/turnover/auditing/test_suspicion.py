@@ -56,6 +56,14 @@ def test_the_order_is_that_of_the_posterior_and_the_evidence() -> None:
     assert (found.suggested[rows] == true[rows]).float().mean() > 0.9
 
 
+def test_two_classes_have_one_wrong_label_each() -> None:
+    evidence, true, given = drawn(torch.tensor([[0.9, 0.1], [0.1, 0.9]]), 4000)
+    found = suspect(evidence, given)
+    assert found.score.isfinite().all()
+    assert found.expected_wrong == pytest.approx(int((true != given).sum()), rel=0.15)
+    assert (found.suggested == 1 - given).all()
+
+
 def test_where_nothing_is_wrong_nothing_is_listed() -> None:
     generator = torch.Generator().manual_seed(0)
     given = torch.randint(5, (3000,), generator=generator)
