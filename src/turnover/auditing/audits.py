@@ -216,6 +216,7 @@ def _judge(
     from turnover.auditing import tables
     from turnover.auditing.duplicates import duplicates
     from turnover.auditing.evidence import gather
+    from turnover.auditing.influences import influence_table
     from turnover.auditing.suspicion import suspect, together
 
     inputs, settings, seconds = prepared.inputs, prepared.settings, prepared.seconds
@@ -238,7 +239,7 @@ def _judge(
     result = Audit(
         labels=tables.labels_table(inputs, found),
         memorized=tables.memorized_table(inputs, evidence),
-        influence=tables.influence_table(inputs, prepared.data, evidence, mistakes),
+        influence=influence_table(inputs, prepared.data, evidence, mistakes),
         duplicates=tables.duplicates_table(inputs, pairs),
         outliers=tables.outliers_table(inputs, evidence),
         classes=tables.classes_table(inputs, found),

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from turnover.auditing.embeddings import SUFFIXES, Embeddings, holds_embeddings, read_embeddings
 from turnover.auditing.saved import is_saved, read_saved
+from turnover.collecting.embeddings import SUFFIXES, Embeddings, holds_embeddings, read_embeddings
 from turnover.collecting.folders import folder_rows
 from turnover.collecting.rows import Row, check_inside, class_names, writable
 from turnover.collecting.tables import KINDS, one_spelling, table_rows

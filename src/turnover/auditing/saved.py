@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from turnover.auditing.embeddings import FEATURES, LABELS, Embeddings
+from turnover.collecting.embeddings import FEATURES, LABELS, Embeddings
 from turnover.collecting.rows import SPLITS, Row, plain
 from turnover.collecting.tables import NOTHING
 from turnover.errors import DataError, reason

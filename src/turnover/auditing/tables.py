@@ -10,15 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from turnover.attribution.influence import influence
 from turnover.auditing.evidence import Evidence
 from turnover.auditing.inputs import Inputs
 from turnover.auditing.suspicion import Suspicion
 from turnover.batches.outputs import NETWORKS
 
 RATE = 0.1  # of false discoveries, at which labels are listed as suspects
-_TOP = 5  # helpful and harmful examples of each mistake
-_PAIRS = 1 << 26  # of an example and a mistake, whose influence is held at once
 _MEMORIZED = 0.5  # of the probability of the given label
 _OUTLIERS = 0.01  # of all examples
 
@@ -128,39 +125,6 @@ def mistakes_of(inputs: Inputs, evidence: Tensor, found: Suspicion, most: int) -
         wrong &= torch.tensor([split != "train" for split in inputs.splits])
     places = wrong.nonzero().flatten()
     return places[of_label[places].argsort(stable=True)][:most]
-
-
-def influence_table(inputs: Inputs, data: Tensor, evidence: Evidence, mistakes: Tensor) -> pd.DataFrame:
-    """The most helpful and the most harmful examples of each mistake; of data with splits, those of the train split.
-
-    Args:
-        inputs: the examples.
-        data: what the network takes, [n, ...].
-        evidence: what was found.
-        mistakes: places [targets].
-    """
-    columns = ["name", "label", "kind", "rank", "example", "example_label", "influence"]
-    if not len(mistakes):
-        return pd.DataFrame(columns=columns)
-    labels = torch.from_numpy(inputs.labels)
-    taught = torch.ones(len(labels), dtype=torch.bool)
-    if inputs.splits is not None and "train" in inputs.splits:
-        taught = torch.tensor([split == "train" for split in inputs.splits])
-    top = min(_TOP, len(labels))
-    rows = []
-    for block in torch.split(mistakes, max(1, _PAIRS // len(labels))):
-        scores = influence(evidence.network, evidence.readings, data[block], labels[block])
-        scores[block, torch.arange(len(block))] = 0.0  # not its own
-        scores[~taught] = 0.0
-        for target, place in enumerate(block.tolist()):
-            for kind, sign in (("helpful", 1.0), ("harmful", -1.0)):
-                values, places = (sign * scores[:, target]).topk(top)
-                for rank, (value, example) in enumerate(zip(values.tolist(), places.tolist(), strict=True), 1):
-                    if value > 0.0:
-                        of = inputs.names[place], inputs.classes[inputs.labels[place]], kind, rank
-                        rows.append((*of, inputs.names[example], inputs.classes[inputs.labels[example]], sign * value))
-    frame = pd.DataFrame(rows, columns=columns)
-    return frame.assign(influence=frame["influence"].astype(float).round(6))
 
 
 def neighbours_of(evidence: Evidence, places: Sequence[int], labels: Tensor, top: int) -> list[list[int]]:
