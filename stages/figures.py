@@ -15,6 +15,7 @@ from study.figures.findings import draw_effects, draw_tell_more, draw_together
 from study.figures.images import draw_images
 from study.figures.scores import draw_cost, draw_detection, draw_influence
 from study.figures.style import styled
+from study.figures.suspects import draw_suspects
 from study.figures.validation import draw_validation
 from study.figures.variants import draw_variants
 
@@ -27,6 +28,7 @@ _OF_THE_RUNS = (
     draw_cost,
     draw_influence,
     draw_images,
+    draw_suspects,
 )
 
 

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.datasets import load_digits
 
 from study.context.declaration import read_yaml
 from tests.pipeline.conftest import EVERYTHING
@@ -211,6 +214,32 @@ def test_no_network_says_what_was_tried_and_what_to_do(project: Project, tmp_pat
     for part in ("every source failed", "mirror", "Debian", "TURNOVER_DATA", "digits"):
         assert part in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_embeddings_go_through_to_a_report_that_opens_with_suspects(project: Project) -> None:
+    """Half a minute: everything but the validation runs, on another kind of data."""
+    digits = load_digits()
+    turned = np.random.default_rng(0).normal(size=(64, 50))
+    np.savez(project.root / "vectors.npz", embeddings=(digits.data @ turned).astype(np.float32), labels=digits.target)
+    try:
+        with edited(project):
+
+            def change(values: dict[str, dict[str, object]]) -> None:
+                values["data"].update(dataset="features:vectors.npz")
+                values["model"].update(name="mlp", options={"hidden": 64, "layers": 1})
+                values["scenarios"] = ["real"]  # type: ignore[assignment]
+
+            project.params(change)
+            assert {"fetch", "train@real-head", "figures", "explorer", "report"} <= project.repro()
+            table = pd.read_csv(project.root / "reports/figures/suspects.csv")
+            assert len(table) == 12 and table["name"].between(0, len(digits.target) - 1).all()
+            assert (digits.target[table["name"]] == table["given_name"]).all()
+            report = (project.root / "reports/report.md").read_text(encoding="utf-8")
+            assert report.startswith("# Labels to look at first\n\nOf 120 training examples of features:vectors.npz")
+            curve = pd.read_csv(project.root / "reports/curves/real-head.csv")
+            assert curve["heldout_accuracy"].iloc[-1] > 0.4, "features say what the class is; chance is .1"
+    finally:
+        (project.root / "vectors.npz").unlink()
 
 
 def test_noise_and_a_seed_more_rerun_what_they_reach_and_train_what_is_new(project: Project) -> None:

@@ -20,7 +20,9 @@ SCORES = (
     *("leverage", "support", "sharpened"),
 )
 # How the names of one's own data begin.
-OWN = ("folder:", "table:", "table-outside:")
+FEATURES = "features:"
+OWN = ("folder:", "table:", "table-outside:", FEATURES)
+_OF_FEATURES = "mlp"  # their network: to it all inputs are alike
 _MOST = 10**9  # examples
 # Epochs between which the findings measure learning (EARLY of study/findings/learning.py).
 EARLY_EPOCHS = (0, 1, 3)
@@ -70,6 +72,7 @@ def check_together(params: Params) -> None:
             raise ValueError(f"placements: {name!r} names a module twice")
     _check_differ("placements", {name: frozenset(name.split("+")) for name in params.placements})
     _check_crop(training, data.dataset)
+    _check_features(params)
     if params.placements == [CONTROL]:
         raise ValueError(f"placements: {CONTROL!r} is only the control: name head, all, or modules joined by '+' too")
 
@@ -82,7 +85,8 @@ def _check_dataset(key: str, name: str) -> None:
     if "\0" in name:
         raise ValueError(f"{key}: {name!r} is not allowed: no path holds a zero byte")
     if not name.startswith(OWN):
-        _check_one_of(key, name, NAMES, f"one of {', '.join(NAMES)}, folder:PATH, table:PATH or table-outside:PATH")
+        own = "folder:PATH, table:PATH, table-outside:PATH or features:PATH"
+        _check_one_of(key, name, NAMES, f"one of {', '.join(NAMES)}, {own}")
 
 
 def _check_options(key: str, options: Collection[str]) -> None:
@@ -119,6 +123,21 @@ def _check_crop(training: TrainingParams, dataset: str) -> None:
         if shape is not None and pixels >= min(shape[1:]):
             most = min(shape[1:]) - 1
             raise ValueError(f"training.augmentation.{name}: {pixels} is more than images of {dataset} allow, {most}")
+
+
+def _check_features(params: Params) -> None:
+    networks = {"model.name": (params.data.dataset, params.model.name)} | {
+        f"validation.{name}.model": (of.dataset, of.model) for name, of in params.validation.items()
+    }
+    for key, (dataset, network) in networks.items():
+        if dataset.startswith(FEATURES) and network != _OF_FEATURES:
+            raise ValueError(
+                f"{key}: {network!r} is not allowed for {dataset}: it looks for what lies side by side, as features do "
+                f"not; it should be {_OF_FEATURES!r}, with options such as {{hidden: 512, layers: 1}}"
+            )
+    for name, value in params.training.augmentation:
+        if value and params.data.dataset.startswith(FEATURES):
+            raise ValueError(f"training.augmentation.{name}: {value} is for images, not for {params.data.dataset}")
 
 
 def image_shape(dataset: str) -> tuple[int, int, int] | None:

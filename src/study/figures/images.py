@@ -36,7 +36,7 @@ def draw_images(study: Study, settings: FiguresParams, folder: Path) -> None:
     for name, table in (("gallery", gallery), ("mistakes", mistakes)):
         write_csv(folder / f"{name}.csv", table)
         if len(table):
-            _sprites(scenario.images[table["id"].to_numpy()]).save(folder / f"{name}-sprites.png", optimize=True)
+            sprites(scenario.images[table["id"].to_numpy()]).save(folder / f"{name}-sprites.png", optimize=True)
     for kind, part in gallery.groupby("kind", sort=False):
         cells = [(i // _COLUMNS, i % _COLUMNS, row) for i, row in enumerate(part.itertuples())]
         save_png(_grid(scenario, cells, _gallery_title), folder, f"gallery-{kind}", settings.dpi)
@@ -53,7 +53,7 @@ def _picture(pixels: np.ndarray) -> Image.Image:
     return image
 
 
-def _sprites(images: np.ndarray) -> Image.Image:
+def sprites(images: np.ndarray) -> Image.Image:
     """All images below each other."""
     pictures = [_picture(pixels) for pixels in images]
     width, height = pictures[0].size

@@ -30,7 +30,7 @@ SCORES = {
     "average_precision": "Average precision",
 }
 
-_NAMES = ("given_name", "original_name", "predicted_name")  # of classes, in the tables of images
+_NAMES = ("given_name", "original_name", "predicted_name", "name")  # texts, in the tables of images
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Content:
     settings: list[tuple[str, str]]
     gallery: dict[str, list[dict[str, Any]]]  # kind -> images, each with its `src`
     mistakes: list[dict[str, Any]]  # {"mistake": row, "helpful": rows, "harmful": rows}
+    suspects: list[dict[str, Any]]  # of one's own data: images, each with its `src`; elsewhere empty
 
     def has(self, name: str) -> bool:
         """Is there such a figure?"""
@@ -66,6 +67,7 @@ def read_content(stage: Stage) -> Content:
         groups = _groups(pd.read_csv(stage.dep("reports/metrics/findings/groups.csv")))
         gallery = _images(folder, "gallery")
         mistakes = _images(folder, "mistakes")
+        suspects = _images(folder, "suspects") if (folder / "suspects.csv").exists() else []
     except (OSError, ValueError) as error:
         raise UserError(f"the figures are missing or corrupt ({error}): run `dvc repro -f figures`") from error
     by_target: dict[Any, dict[str, Any]] = {}
@@ -87,6 +89,7 @@ def read_content(stage: Stage) -> Content:
         settings=[line for key in SETTINGS for line in _lines(key, stage.param(key))],
         gallery={kind: [row for row in gallery if row["kind"] == kind] for kind in kinds},
         mistakes=list(by_target.values()),
+        suspects=suspects,
     )
 
 

@@ -79,6 +79,25 @@ def sentences(
     return [_done(findings, summary, written), _holds(findings["claims"]), _open(findings["claims"])]
 
 
+def of_suspects(
+    suspects: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], written: Callable[[str], str] = str
+) -> list[str]:
+    """On one's own data: what the images below are.
+
+    Args:
+        suspects: rows of `suspects.csv`.
+        summary, written: as for `sentences`.
+    """
+    first = summary["scenarios"][suspects[0]["scenario"]]
+    return [
+        f"Of {first['train']:,} training examples of {written(dataset_name(first['dataset']))} these are the "
+        f"{len(suspects)} whose labels are least supported: the examples that are most like them have other labels. "
+        "The first are the likeliest to be wrong.",
+        "The percentage is the share of its label among like examples. The command turnover audit suggests labels, "
+        "says how many are wrong, and judges examples that were held out here, too.",
+    ]
+
+
 def _done(findings: Mapping[str, Any], summary: Mapping[str, Any], written: Callable[[str], str]) -> str:
     scenarios = summary["scenarios"]
     first = next(iter(scenarios.values()))

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from study.analysis.intervals import seeds_in_words
 from study.report.content import Content
 from study.report.numbers import effect, measured, p_value, plain, pm
-from study.report.opening import TITLE, dataset_name, emphasized, literal, markdown, rows, sentences
+from study.report.opening import TITLE, dataset_name, emphasized, literal, markdown, of_suspects, rows, sentences
 from study.report.svg import inline
 from study.report.variants import describe
 
@@ -110,13 +110,15 @@ def _names(content: Content) -> dict[str, Any]:
     shown = summary["shown"]
     scenario = summary["scenarios"][shown["scenario"]]
     detected = [name for name in summary["scenarios"] if content.has(f"detection-{name}.svg")]
+    own = bool(content.suspects)
     optional = (
         ("detection", detected),
         ("mistakes", content.mistakes),
-        ("validation", content.validations),
-        ("variants", len(content.variants)),
+        ("validation", content.validations and not own),
+        ("variants", len(content.variants) and not own),
     )
-    absent = {key for key, there in optional if not there}
+    absent = {key for key, there in optional if not there} | ({"effects"} if own else set())
+    titles = {"statistics": "What the words mean"} if own else {}
     head = scenario["placements"][shown["placement"]]
     return {
         "content": content,
@@ -126,13 +128,16 @@ def _names(content: Content) -> dict[str, Any]:
         "main": scenario,
         "head": head,
         "findings": content.findings,
-        "title": TITLE,
+        "title": "Labels to look at first" if own else TITLE,
         "dataset": dataset_name(scenario["dataset"]),
-        "sentences": sentences(content.findings, summary),
-        "claims": rows(content.findings),
-        "opening": markdown(content.findings, summary),
+        "own": own,
+        "sentences": of_suspects(content.suspects, summary) if own else sentences(content.findings, summary),
+        "claims": [] if own else rows(content.findings),
+        "opening": "\n\n".join(of_suspects(content.suspects, summary, literal))
+        if own
+        else markdown(content.findings, summary),
         "groups": [entry for entry in content.groups if entry["definition"] == content.findings["definitions"][0]],
-        "variants": describe(content.variants),
+        "variants": None if own else describe(content.variants),
         "placements": list(scenario["placements"]),
         "masked_seeds": {placement: summary["seeds"][placement] for placement in scenario["placements"]},
         "shown_seeds": {shown["placement"]: summary["seeds"][shown["placement"]]},
@@ -140,5 +145,5 @@ def _names(content: Content) -> dict[str, Any]:
         "detected": detected,
         "measured": measured,
         "shown_sections": {key: title for key, title in SHOWN.items() if key not in absent},
-        "folded": {key: title for key, title in FOLDED.items() if key not in absent},
+        "folded": {key: title for key, title in (FOLDED | titles).items() if key not in absent},
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from study.context.params import ModelParams
 from study.context.rules import CONTROL
 from study.context.runs import Run, load_params, runs_of
 from study.context.stage import run_stage
-from study.data.scenarios.scenario import Scenario, save_scenario
+from study.data.scenarios.scenario import Scenario, load_scenario, save_scenario
 from study.networks.masked import Architecture, make_network, save_network
 from tests.support import ROOT as REPOSITORY
 
@@ -140,6 +142,24 @@ def add_variant(
 def make_results(root: Path) -> Path:
     """Run the stages that make findings, summary, figures, explorer and report. Returns the root."""
     for stage in (findings, summarize, figures, explorer, report):
+        assert run_stage(stage.run, stage.__name__.removeprefix("stages."), {}, root=root) == 0
+    return root
+
+
+def own_results(results: Path, root: Path) -> Path:
+    """The same runs as if of one's own images, with figures, summary and report of them. Returns the root."""
+    shutil.copytree(results, root, dirs_exist_ok=True)
+    for folder in (root / "data/scenarios").iterdir():
+        scenario = load_scenario(folder)
+        names = [f"photos/{number}.png" for number in scenario.examples["id"]]
+        own = replace(scenario, dataset="folder:photos", examples=scenario.examples.assign(name=names))
+        shutil.rmtree(folder)
+        save_scenario(own, folder)
+    params = (root / "params.yaml").read_text(encoding="utf-8")
+    (root / "params.yaml").write_text(
+        params.replace("dataset: fashion-mnist", "dataset: folder:photos", 1), encoding="utf-8"
+    )
+    for stage in (summarize, figures, report):
         assert run_stage(stage.run, stage.__name__.removeprefix("stages."), {}, root=root) == 0
     return root
 

@@ -23,15 +23,15 @@ from study.data.sources.dataset import (
 log = logging.getLogger(__name__)
 
 NAMES: tuple[str, ...] = ("fashion-mnist", *standard.TORCHVISION, "digits")
-OWN = ("folder", "table", "table-outside")
+OWN = ("folder", "table", "table-outside", "features")
 
 
 def fetch(name: str, folder: Path, *, local: Path | None = None) -> Path:
     """Puts the dataset `name` into `folder`, the same bytes whichever source answered, and returns `folder`.
 
-    `name` is one of `NAMES`, or the user's own `folder:PATH`, `table:PATH` or `table-outside:PATH`. `local` is a folder
-    that may already hold the files; it is tried first. A bar shows the progress, on a terminal only.
-    A verified dataset that is already there is left alone; a corrupt one is fetched again. One's own images
+    `name` is one of `NAMES`, or the user's own `folder:PATH`, `table:PATH`, `table-outside:PATH` or `features:PATH`.
+    `local` is a folder that may already hold the files; it is tried first. A bar shows the progress, on a terminal
+    only. A verified dataset that is already there is left alone; a corrupt one is fetched again. One's own images
     may have changed since, so they are always read again. Nothing half-written ever stands in `folder`.
     Raises `DataError` for an unknown name, a `folder` that holds anything else, a disk that is full or
     forbidden, images that cannot be used, and when every source failed: then it lists them all.
@@ -39,7 +39,8 @@ def fetch(name: str, folder: Path, *, local: Path | None = None) -> Path:
     mine = name.partition(":")[0] in OWN and ":" in name
     if name not in NAMES and not mine:
         raise DataError(
-            f"unknown dataset {name!r}; allowed are {', '.join(NAMES)}, folder:PATH, table:PATH, table-outside:PATH"
+            f"unknown dataset {name!r}; allowed are {', '.join(NAMES)}, folder:PATH, table:PATH, table-outside:PATH, "
+            "features:PATH"
         )
     if _stands(name, folder) and not mine:
         return folder

@@ -37,7 +37,7 @@ numbers = st.one_of(
 words = st.one_of(
     st.text(max_size=12),
     st.sampled_from(["head", "all", "dropout", "a+b", "..", "cifar10", "auto", "3-1", "0-9"]),
-    st.sampled_from(["folder:", "table:\0", "table-outside:", "table-outside:x"]),
+    st.sampled_from(["folder:", "table:\0", "table-outside:", "table-outside:x", "features:x"]),
 )
 scalars = st.one_of(st.none(), st.booleans(), numbers, words, st.dates())
 keys = st.one_of(words, st.integers(), st.none())

@@ -155,7 +155,7 @@ def test_sizes_that_differ_name_the_first_two_and_the_cure(pictures: Path, tmp_p
 def test_a_class_without_training_images_is_named(tmp_path: Path) -> None:
     for name in ("train/a/1", "train/b/1", "test/a/2", "test/c/2"):
         save(tmp_path / f"split/{name}.png")
-    assert "class 'c' has no training image" in refusal(f"folder:{tmp_path / 'split'}", tmp_path)
+    assert "class 'c' has no training example" in refusal(f"folder:{tmp_path / 'split'}", tmp_path)
 
 
 @pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAIN", "test"), ("training", "testing")])

@@ -31,7 +31,7 @@ GOOD = {"path": "cat/1.png", "label": "cat", "split": "train"}
         ([GOOD, {**GOOD, "label": ""}], ("example 2", "column 'label'")),
         ([GOOD, {**GOOD, "label": "dog"}], ("example 2", "cat/1.png", "second time")),
         ([GOOD, {**GOOD, "path": "dog/1.png"}], ("one class only, 'cat'",)),
-        ([GOOD, {**GOOD, "path": "dog/1.png", "label": "dog"}], ("no image is in the test split",)),
+        ([GOOD, {**GOOD, "path": "dog/1.png", "label": "dog"}], ("nothing is in the test split",)),
         (
             [
                 {"path": "cat/1.png", "label": "cat"},

@@ -21,7 +21,7 @@ from study.data.scenarios.scenario import load_scenario
 from study.figures.style import NARROW, WIDTH, Label, draw_grid, save, styled
 from study.figures.validation import points
 from study.figures.variants import draw_variants
-from tests.unit.study.fake_runs import SEEDS, make_results
+from tests.unit.study.fake_runs import SEEDS, make_results, own_results
 
 DPI = 50  # as fake_runs has it
 
@@ -164,6 +164,25 @@ def test_numbers_in_labels_keep_their_digits(tmp_path: Path) -> None:
     text = (tmp_path / "plot.svg").read_text(encoding="utf-8")
     assert ">0.825</text>" in text
     assert not re.search(r'd="M [\d.]*\.\d{3}', text)
+
+
+def test_one_s_own_data_have_suspects_and_known_data_have_none(results: Path, tmp_path: Path) -> None:
+    assert not (results / "reports/figures/suspects.csv").exists()
+    root = own_results(results, tmp_path)
+    table = pd.read_csv(root / "reports/figures/suspects.csv")
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6], "a tenth of 60 training examples"
+    assert set(table["scenario"]) == {"real"} and not table["differs"].any()
+    runs = [
+        pd.read_parquet(root / f"scores/real/head/{seed}/memorization.parquet").set_index("id")
+        for seed in SEEDS["head"]
+    ]
+    mean = (sum(run["support"] for run in runs) / len(runs)).dropna().sort_values()
+    assert table["id"].tolist() == mean.index[:6].tolist()
+    np.testing.assert_allclose(table["support"], mean[:6], rtol=1e-5)
+    assert table["name"].tolist() == [f"photos/{number}.png" for number in table["id"]]
+    sheet = np.asarray(Image.open(root / "reports/figures/suspects-sprites.png"))
+    images = np.load(root / "data/scenarios/real/images.npy")
+    assert np.array_equal(sheet.reshape(len(table), 8, 8), images[table["id"], 0])
 
 
 def test_images_stand_in_the_order_of_their_table(results: Path) -> None:

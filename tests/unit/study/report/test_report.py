@@ -15,10 +15,10 @@ from stages import report
 from study.context.declaration import read_yaml
 from study.context.stage import run_stage
 from study.report.numbers import effect, measured, p_value, plain, pm, signed
-from study.report.opening import LIMIT
+from study.report.opening import LIMIT, literal
 from study.report.render import FOLDED, anchor, where
 from study.report.svg import inline
-from tests.unit.study.fake_runs import make_repository, make_results
+from tests.unit.study.fake_runs import make_repository, make_results, own_results
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +197,25 @@ def test_a_place_of_ones_own_data_cannot_break_the_pages(results: Path, tmp_path
     assert f"60 {written} images" in text and f"| `data.dataset` | {written} |" in text
     assert place not in text
     assert "table:/a_b/*c*|&lt;img&gt;`$d$.csv" in page and "<img>" not in page
+
+
+def test_one_s_own_data_open_with_suspects_and_without_the_study_s_claims(results: Path, tmp_path: Path) -> None:
+    root = own_results(results, tmp_path)
+    page, text = ((root / "reports" / name).read_text(encoding="utf-8") for name in ("index.html", "report.md"))
+    suspects = pd.read_csv(root / "reports/figures/suspects.csv")
+    named = [row.get("alt") for row in _Page(page).of("img")]
+    assert named[: len(suspects)] == suspects["original_name"].tolist(), "they are the first pictures"
+    for shown, escape in ((page, str), (text, literal)):
+        assert "Labels to look at first" in shown and "the 6 whose labels are least supported" in shown
+        places = [shown.index(escape(name)) for name in suspects["name"]]
+        assert places == sorted(places)
+        for absent in ("Holm", "Clark", "undecided", "finding-1", "validation-", "estimators", "variants.csv", "Forest plot"):
+            assert absent not in shown, absent
+        assert "What the words mean" in shown and "Finding wrong labels" in shown
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', page)) <= set(ids)
+    headings = {anchor(line.lstrip("# ")) for line in text.splitlines() if line.startswith("#")}
+    assert set(re.findall(r"\(#([^)]+)\)", text)) <= headings
 
 
 def test_missing_figures_are_one_clear_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
