@@ -6,7 +6,7 @@ the table), and a labelled grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ from study.analysis.tables import gallery_table, mistakes_table
 from study.artefacts.files import write_csv
 from study.context.params import FiguresParams
 from study.data.scenarios.scenario import Scenario
+from study.figures.names import drawn_name
 from study.figures.palette import INK, MUTED, VERMILLION
 from study.figures.style import WIDTH, save_png
 
 _LARGEST = 64  # pixels: larger images are shrunk
 _COLUMNS = 8
+
+Names = Mapping[str, str]  # of the classes, as pictures have them
 
 
 def draw_images(study: Study, settings: FiguresParams, folder: Path) -> None:
@@ -63,8 +66,11 @@ def sprites(images: np.ndarray) -> Image.Image:
     return sheet
 
 
-def _grid(scenario: Scenario, cells: list[tuple[int, int, Any]], title: Callable[[Any], tuple[str, str]]) -> Figure:
+def _grid(
+    scenario: Scenario, cells: list[tuple[int, int, Any]], title: Callable[[Any, Names], tuple[str, str]]
+) -> Figure:
     """Images at their (row, column, row of the table), each under its title."""
+    names = {name: drawn_name(name, number) for number, name in enumerate(scenario.classes)}
     rows, columns = (1 + max(cell[axis] for cell in cells) for axis in (0, 1))
     side = min(WIDTH / columns, 0.9)
     figure = Figure(figsize=(side * columns, rows * (side + 0.3)))
@@ -75,7 +81,7 @@ def _grid(scenario: Scenario, cells: list[tuple[int, int, Any]], title: Callable
     for row, column, entry in cells:
         panel = axes[row][column]
         panel.imshow(_picture(scenario.images[int(entry.id)]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        text, colour = title(entry)
+        text, colour = title(entry, names)
         # Class names are words, also between dollar signs, where matplotlib would read mathematics.
         panel.set_title(text, fontsize=6.5, color=colour, loc="left", pad=2, parse_math=False)
     return figure
@@ -91,16 +97,17 @@ def _mistake_cells(table: pd.DataFrame) -> list[tuple[int, int, Any]]:
     return cells
 
 
-def _labels(row: Any) -> str:
-    return f"{row.given_name} ✗\n(is {row.original_name})" if row.differs else f"{row.given_name}\n"
+def _labels(row: Any, names: Names) -> str:
+    given = names[row.given_name]
+    return f"{given} ✗\n(is {names[row.original_name]})" if row.differs else f"{given}\n"
 
 
-def _gallery_title(row: Any) -> tuple[str, str]:
-    return _labels(row), VERMILLION if row.differs else INK
+def _gallery_title(row: Any, names: Names) -> tuple[str, str]:
+    return _labels(row, names), VERMILLION if row.differs else INK
 
 
-def _mistake_title(row: Any) -> tuple[str, str]:
+def _mistake_title(row: Any, names: Names) -> tuple[str, str]:
     if row.kind == "mistake":
-        return f"{row.original_name}, taken\nfor {row.predicted_name}", INK
-    text = f"{row.given_name}{' ✗' if row.differs else ''}\n{row.influence:+.2f}"
+        return f"{names[row.original_name]}, taken\nfor {names[row.predicted_name]}", INK
+    text = f"{names[row.given_name]}{' ✗' if row.differs else ''}\n{row.influence:+.2f}"
     return text, VERMILLION if row.differs else MUTED

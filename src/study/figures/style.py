@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 import study.analysis.groups as groups
 from study.analysis.intervals import interval, seeds_in_words
 from study.artefacts.files import write_csv
+from study.figures.names import FONT
 from study.figures.palette import BLUE, GRID, INK, MUTED, ORANGE, PAPER, SKY, VERMILLION
 
 WIDTH = 7.2  # inches: the width of the report's column
@@ -42,7 +43,7 @@ _RC: dict[str, Any] = {
     "svg.hashsalt": "turnover",  # the ids inside an SVG are random without it
     "svg.fonttype": "none",
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same glyphs on every machine
+    "font.sans-serif": [FONT],
     "font.size": 8.5,
     "text.color": INK,
     "axes.edgecolor": MUTED,

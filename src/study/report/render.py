@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from study.analysis.intervals import seeds_in_words
+from study.figures.names import drawn_name
 from study.report.content import Content
 from study.report.numbers import effect, measured, p_value, plain, pm
 from study.report.opening import TITLE, dataset_name, emphasized, literal, markdown, of_suspects, rows, sentences
@@ -104,6 +105,13 @@ def _environment(*, autoescape: bool) -> Environment:
     return environment
 
 
+def _numbered(images: list[dict[str, Any]]) -> dict[str, str]:
+    """Of the classes in a gallery those that its picture calls by a number, with their names."""
+    names = {row[of]: row[f"{of}_name"] for row in images for of in ("given", "original")}
+    called = {number: drawn_name(names[number], number) for number in sorted(names)}
+    return {called[number]: names[number] for number in called if called[number] != names[number]}
+
+
 def _names(content: Content) -> dict[str, Any]:
     """What the templates call things."""
     summary = content.summary
@@ -131,6 +139,7 @@ def _names(content: Content) -> dict[str, Any]:
         "title": "Labels to look at first" if own else TITLE,
         "dataset": dataset_name(scenario["dataset"]),
         "own": own,
+        "numbered": _numbered([row for rows in content.gallery.values() for row in rows]),
         "sentences": of_suspects(content.suspects, summary) if own else sentences(content.findings, summary),
         "claims": [] if own else rows(content.findings),
         "opening": "\n\n".join(of_suspects(content.suspects, summary, literal))

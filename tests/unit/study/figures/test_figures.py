@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from stages import figures, findings, summarize
+from stages import figures, findings, report, summarize
 from study.analysis.variants import levels
 from study.context.runs import load_params
 from study.context.stage import run_stage
 from study.data.scenarios.scenario import load_scenario
+from study.figures.names import drawn_name
 from study.figures.style import NARROW, WIDTH, Label, draw_grid, save, styled
 from study.figures.validation import points
 from study.figures.variants import draw_variants
@@ -183,6 +185,23 @@ def test_one_s_own_data_have_suspects_and_known_data_have_none(results: Path, tm
     sheet = np.asarray(Image.open(root / "reports/figures/suspects-sprites.png"))
     images = np.load(root / "data/scenarios/real/images.npy")
     assert np.array_equal(sheet.reshape(len(table), 8, 8), images[table["id"], 0])
+
+
+def test_names_whose_letters_the_font_lacks_are_numbers(results: Path, tmp_path: Path) -> None:
+    assert [drawn_name(name, 7) for name in ("T-shirt", "Straße", "кот", "$x$", "")] == [
+        "T-shirt", "Straße", "кот", "$x$", "",
+    ]  # fmt: skip
+    assert [drawn_name(name, 7) for name in ("猫", "a 猫", "🐈")] == ["class 7"] * 3
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "data/scenarios").glob("*/scenario.json"):
+        path.write_text(path.read_text(encoding="utf-8").replace('"hat"', '"猫"'), encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that is missing
+        for stage in (figures, report):
+            assert run_stage(stage.run, stage.__name__.removeprefix("stages."), {}, root=tmp_path) == 0
+    text = (tmp_path / "reports/report.md").read_text(encoding="utf-8")
+    assert "\n\nIn the pictures class 1 is 猫.\n\n" in text
+    assert "In the pictures" not in (results / "reports/report.md").read_text(encoding="utf-8")
 
 
 def test_images_stand_in_the_order_of_their_table(results: Path) -> None:

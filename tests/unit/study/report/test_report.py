@@ -209,7 +209,16 @@ def test_one_s_own_data_open_with_suspects_and_without_the_study_s_claims(result
         assert "Labels to look at first" in shown and "the 6 whose labels are least supported" in shown
         places = [shown.index(escape(name)) for name in suspects["name"]]
         assert places == sorted(places)
-        for absent in ("Holm", "Clark", "undecided", "finding-1", "validation-", "estimators", "variants.csv", "Forest plot"):
+        for absent in (
+            "Holm",
+            "Clark",
+            "undecided",
+            "finding-1",
+            "validation-",
+            "estimators",
+            "variants.csv",
+            "Forest plot",
+        ):
             assert absent not in shown, absent
         assert "What the words mean" in shown and "Finding wrong labels" in shown
     ids = re.findall(r'\sid="([^"]+)"', page)
