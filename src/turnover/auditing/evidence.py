@@ -20,7 +20,9 @@ from turnover.reading.features import LARGEST, RIDGE, spectrum
 from turnover.reading.one_pass import read
 from turnover.reading.readings import Readings
 from turnover.reading.votes import likeness, same_among, voters, votes
-from turnover.scoring.memorization import memorization
+from turnover.scoring.memorization import self_influence
+from turnover.scoring.neighbourhood import LEVERAGE_RIDGE
+from turnover.scoring.sharpening import sharpened
 from turnover.training.loop import train
 from turnover.training.recorders import EpochRecorder
 from turnover.training.settings import TrainingConfig
@@ -127,27 +129,41 @@ def gather(
     probabilities = recorder.mean()
     readings = read(network, inputs, labels, ids, progress=progress)
     assert readings.features is not None
-    directions = directions_of(readings)
-    memorized = memorization(network, readings)
-    said = votes_of(directions, labels, classes)
+    directions, leverage = surroundings(readings)
+    shares = shares_of(directions, labels, classes)
+    support = shares.gather(1, labels[:, None]).squeeze(1)
+    near = pd.DataFrame({"leverage": leverage.double().numpy(), "support": support.double().numpy()})
+    memorized = sharpened(self_influence(readings), near)  # as `memorization`, which would ask all pairs once more
+    said = torch.where(shares.sum(1, keepdim=True) > 0.0, shares, 1.0 / classes)
     linear = linear_votes(inputs, labels, classes) if inputs.dim() == 2 and inputs.shape[1] <= LARGEST else None
     return Evidence(network, readings, probabilities, said, linear, directions, memorized)
 
 
-def directions_of(readings: Readings) -> Tensor:
-    """Unit vectors [n, at most 256] whose products are likenesses, as in `turnover.neighbourhood`."""
+def surroundings(readings: Readings) -> tuple[Tensor, Tensor]:
+    """Unit vectors [n, at most 256] whose products are likenesses, and leverage [n], as in `turnover.neighbourhood`."""
     blocks = readings.features
     assert blocks is not None
     found = spectrum(blocks)
-    return torch.cat([F.normalize(found.whitened(block, RIDGE, _DIRECTIONS), dim=1) for block in blocks])
+    directions, leverage = zip(
+        *(
+            (
+                F.normalize(found.whitened(part, RIDGE, _DIRECTIONS), dim=1),
+                found.whitened(part, LEVERAGE_RIDGE).square().sum(1),
+            )
+            for block in blocks
+            for part in torch.split(block, _ROWS)
+        ),
+        strict=True,
+    )
+    return torch.cat(directions), torch.cat(leverage)
 
 
-def votes_of(directions: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """What the others say of each example's class: shares [n, classes], all alike where nothing is near it."""
+def shares_of(directions: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """What the others say of each example's class: shares [n, classes], all 0 where nothing is near it."""
     chosen = voters(len(directions))
     found = torch.empty(len(directions), classes)
     for start in range(0, len(directions), _ROWS):
         rows = torch.arange(start, min(start + _ROWS, len(directions)))
         weight = likeness(directions[rows], directions[chosen], itself=same_among(rows, chosen))
         found[rows] = votes(weight, labels[chosen], classes)
-    return torch.where(found.sum(1, keepdim=True) > 0.0, found, 1.0 / classes)
+    return found
