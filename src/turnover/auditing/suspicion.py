@@ -18,8 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Chosen on other draws of images and wrong labels than those of docs/audit.csv, but for the power with which `WEIGHT`
-# grows: see docs/audit.md.
+# Chosen on other draws of images and wrong labels than those of docs/audit.csv: see docs/audit.md.
 TEMPERATURES = (0.85, 1.2, 1.6, 2.0, 2.7)
 ROUNDS = 30
 SUREST = 0.1  # of the examples that the evidence takes for a class
@@ -28,8 +27,9 @@ STEPS = 100  # by which what was learned of confusions is taken out of the evide
 CONFIDENT = 0.9  # evidence for one class from which an example tells of confusions: what is ambiguous is not confused
 LEAST = 1e-3  # a probability below it says no more
 SURE = 5.0  # examples of each class that are taken to be right, beside those there are
-WEIGHT = 0.005  # of the posterior's log odds in the ranking, beside those of the evidence, where half is one-sided
-_LARGEST = 0.98  # share that is one-sided, at most
+ONE_SIDED = 0.6  # share of wrong labels that are one-sided, beyond likeness, at which the posterior counts as much as
+POWER = 6  # the evidence itself in the ranking; how steeply its weight grows around there
+_LARGEST = 0.98  # share, at most
 _SAMPLE = 50_000  # examples that temperature and confusions are found on, at most
 
 
@@ -78,12 +78,13 @@ def suspect(evidence: Tensor, labels: Tensor) -> Suspicion:
     posterior = _posterior(of_true, labels, found)
     wrong = 1.0 - posterior[rows, labels]
     # What makes the probabilities right ranks difficult examples too high: ranks are by the evidence as it is. Alone it
-    # ranks best where any class is given for any other, with its posterior where each has one.
+    # ranks best where any class is given for any other, or what looks like it; its posterior where each class has one
+    # that is given for it, and that does not look like it.
     as_it_is = _fitted(some, of_some)
     seen = _sharper(evidence, as_it_is.temperature)[rows, labels]
-    share = _one_sided(found.confusions, posterior.sum(0))
-    odds = _log_odds(1.0 - _posterior(evidence, labels, as_it_is)[rows, labels])
-    score = _log_odds(1.0 - seen) + WEIGHT * (share / (1.0 - share)) ** 3 * odds
+    share = _one_sided(found.confusions, posterior.sum(0), of_true)
+    weight = (share / (1.0 - share) * (1.0 - ONE_SIDED) / ONE_SIDED) ** POWER
+    score = _log_odds(1.0 - seen) + weight * _log_odds(1.0 - _posterior(evidence, labels, as_it_is)[rows, labels])
     order = score.argsort(descending=True, stable=True)
     running = (1.0 - wrong[order]).double().cumsum(0) / torch.arange(1, len(order) + 1)
     # The largest list that holds the example counts: a longer one may be purer.
@@ -155,18 +156,21 @@ def _without(evidence: Tensor, learned: Tensor) -> Tensor:
     return found
 
 
-def _one_sided(confusions: Tensor, counts: Tensor) -> float:
-    """Of the wrong labels the share that are their class's most frequent wrong one.
+def _one_sided(confusions: Tensor, counts: Tensor, evidence: Tensor) -> float:
+    """Of the wrong labels the share that are their class's most frequent wrong one, less what likeness explains.
+
+    A class that takes most of what the evidence leaves open of another one is likely given for it by mistake.
 
     Args:
         confusions: [true class, given class].
         counts: examples of each class.
+        evidence: of true classes, [n, classes].
     """
-    classes = len(confusions)
-    if classes < 3:
-        return 0.5  # there is one wrong label only
-    wrong = counts.unsqueeze(1) * confusions * (1.0 - torch.eye(classes))
-    return min(float(wrong.amax(1).sum() / wrong.sum()), _LARGEST)
+    others = 1.0 - torch.eye(len(confusions))
+    wrong = counts.unsqueeze(1) * confusions * others
+    alike = (evidence.T @ evidence) * others
+    alike /= alike.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return min(float((wrong * (1.0 - alike)).amax(1).sum() / wrong.sum()), _LARGEST)
 
 
 def _sharper(evidence: Tensor, temperature: float) -> Tensor:
