@@ -36,9 +36,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from dattri.algorithm.tracin import TracInAttributor
-from dattri.algorithm.trak import TRAKAttributor
-from dattri.task import AttributionTask
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
@@ -65,6 +62,7 @@ SETS = ("validation", "validation_digits", "validation_sequences")
 DAMPING = 0.1  # of the eigenvalue-corrected form, in mean eigenvalues, as in the table's EK-FAC
 _BATCH = 100  # examples whose gradients are made at once
 _COMPARED = 250  # examples whose gradients, of all parameters, are held twice
+_AFFORDED = 10**12  # pairs times parameters, beyond which TracIn on all of these takes more than half an hour
 
 
 Row = tuple[str, Tensor, float]  # method, influence [train, target], seconds after training
@@ -212,6 +210,10 @@ def elsewhere(problem: Problem, seed: int) -> Iterator[Row]:
 
 def on_all_parameters(problem: Problem, network: TrainedNetwork) -> Iterator[Row]:
     """TRAK and TracIn of dattri without the restriction to the head."""
+    from dattri.algorithm.tracin import TracInAttributor  # late: the rest does without the extra `compare`
+    from dattri.algorithm.trak import TRAKAttributor
+    from dattri.task import AttributionTask
+
     model, x = plain(copy.deepcopy(network.model).eval(), problem.train.images)
     _, x_targets = plain(network.model, problem.targets.images)
     loader = DataLoader(TensorDataset(x, problem.train.labels), _COMPARED)
@@ -248,6 +250,9 @@ def on_all_parameters(problem: Problem, network: TrainedNetwork) -> Iterator[Row
             attributor.cache(loader)
             found = attributor.attribute(goals)
         yield f"TRAK (dattri all parameters, ridge {ridge:g})", found, time.perf_counter() - clock
+    parameters = sum(values.numel() for values in model.parameters())
+    if len(x) * len(x_targets) * parameters > _AFFORDED:
+        return
     clock, total = time.perf_counter(), torch.zeros(())
     for state, rate in zip(states, network.learning_rates, strict=True):
         model.load_state_dict(state)
@@ -314,12 +319,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=ROOT / "build/deeper", help="where networks are kept")
     parser.add_argument("--out", type=Path, default=KEPT)
     parser.add_argument("--show", action="store_true", help="only print the table")
     options = parser.parse_args()
     if not options.show:
-        torch.set_num_threads(2)
+        torch.set_num_threads(options.threads)
         for name in options.sets:
             measured(name, options.seeds, options.folder, options.out)
     print(show(pd.read_csv(options.out)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from turnover.auditing.suspicion import suspect, together
+from turnover.auditing.suspicion import ONE_SIDED, _fitted, _learned, _one_sided, _without, suspect, together
 
 
 def drawn(
@@ -54,6 +54,33 @@ def test_the_order_is_that_of_the_posterior_and_the_evidence() -> None:
     assert (found.suggested != given).all()
     rows = (true != given).nonzero().flatten()
     assert (found.suggested[rows] == true[rows]).float().mean() > 0.9
+
+
+def test_labels_that_look_like_it_are_ranked_by_the_evidence_and_one_sided_ones_by_the_posterior() -> None:
+    """The same share of wrong labels, one class given for another: for one that looks like it, or for any."""
+    generator = torch.Generator().manual_seed(0)
+    count, classes = 6000, 6
+    true = torch.arange(count) % classes
+    like = true ^ 1  # 0 and 1, 2 and 3, 4 and 5 look alike
+    evidence = torch.full((count, classes), 0.01)
+    rows = torch.arange(count)
+    doubt = 0.45 * torch.rand(count, generator=generator) ** 2
+    evidence[rows, true], evidence[rows, like] = 0.96 - doubt, doubt + 0.01
+    difficult = doubt.argsort(descending=True)[: count // 10]
+    alike = true.clone()
+    alike[difficult] = like[difficult]
+    anyone = true.clone()
+    some = torch.randperm(count, generator=generator)[: count // 10]
+    anyone[some] = (true[some] + 2) % classes  # the same one each time, which does not look like it
+    weights = []
+    for given in (alike, anyone):
+        learned = _learned(evidence)
+        of_true = _without(evidence, learned)
+        fitted = _fitted(of_true, given)
+        weights.append(_one_sided(fitted.confusions, torch.bincount(true).float(), of_true))
+        found = suspect(evidence, given)
+        assert (given != true)[found.score.topk(count // 20).indices].float().mean() > 0.9
+    assert weights[0] < 0.3 < ONE_SIDED < 0.75 < weights[1]
 
 
 def test_two_classes_have_one_wrong_label_each() -> None:
