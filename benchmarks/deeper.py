@@ -1,7 +1,7 @@
 """Does looking deeper help influence? Masks and left-out residuals in more layers, peers on all weights.
 
 What the table of `validate` leaves out, because it costs much or earns nothing, judged by the same ground truth.
-Nothing is chosen here. Rows are of one network each, every seed by itself:
+No default follows from it. Rows are of one network each, every seed by itself:
 
 - left-out residuals in the layer before the head, which is the estimate of the library, and in the layers before it:
   the same Kronecker-factored influence function with the residual sent back to each of them, blocks added up;
