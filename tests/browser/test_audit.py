@@ -32,6 +32,7 @@ def test_decisions_are_exported(browser: Any, folder: Path) -> None:
     page.on("request", lambda request: asked.append(request.url))
     page.goto((folder / "report.html").as_uri())
     assert page.locator(".card").count() == 50
+    assert "neither listed nor counted" in page.locator("#limits").inner_text()
     assert page.locator(".card b").count() == 0, "names are text"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     first, second, third = (page.locator(".card").nth(number) for number in range(3))
