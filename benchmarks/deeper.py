@@ -26,7 +26,7 @@ import io
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, redirect_stderr
+from contextlib import ExitStack, nullcontext, redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ KEPT_MORE = 0.75  # of the units: best from one network in the table
 SEVERAL = -1  # stands for the seed where a row is of several
 _BATCH = 100  # examples whose gradients are made at once
 _COMPARED = 250  # examples whose gradients, of all parameters, are held twice
-_AFFORDED = 10**12  # pairs times parameters, beyond which TracIn on all of these takes more than half an hour
 
 
 Row = tuple[str, Tensor, float]  # method, influence [train, target], seconds after training
@@ -127,8 +126,11 @@ def block(problem: Problem, model: nn.Module, layer: nn.Module, *, corrected: bo
     images, count = problem.train.images, len(problem.train)
     inputs = outputs = torch.zeros(())
     for entering, gradient in gradients(model, layer, images, residual_train):
+        places = entering.shape[1]
         entering, gradient = entering.flatten(0, 1).double(), gradient.flatten(0, 1).double()
-        inputs, outputs = inputs + entering.T @ entering, outputs + gradient.T @ gradient
+        # Of a layer that is applied at many places inputs add up and gradients are averaged (Grosse & Martens 2016, arXiv
+        # 1602.01407): so the blocks of all layers have one scale.
+        inputs, outputs = inputs + entering.T @ entering, outputs + gradient.T @ gradient / places
     to_in, to_out = (
         _directions(outer, None if corrected else ridge, most)
         for outer, ridge, most in ((inputs, INNER_RIDGE, 512), (outputs, GRADIENT_RIDGE, 256))
@@ -170,16 +172,13 @@ def residuals(problem: Problem, model: nn.Module) -> tuple[Tensor, Tensor]:
 def masked(problem: Problem, seed: int, after: str, keep: float, *, shared: bool = False) -> nn.Module:
     """A trained network with masks; `after` as for `insert`."""
     model = insert(problem.network(seed), after=after, keep=keep, seed=seed)
-    trust: Any = nullcontext()
-    if shared:
-        for layer in masked_layers(model):
-            layer.__class__ = HalfShared
-        # Refused, rightly: through shared units an example reaches its flipped network. Here only features count.
-        trust = patch("turnover.training.loop.probe", lambda *given, **more: None)
-    with (
-        trust,
-        patch("turnover.masking.subnetworks.probing", lambda *given: nullcontext()) if shared else nullcontext(),
-    ):
+    with ExitStack() as stack:
+        if shared:
+            for layer in masked_layers(model):
+                layer.__class__ = HalfShared
+            # Refused, rightly: through shared units an example reaches its flipped network. Here only features count.
+            stack.enter_context(patch("turnover.training.loop.probe"))
+            stack.enter_context(patch("turnover.masking.subnetworks.probing", lambda *given: nullcontext()))
         train(model, problem.train, problem.config(seed), progress=False)
     return model.eval()
 
@@ -254,9 +253,6 @@ def on_all_parameters(problem: Problem, network: TrainedNetwork) -> Iterator[Row
             attributor.cache(loader)
             found = attributor.attribute(goals)
         yield f"TRAK (dattri all parameters, ridge {ridge:g})", found, time.perf_counter() - clock
-    parameters = sum(values.numel() for values in model.parameters())
-    if len(x) * len(x_targets) * parameters > _AFFORDED:
-        return
     clock, total = time.perf_counter(), torch.zeros(())
     for state, rate in zip(states, network.learning_rates, strict=True):
         model.load_state_dict(state)

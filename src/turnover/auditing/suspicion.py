@@ -27,8 +27,9 @@ STEPS = 100  # by which what was learned of confusions is taken out of the evide
 CONFIDENT = 0.9  # evidence for one class from which an example tells of confusions: what is ambiguous is not confused
 LEAST = 1e-3  # a probability below it says no more
 SURE = 5.0  # examples of each class that are taken to be right, beside those there are
-ONE_SIDED = 0.6  # share of wrong labels that are one-sided, beyond likeness, at which the posterior counts as much as
-POWER = 6  # the evidence itself in the ranking; how steeply its weight grows around there
+# In the ranking the posterior counts as much as the evidence where this share of wrong labels is one-sided, beyond
+# likeness; with so large a power of its odds it counts more or less.
+ONE_SIDED, POWER = 0.6, 6
 _LARGEST = 0.98  # share, at most
 _SAMPLE = 50_000  # examples that temperature and confusions are found on, at most
 

@@ -16,7 +16,7 @@ from turnover.collecting.decoding import read_images
 from turnover.collecting.embeddings import Embeddings
 from turnover.collecting.folders import folder_rows, split_folders
 from turnover.collecting.rows import LAYOUT, Row, check_inside, class_names, writable
-from turnover.collecting.tables import table_rows
+from turnover.collecting.tables import one_spelling, table_rows
 from turnover.errors import DataError, reason
 
 TEST_SHARE = 0.1
@@ -62,7 +62,8 @@ def _of_features(name: str, path: Path, found: Embeddings) -> Dataset:
     if found.splits is not None and "validation" in found.splits:
         raise DataError(f"{path} has a validation split, but there are two parts only, train and test; call it test")
     layout = "embeddings have labels, and, if wanted, ids and a split, train or test, of each"
-    labels, classes, test = _labelled(path, found.names, found.labels, found.splits, layout)
+    given = one_spelling(found.labels)
+    labels, classes, test = _labelled(path, found.names, given, found.splits, layout)
     return _dataset(name, as_pictures(found.features, ~test), labels, found.names, classes, test)
 
 

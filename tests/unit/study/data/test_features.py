@@ -19,6 +19,7 @@ from study.data.sources.features import SPAN, as_pictures
 from study.data.sources.fetching import fetch
 from tests.unit.study.context.test_params import with_value
 from tests.unit.study.data.pictures import refusal
+from turnover.auditing.inputs import look
 
 LABELS = np.array(["dog", "cat"] * 20)
 
@@ -58,6 +59,12 @@ def test_a_file_becomes_pictures(tmp_path: Path, suffix: str) -> None:
         back = (pixels[:, :7] - 128) * SPAN / 127 * trained.std(0) + trained.mean(0)
         inside = np.abs(x[rows] - trained.mean(0)) <= SPAN * trained.std(0)
         assert (np.abs(back - x[rows]) / trained.std(0))[inside].max() <= SPAN / 127 / 2 + 1e-5
+
+
+def test_labels_are_spelled_as_the_audit_spells_them(tmp_path: Path) -> None:
+    numbers = np.array([2.0, 10.0] * 20)
+    place = saved(tmp_path / "x.npz", embeddings=values(), labels=numbers)
+    assert load(fetch(place, tmp_path / "set")).classes == look(tmp_path / "x.npz").classes == ("2", "10")
 
 
 def test_ids_and_splits_are_kept(tmp_path: Path) -> None:
