@@ -18,7 +18,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -157,11 +157,16 @@ def by_audit(task: Task, data: str) -> Iterator[Callable[[], Judged]]:
         yield lambda: judged(features, task.given, int)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for number, (image, label) in enumerate(zip(task.images, task.given, strict=True)):
-            path = Path(folder) / f"{label:03d}" / f"{number:06d}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(path)
+        write_folders(task.images, [f"{label:03d}" for label in task.given], Path(folder))
         yield lambda: judged(folder, None, lambda name: int(Path(name).stem))
+
+
+def write_folders(images: Images, names: Sequence[str], root: Path) -> None:
+    """Images as PNG files in folders called as their classes; a file is called by its number."""
+    for number, (image, name) in enumerate(zip(images, names, strict=True)):
+        path = root / name / f"{number:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)).save(path)
 
 
 def by_cleanlab(task: Task, data: str) -> Iterator[Callable[[], Judged]]:

@@ -128,8 +128,8 @@ def block(problem: Problem, model: nn.Module, layer: nn.Module, *, corrected: bo
     for entering, gradient in gradients(model, layer, images, residual_train):
         places = entering.shape[1]
         entering, gradient = entering.flatten(0, 1).double(), gradient.flatten(0, 1).double()
-        # Of a layer that is applied at many places inputs add up and gradients are averaged (Grosse & Martens 2016, arXiv
-        # 1602.01407): so the blocks of all layers have one scale.
+        # At many places inputs add up and gradients are averaged: so the blocks of all layers have one scale (Grosse &
+        # Martens 2016, arXiv 1602.01407).
         inputs, outputs = inputs + entering.T @ entering, outputs + gradient.T @ gradient / places
     to_in, to_out = (
         _directions(outer, None if corrected else ridge, most)

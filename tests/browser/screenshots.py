@@ -44,25 +44,25 @@ def take(root: Path, folder: Path) -> None:
         if not (root / name).exists():
             raise UserError(f"{root / name} is missing: run `make repro`")
     folder.mkdir(parents=True, exist_ok=True)
-    with _browser() as browser:
+    with browsing() as browser:
         page = browser.new_page(viewport=SIZE, color_scheme="light")
         page.set_default_timeout(PATIENCE)
         page.goto((root / "reports/index.html").resolve().as_uri())
-        _keep(page, folder / "report.webp")
+        keep(page, folder / "report.webp")
         page.goto((root / "reports/explorer.html").resolve().as_uri())
         page.locator("#detail canvas").first.wait_for()
         page.locator("#cards a").first.click()
-        _keep(page, folder / "explorer.webp")
+        keep(page, folder / "explorer.webp")
         with _mlflow(root) as (server, experiment, runs):
             query = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment]))}"
             page.goto(f"{server}/#/compare-runs?{query}")
             page.locator(".js-plotly-plot").first.wait_for()
             _choose(page, METRICS)
-            _keep(page, folder / "mlflow.webp")
+            keep(page, folder / "mlflow.webp")
 
 
 @contextmanager
-def _browser() -> Iterator[Any]:
+def browsing() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
@@ -109,7 +109,7 @@ def _choose(page: Any, metrics: Sequence[str]) -> None:
     page.mouse.move(0, 0)
 
 
-def _keep(page: Any, path: Path) -> None:
+def keep(page: Any, path: Path) -> None:
     image = Image.open(io.BytesIO(_at_rest(page)))
     with writing(path) as beside:
         image.convert("RGB").save(beside, "WEBP", quality=QUALITY, method=6)
