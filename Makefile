@@ -36,10 +36,10 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' \
 	  || { uv --version 2>/dev/null | grep -qw '^uv $(UV_VERSION)' && ln -sf "$$(command -v uv)" $(BIN)/uv; } \
 	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock \
-	  || { echo "error: uv $(UV_VERSION), which installs the packages, is not on this machine and could not be fetched: connect to the network once"; exit 1; }
+	  || { echo "error: uv $(UV_VERSION), which installs the packages, is not on this machine and could not be fetched: connect to the network once, with the settings that it asks for (UV_DEFAULT_INDEX, HTTPS_PROXY, SSL_CERT_FILE)"; exit 1; }
 	@$(INSTALL) --offline --require-hashes -r requirements.lock 2>/dev/null \
 	  || $(INSTALL) --require-hashes -r requirements.lock \
-	  || { echo "error: the packages of requirements.lock are not all in uv's cache and could not be fetched: connect to the network once"; exit 1; }
+	  || { echo "error: the packages of requirements.lock are not all in uv's cache and could not be fetched: connect to the network once, with the settings that it asks for (UV_DEFAULT_INDEX, HTTPS_PROXY, SSL_CERT_FILE)"; exit 1; }
 	$(INSTALL) --offline --no-build-isolation --no-deps --editable .
 	@rm -f .venv/.installed-* && touch $@
 
