@@ -248,10 +248,9 @@ def _judge(
         folder=place,
     )
     seconds["judging"] = time.monotonic() - clock
-    say(
-        f"about {result.summary['wrong_labels']:.0f} labels are wrong; {result.summary['suspects']} are suspects, of "
-        f"which about one in ten is right"
-    )
+    suspects = result.summary["suspects"]
+    listed = f"{suspects} are suspects, of which about one in ten is right" if suspects else "none is sure to be"
+    say(f"about {result.summary['wrong_labels']:.0f} labels are wrong; {listed}")
     if work is not None:
         _write(prepared, result, evidence, found, judged, work / "new")
     return result

@@ -154,6 +154,13 @@ def test_influence_is_of_mistakes_by_others(audited: Audited) -> None:
     assert (influence.loc[helpful, "influence"] > 0).all() and (influence.loc[~helpful, "influence"] < 0).all()
 
 
+def test_an_audit_that_is_sure_of_nothing_says_so() -> None:
+    said: list[str] = []
+    x, y = np.repeat(np.eye(2), 30, 0) + 0.01 * np.arange(60)[:, None], np.repeat([0, 1], 30)
+    assert audit(x, y, out=None, say=said.append, **QUICK).summary["suspects"] == 0
+    assert said[-1].endswith("labels are wrong; none is sure to be")
+
+
 def test_splits_leak_where_one_picture_is_in_both(tmp_path: Path) -> None:
     pictures(tmp_path / "set/train", count=60, wrong=0)
     pictures(tmp_path / "set/test", count=15, wrong=0, seed=1)
