@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from turnover.masking.subnetworks import subnetwork
     from turnover.reading.loaders import with_ids
     from turnover.reading.one_pass import read
+    from turnover.reading.over_training import Predictions
     from turnover.reading.readings import Readings
     from turnover.scoring.calibration import calibrate
     from turnover.scoring.memorization import combine, memorization, memorization_over_training
@@ -33,6 +34,7 @@ _HOMES = {
     "InfluenceSummary": "attribution.summary",
     "InstanceMasks": "masking.masks",
     "Localized": "attribution.nearness",
+    "Predictions": "reading.over_training",
     "Readings": "reading.readings",
     "ScoreStore": "attribution.store",
     "TrainingConfig": "training.settings",
@@ -65,6 +67,7 @@ __all__ = [
     "InfluenceSummary",
     "InstanceMasks",
     "Localized",
+    "Predictions",
     "Readings",
     "ScoreStore",
     "TrainingConfig",

@@ -15,6 +15,7 @@ from turnover.attribution.fused import WORTH_COMPILING
 from turnover.attribution.head import HeadScorer
 from turnover.attribution.left_out import LeftOut
 from turnover.attribution.nearness import Similarity, check_localized, similarity, similarity_of
+from turnover.attribution.predictions import Predicted, check_fit, check_predictions
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
 from turnover.attribution.targets import GivenTargets, ReadTargets, Targets
 from turnover.batches.checks import check_example_ids, check_labels, check_names, check_tree, given_labels
@@ -46,6 +47,7 @@ class Asked(NamedTuple):
     batch_size: int = 256
     classes: Sequence[str] | None = None
     progress: bool | None = None
+    predictions: Any = None
 
 
 class TrainingExamples(NamedTuple):
@@ -99,6 +101,7 @@ def pairs_of(
     _check_estimate(estimate, networks, asked)
     if estimate == "raw" and asked.localized is not None:
         raise ValueError('localized= is given, but estimate="raw" asks for scores that are not: leave one of them out')
+    predictions = None if asked.predictions is None else check_predictions(asked.predictions, len(networks))
     known = _training_examples(networks, train, train_labels, asked, compare=estimate != "raw")
     localized = None if asked.localized is None else check_localized(asked.localized, len(known.ids))
     if estimate != "raw" and localized is None and not known.readings:
@@ -133,7 +136,10 @@ def pairs_of(
     left_out: list[LeftOut] = []
     if estimate in _LEFT_OUT:
         memory = asked.memory // (4 * len(networks))
-        every = zip(networks, known.readings, near, views, strict=True)
+        if predictions is not None:
+            check_fit(predictions, len(known.ids), len(views[0].labels), classes[0])
+        beside: Sequence[Predicted | None] = predictions or [None] * len(networks)
+        every = zip(networks, known.readings, near, views, beside, strict=True)
         left_out = [LeftOut(*of, memory=memory, precision=asked.precision) for of in every]
     if estimate == "left-out":
         return Pairs(known, views[0].labels, classes[0], views, list(left_out), [], None, [], asked.precision)
@@ -159,6 +165,11 @@ def _check_estimate(estimate: Estimate, networks: Sequence[nn.Module], asked: As
             "needs none"
         )
     if estimate not in _LEFT_OUT:
+        if asked.predictions is not None:
+            raise UserError(
+                f'predictions= is given, but estimate="{estimate}" has no use for them: leave them out, or ask for '
+                'estimate="combined" or "left-out"'
+            )
         return
     if asked.measure == "margin":
         raise ValueError(f'estimate="{estimate}" is of the loss: leave measure="margin" out')

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.arguments import Asked, Estimate, pairs_of
 from turnover.attribution.nearness import Localized
+from turnover.attribution.predictions import Predicted
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.tiles import Tiles, grid_of
 from turnover.batches.checks import Inputs, networks_of
@@ -25,6 +26,7 @@ def influence(
     measure: Measure = "loss",
     *,
     estimate: Estimate | None = None,
+    predictions: Predicted | Sequence[Predicted] | None = None,
     precision: Precision = "float32",
     memory: int = DEFAULT_MEMORY,
     fused: bool | None = None,
@@ -56,6 +58,10 @@ def influence(
             had been seen, see `turnover.attribution.left_out`; in nats, of any network, with masks or without.
             "combined": left-out and localized; the closest. None: the best that `train` allows: "combined" for data
             ("pooled" with measure="margin" or `localized`), "localized" for ids with `localized`, "raw" for ids alone.
+        predictions: of "left-out" and "combined": what the network said of the training examples and of the targets,
+            averaged over its training (see `turnover.Predictions`), probabilities [n, classes] in the order of the
+            data; of several networks a list of pairs, or one pair for all. They count as much as the neighbours, and
+            bring the scores closer to retraining; most where fewer units are masked, or none.
         precision: of the matrix products.
         memory: bytes of scratch, beside masks and result; one row of few targets is the least.
         fused: compile the loss difference; by default where that pays.
@@ -76,7 +82,9 @@ def influence(
         TypeError: inputs are no tensors, or ids or labels are not integers.
     """
     networks = networks_of(model)
-    asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size, classes)
+    asked = Asked(
+        measure, estimate, precision, memory, fused, forward, localized, batch_size, classes, predictions=predictions
+    )
     pairs = pairs_of(networks, train, targets, y, asked)
     count, width = len(pairs.train.ids), len(pairs.labels)
     out = torch.empty(count, width)

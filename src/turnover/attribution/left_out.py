@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.attribution.nearness import Similarity
+from turnover.attribution.predictions import Predicted
 from turnover.attribution.scorer import DTYPES, Precision, spans
 from turnover.attribution.targets import Targets
 from turnover.batches.outputs import class_logits
@@ -60,9 +61,9 @@ class LeftOut:
         readings: of the training examples.
         near: their directions, and those of the targets.
         targets: what the network sees of them.
-        memory: bytes of scratch; what does not fit goes to temporary files.
         predictions: probabilities of another witness, of training examples and targets [n, classes]; the shares of the
             neighbours are averaged with them.
+        memory: bytes of scratch; what does not fit goes to temporary files.
         precision: of the products of training examples with targets and with those that vote.
 
     Raises:
@@ -75,8 +76,9 @@ class LeftOut:
         readings: Readings,
         near: Similarity,
         targets: Targets,
+        predictions: Predicted | None = None,
+        *,
         memory: int = DEFAULT_MEMORY,
-        predictions: tuple[Tensor, Tensor] | None = None,
         precision: Precision = "float32",
     ) -> None:
         self.classes, self.device, self.near, self._targets = targets.classes, device_of(model), near, targets
@@ -90,7 +92,8 @@ class LeftOut:
             )
         self._predictions = predictions
         chosen = voters(len(readings), most=_VOTERS)
-        self._voters, self._votes_for = chosen.to(self.device), self._labels[chosen.to(self.device)]
+        self._voters = chosen.to(self.device)
+        self._votes_for = self._labels[self._voters]
         self._reference = near.train[chosen].to(self.device, self._dtype)
         self._shares = Rows(memory=memory // 4)
         with full_precision():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.arguments import Asked, Estimate, pairs_of
 from turnover.attribution.nearness import Localized
+from turnover.attribution.predictions import Predicted
 from turnover.attribution.reductions import TopK, Totals
 from turnover.attribution.scorer import Measure, Precision, spans
 from turnover.attribution.store import ScoreStore, fingerprint
@@ -89,6 +90,7 @@ def summarize(
     *targets: Any,
     measure: Measure = "loss",
     estimate: Estimate | None = None,
+    predictions: Predicted | Sequence[Predicted] | None = None,
     top: int = 100,
     top_targets: int = 10,
     store: ScoreStore | None = None,
@@ -112,8 +114,8 @@ def summarize(
     Args:
         models: a network with turn-over dropout, or several (seeds, checkpoints): their scores are averaged
             pair by pair.
-        train, measure, estimate, precision, fused, forward, localized, batch_size, classes: as for `influence`; results
-            keep the order of the data set, or of the ids.
+        train, measure, estimate, predictions, precision, fused, forward, localized, batch_size, classes: as for
+            `influence`; results keep the order of the data set, or of the ids.
         targets: as for `influence`: data, or inputs and labels. Where `train` are ids: the labels that these examples
             were trained with, then inputs and labels of the targets.
         top: helpful and harmful training examples to keep of each target; 0 for none.
@@ -155,7 +157,9 @@ def summarize(
             "network at the same moments, but summarize gives each of them targets of its own: load the whole weights "
             "into a plain network in each process"
         )
-    asked = Asked(measure, estimate, precision, memory, fused, forward, localized, batch_size, classes, progress)
+    asked = Asked(
+        measure, estimate, precision, memory, fused, forward, localized, batch_size, classes, progress, predictions
+    )
     x, y = (*targets, None)[:2]
     pairs = pairs_of(networks, train, x, y, asked, labels)
     if (train_labels := pairs.train.labels) is None:

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from turnover.auditing.linear import linear_votes
 from turnover.auditing.networks import Standardized, make_network
 from turnover.auditing.settings import Settings
 from turnover.batches.examples import Examples
-from turnover.batches.passes import evaluating, moved
-from turnover.reading.features import LARGEST, RIDGE, spectrum
+from turnover.batches.passes import full_precision
+from turnover.reading.features import LARGEST
 from turnover.reading.one_pass import read
+from turnover.reading.over_training import Predictions
 from turnover.reading.readings import Readings
-from turnover.reading.votes import likeness, same_among, voters, votes
+from turnover.reading.votes import voters, votes
 from turnover.scoring.memorization import self_influence
-from turnover.scoring.neighbourhood import LEVERAGE_RIDGE
+from turnover.scoring.neighbourhood import likenesses, surroundings
 from turnover.scoring.sharpening import sharpened
 from turnover.training.loop import train
-from turnover.training.recorders import EpochRecorder
 from turnover.training.settings import TrainingConfig
 
-_DIRECTIONS = 256
 _RECORDED = 1 << 30  # bytes that the probabilities of all recorded epochs take, about
-_ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,28 +58,10 @@ class Evidence:
         return tuple(witness for witness in found if witness is not None)
 
 
-class Probabilities(EpochRecorder):
-    """Records what the full network says of every example at the end of epochs: float16 [n, classes]."""
-
-    def __init__(self, inputs: Tensor, classes: int, epochs: int) -> None:
-        size = 2 * len(inputs) * classes
-        every = max(1, -(-epochs * size // _RECORDED))
-        super().__init__([epoch for epoch in range(1, epochs + 1) if (epochs - epoch) % every == 0], "probabilities-")
-        self.inputs = inputs
-
-    def look(self, model: nn.Module) -> Mapping[str, Tensor]:
-        """Probabilities of all examples."""
-        device = next(model.parameters()).device
-        with evaluating(model):
-            found = [model(moved(part, device)).softmax(1).half().cpu() for part in torch.split(self.inputs, 256)]
-        return {"probabilities": torch.cat(found)}
-
-    def mean(self) -> Tensor:
-        """Over the recorded epochs, float32 [n, classes]."""
-        total, count = torch.zeros(()), 0
-        for _, kept in self.recorded():
-            total, count = total + kept["probabilities"].float(), count + 1
-        return total / count
+def recorded(count: int, classes: int, epochs: int) -> list[int]:
+    """After which epochs probabilities are recorded: all, the last among them, or so many as memory allows."""
+    every = max(1, -(-epochs * 2 * count * classes // _RECORDED))
+    return [epoch for epoch in range(1, epochs + 1) if (epochs - epoch) % every == 0]
 
 
 def config_of(settings: Settings) -> TrainingConfig:
@@ -120,50 +99,30 @@ def gather(
     device = torch.device(settings.device)
     network = make_network(inputs, classes, settings.hidden, settings.seed).to(device)
     ids = torch.arange(len(labels))
-    recorder = Probabilities(inputs, classes, settings.epochs)
+    said = Predictions(inputs, labels, epochs=recorded(len(labels), classes, settings.epochs))
     examples = Examples(inputs, labels, ids).to(device)
     train(
-        network, examples, config_of(settings), recorders=[recorder], checkpoint=checkpoint, progress=progress,
+        network, examples, config_of(settings), recorders=[said], checkpoint=checkpoint, progress=progress,
         stop=stop, fingerprint="audit",
     )  # fmt: skip
-    probabilities = recorder.mean()
+    probabilities = said.mean()
     readings = read(network, inputs, labels, ids, progress=progress)
     assert readings.features is not None
-    directions, leverage = surroundings(readings)
+    directions, leverage = surroundings(readings.features)
     shares = shares_of(directions, labels, classes)
     support = shares.gather(1, labels[:, None]).squeeze(1)
     near = pd.DataFrame({"leverage": leverage.double().numpy(), "support": support.double().numpy()})
     memorized = sharpened(self_influence(readings), near)  # as `memorization`, which would ask all pairs once more
-    said = torch.where(shares.sum(1, keepdim=True) > 0.0, shares, 1.0 / classes)
+    shares = torch.where(shares.sum(1, keepdim=True) > 0.0, shares, 1.0 / classes)
     linear = linear_votes(inputs, labels, classes) if inputs.dim() == 2 and inputs.shape[1] <= LARGEST else None
-    return Evidence(network, readings, probabilities, said, linear, directions, memorized)
+    return Evidence(network, readings, probabilities, shares, linear, directions, memorized)
 
 
-def surroundings(readings: Readings) -> tuple[Tensor, Tensor]:
-    """Unit vectors [n, at most 256] whose products are likenesses, and leverage [n], as in `turnover.neighbourhood`."""
-    blocks = readings.features
-    assert blocks is not None
-    found = spectrum(blocks)
-    directions, leverage = zip(
-        *(
-            (
-                F.normalize(found.whitened(part, RIDGE, _DIRECTIONS), dim=1),
-                found.whitened(part, LEVERAGE_RIDGE).square().sum(1),
-            )
-            for block in blocks
-            for part in torch.split(block, _ROWS)
-        ),
-        strict=True,
-    )
-    return torch.cat(directions), torch.cat(leverage)
-
-
+@full_precision()
 def shares_of(directions: Tensor, labels: Tensor, classes: int) -> Tensor:
     """What the others say of each example's class: shares [n, classes], all 0 where nothing is near it."""
     chosen = voters(len(directions))
     found = torch.empty(len(directions), classes)
-    for start in range(0, len(directions), _ROWS):
-        rows = torch.arange(start, min(start + _ROWS, len(directions)))
-        weight = likeness(directions[rows], directions[chosen], itself=same_among(rows, chosen))
-        found[rows] = votes(weight, labels[chosen], classes)
+    for places, weight in likenesses(directions, chosen):
+        found[places] = votes(weight, labels[chosen], classes)
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -102,6 +102,63 @@ def neighbourhood(
     return pd.DataFrame({**named, **columns, "loss_full": found.values["loss_full"].double().numpy()})
 
 
+class Surroundings(NamedTuple):
+    """Where examples stand among each other, on the device that was asked for."""
+
+    directions: Tensor  # float32 [n, at most 256], rows of length 1: their products are the likenesses
+    leverage: Tensor  # float32 [n]
+
+
+@full_precision()
+def surroundings(
+    features: Rows | Columns,
+    *,
+    ridge: float = RIDGE,
+    leverage_ridge: float = LEVERAGE_RIDGE,
+    device: torch.device | str = "cpu",
+) -> Surroundings:
+    """Directions and leverage of examples, from features [n, width]; see `neighbourhood`.
+
+    Raises:
+        ValueError: features are not finite, or too wide to compare.
+    """
+    if features.width > LARGEST:
+        raise UserError(
+            f"features of {features.width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer "
+            "in `features`"
+        )
+    found = Spectrum(*(part.to(device) for part in spectrum(features)))
+    leverage = torch.empty(len(features), device=device)
+    unit = torch.empty(len(features), min(_DIRECTIONS, features.width), device=device)
+    start = 0
+    for block in features:
+        for part in torch.split(block.to(device), _ROWS):
+            at = slice(start, start + len(part))
+            leverage[at] = found.whitened(part, leverage_ridge).square().sum(1)
+            unit[at] = torch.nn.functional.normalize(found.whitened(part, ridge, _DIRECTIONS), dim=1)
+            start = at.stop
+    return Surroundings(unit, leverage)
+
+
+def likenesses(
+    directions: Tensor, chosen: Tensor, sharpness: float = SHARPNESS, memory: int = DEFAULT_MEMORY
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """How much those that are `chosen` say of every example, itself left out: places [some], weights [some, chosen].
+
+    To be gone through without autocast (`turnover.batches.passes.full_precision`).
+
+    Args:
+        directions: from `surroundings`.
+        chosen: places of those that vote, in order; see `turnover.reading.votes.voters`.
+        sharpness: exponent of the likeness.
+        memory: bytes for weights, and twice as much that is made of them.
+    """
+    reference = directions if len(chosen) == len(directions) else directions[chosen]
+    rows = max(1, min(_ROWS, memory // (12 * len(reference))))
+    for places in torch.split(torch.arange(len(directions), device=directions.device), rows):
+        yield places, likeness(directions[places], reference, sharpness, same_among(places, chosen))
+
+
 @full_precision()
 def around(
     features: Rows | Columns,
@@ -119,30 +176,12 @@ def around(
     Raises:
         ValueError: features are not finite, or too wide to compare.
     """
-    if features.width > LARGEST:
-        raise UserError(
-            f"features of {features.width} numbers are too wide to compare (at most {LARGEST}): name a narrower layer "
-            "in `features`"
-        )
-    directions = Spectrum(*(part.to(device) for part in spectrum(features)))
-    leverage = torch.empty(len(features), device=device)
-    unit = torch.empty(len(features), min(_DIRECTIONS, features.width), device=device)
-    start = 0
-    for block in features:
-        for part in torch.split(block.to(device), _ROWS):
-            at = slice(start, start + len(part))
-            leverage[at] = directions.whitened(part, leverage_ridge).square().sum(1)
-            unit[at] = torch.nn.functional.normalize(directions.whitened(part, ridge, _DIRECTIONS), dim=1)
-            start = at.stop
+    unit, leverage = surroundings(features, ridge=ridge, leverage_ridge=leverage_ridge, device=device)
     labels, chosen = labels.to(device), voters(len(unit), references).to(device)
-    reference = unit if len(chosen) == len(unit) else unit[chosen]
     of_label, classes = labels[chosen], int(labels.max()) + 1
     one_hot = torch.nn.functional.one_hot(of_label, classes).float() if classes <= _ONE_HOT else None
     support = torch.empty(len(unit), device=device)
-    rows = max(1, min(_ROWS, memory // (12 * len(reference))))  # weights, and those of the same label
-    for top in range(0, len(unit), rows):
-        here = torch.arange(top, min(top + rows, len(unit)), device=device)
-        weight = likeness(unit[here], reference, sharpness, same_among(here, chosen))
+    for here, weight in likenesses(unit, chosen, sharpness, memory):
         if one_hot is not None:
             by_class = weight @ one_hot
             same, total = by_class.gather(1, labels[here].unsqueeze(1)).squeeze(1), by_class.sum(1)

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from tests.unit.turnover.attribution.networks import CLASSES, examples, network
-from tests.unit.turnover.attribution.whole import left_out
+from tests.unit.turnover.attribution.whole import combined, left_out
 from turnover import Readings, ScoreStore, influence, insert, read, summarize
 from turnover.attribution.left_out import LeftOut
 from turnover.errors import UserError
@@ -40,6 +40,59 @@ def test_it_is_what_the_definition_says(kind: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(LeftOut, "block", lambda self, targets, memory: (16, min(targets, 5)))
     close(influence(model, (X_TRAIN, Y_TRAIN), X, Y, estimate="left-out"), expected)
     close(summarize(model, (X_TRAIN, Y_TRAIN), (X, Y), estimate="left-out").total, expected.sum(1))
+
+
+def probabilities(count: int, seed: int) -> Tensor:
+    return torch.rand(count, CLASSES, generator=torch.Generator().manual_seed(seed)).softmax(1)
+
+
+def test_predictions_are_a_witness_beside_the_neighbours() -> None:
+    """Of several networks each its own, or those of all together."""
+    models, data = [network("head", seed=seed) for seed in (0, 1)], ((X_TRAIN, Y_TRAIN), (X, Y))
+    pairs = [(probabilities(70, seed), probabilities(23, seed + 5)) for seed in (0, 1)]
+    each = [left_out(model, *data[0], *data[1], pair) for model, pair in zip(models, pairs, strict=True)]
+    shared = [left_out(model, *data[0], *data[1], pairs[0]) for model in models]
+    close(influence(models[0], *data, estimate="left-out", predictions=pairs[0]), each[0])
+    close(influence(models, *data, estimate="left-out", predictions=pairs), torch.stack(each).mean(0))
+    found = influence(models, *data, estimate="left-out", predictions=(pairs[0][0].numpy(), pairs[0][1].numpy()))
+    close(found, torch.stack(shared).mean(0))
+    localized = influence(models[0], *data, estimate="localized")
+    close(influence(models[0], *data, predictions=pairs[0]), combined(each[0], localized))
+    close(summarize(models, *data, estimate="left-out", predictions=pairs).total, torch.stack(each).mean(0).sum(1))
+
+
+RIGHT = probabilities(70, 0), probabilities(23, 1)
+TWICE = torch.full((23, CLASSES), 2 / CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "why"),
+    [
+        (RIGHT[0], "must be a pair of tensors, .* got Tensor"),
+        ("given", "must be a pair of tensors, .* got str"),
+        ((RIGHT[0].tolist(), RIGHT[1]), "must be a pair of tensors, .* got 2 of Tensor, list"),
+        ([RIGHT, RIGHT], "1 networks but 2 pairs of predictions"),
+        ((RIGHT[0][1:], RIGHT[1]), r"of the training examples have shape \(69, 5\), but there are 70 of them"),
+        ((RIGHT[0], RIGHT[1][:, 1:] / RIGHT[1][:, 1:].sum(1, keepdim=True)), "5 classes"),
+        ((RIGHT[1], RIGHT[0]), "pass a row for each that is read, in the order of the data"),
+        ((RIGHT[0], TWICE), "of the targets are no probabilities in row 0 .their sum is 2"),
+        ((RIGHT[0].log(), RIGHT[1]), r"pass softmax\(logits\)"),
+        ((RIGHT[0] * torch.nan, RIGHT[1]), "no probabilities in row 0"),
+        ((RIGHT[0][:, 0], RIGHT[1]), r"probabilities \[n, classes\], got torch.float32 of shape \(70,\)"),
+        ((RIGHT[0].argmax(1, keepdim=True), RIGHT[1]), "got torch.int64"),
+    ],
+)
+def test_predictions_that_are_none_are_refused(predictions: Any, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        influence(network("head"), (X_TRAIN, Y_TRAIN), (X, Y), predictions=predictions)
+
+
+@pytest.mark.parametrize("estimate", ["raw", "localized", "pooled"])
+def test_predictions_are_refused_where_nothing_is_made_of_them(estimate: Any) -> None:
+    with pytest.raises(UserError, match="has no use for them"):
+        influence(network("head"), (X_TRAIN, Y_TRAIN), (X, Y), estimate=estimate, predictions=RIGHT)
+    with pytest.raises(UserError, match='estimate="raw" has no use for them'):
+        influence(network("head"), torch.arange(70), X, Y, predictions=RIGHT)
 
 
 @pytest.mark.parametrize("estimate", ["left-out", "localized", "pooled", "combined"])

@@ -46,7 +46,14 @@ def shares(train: Tensor, labels: Tensor, others: Tensor, classes: int, *, itsel
     return torch.stack(found)
 
 
-def left_out(model: nn.Module, x_train: Tensor, y_train: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def left_out(
+    model: nn.Module,
+    x_train: Tensor,
+    y_train: Tensor,
+    x: Tensor,
+    y: Tensor,
+    predictions: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """``n * <a_i, a_t> * <g_i, g_t>`` of networks that end in a linear layer, maybe with one and ReLU before it."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     head, before = linears[-1], linears[-2] if len(linears) > 1 else None
@@ -57,6 +64,8 @@ def left_out(model: nn.Module, x_train: Tensor, y_train: Tensor, x: Tensor, y: T
         shares(unit[0], y_train, unit[0], classes, itself=True),
         shares(unit[0], y_train, unit[1], classes, itself=False),
     )
+    if predictions is not None:
+        said = (said[0] + predictions[0].double()) / 2, (said[1] + predictions[1].double()) / 2
     relu = before is not None and bool((entering[0] >= 0).all()) and before.out_features == head.in_features
     gradients = []
     for of, labels, h in zip(said, (y_train, y), entering, strict=True):
