@@ -10,15 +10,19 @@ Every network is kept as soon as it is trained: the same command goes on where i
     dvc repro validation_data@validation_digits
     python benchmarks/brittleness.py                 # a quarter of an hour of one core, into docs/brittleness.csv
     python benchmarks/brittleness.py --show          # the table of docs/validation.md, from docs/brittleness.csv
-    python benchmarks/brittleness.py --set validation --targets 6 --out build/brittleness.csv
+    python benchmarks/brittleness.py --set validation --targets 12 --seeds 2 --k 40 --out docs/brittleness-images.csv \
+        --methods "left-out, keep 0.75, with training" "left-out without turn-over, with training" \
+        "influence function (dattri head)" "similarity without turn-over"
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +38,10 @@ from study.commands.judge import load_problem
 from study.peers.datamodels import datamodels
 from study.retraining.many import train_many
 from study.retraining.subsets import SubsetOutputs
-from study.validation.ours import control_rows, turn_over_rows
+from study.validation.ours import control_rows, kept_more_rows, turn_over_rows
 from study.validation.peers import peer_rows
 from study.validation.resampling import draw_weights, estimate
-from study.validation.runs import ordinary_run, turn_over_run
+from study.validation.runs import kept_more_run, ordinary_run, turn_over_run
 from study.validation.settings import Problem
 from turnover.progress import progress_bar
 
@@ -45,11 +49,13 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "brittleness.csv"
 SEED = 80_000  # networks that lack examples start neither from a judge's weights nor from those of one that is judged
 DEFAULT, CONTROL = "turn-over combined", "random, same label"
+KEEP = 0.75  # of the units, in the form that the choosing set prefers from four networks
 ONE_RUN = f"{DEFAULT}, one run"
 METHODS = (
     "turn-over left-out",
     "turn-over pooled",
     "turn-over raw",
+    "left-out, keep 0.75, with training",
     "left-out without turn-over",
     "left-out without turn-over, with training",
     "influence function (dattri head)",
@@ -73,19 +79,28 @@ class Outcome:
     flipped: np.ndarray
 
 
-def influences(problem: Problem, kept: KeptResults) -> dict[str, np.ndarray]:
+def influences(problem: Problem, kept: KeptResults, methods: Sequence[str]) -> dict[str, np.ndarray]:
     """Every method's influence [train, target], from four networks (EK-FAC: one; datamodels: all subset networks)."""
     seeds, train = problem.settings.seeds, problem.train
     runs = [kept.get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in seeds]
     networks = [kept.get(f"ordinary-{n}", partial(ordinary_run, problem, n)) for n in range(len(seeds))]
-    rows = [*turn_over_rows(problem, runs), *control_rows(problem, networks), *peer_rows(problem, networks, kept)]
-    most = {row.method: row.influence[0] for row in rows if row.influence}  # the last row is of the most networks
+    kept_more = [kept.get(f"keep-{KEEP:g}-{seed}", partial(kept_more_run, problem, KEEP, seed)) for seed in seeds]
+    rows = chain(
+        turn_over_rows(problem, runs), kept_more_rows(KEEP, kept_more), control_rows(problem, networks),
+        peer_rows(problem, networks, kept),
+    )  # fmt: skip
+    most: dict[str, np.ndarray] = {}
+    for row in rows:  # the last one of a method is of the most networks; nothing is computed beyond what is asked for
+        if {DEFAULT, *methods} <= set(most) and row.method not in most:
+            break
+        if row.influence:
+            most[row.method] = row.influence[0]
     random = np.random.default_rng(SEED).random((len(train), len(problem.targets)))
     same = (train.labels[:, None] == problem.targets.labels).numpy()
     return {
         DEFAULT: most[DEFAULT],
         ONE_RUN: runs[0]["combined"],
-        **{method: most[method] for method in METHODS},
+        **{method: most[method] for method in methods},
         "datamodels": datamodels(problem.truth.inside, problem.goodness),
         CONTROL: same + random,
         "random": random,
@@ -120,7 +135,7 @@ def trained(problem: Problem, inside: np.ndarray, seed: int, folder: Path) -> Su
 def removals(problem: Problem, folder: Path, options: argparse.Namespace) -> dict[tuple[str, int], Outcome]:
     """What the removal of every method's k examples does, by method and k."""
     first = len(problem.train)
-    found = influences(problem, KeptResults(folder))
+    found = influences(problem, KeptResults(folder), options.methods)
     seeds, networks = range(SEED, SEED + options.seeds), folder / "networks"
     everything = [trained(problem, np.ones((1, first), dtype=np.bool_), seed, networks) for seed in seeds]
     right = np.all([network.correct[0, first:] for network in everything], axis=0)
@@ -188,6 +203,7 @@ def show(table: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="validation_digits", help="one of `validation_sets` in params.yaml")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="beside default and controls")
     parser.add_argument("--targets", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--k", nargs="+", type=int, default=[10, 40], help="how many training examples are removed")

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from study.context.params import RecipeParams
@@ -36,6 +37,7 @@ from study.retraining.subsets import SubsetOutputs, draw_subsets
 from turnover import insert, localize, neighbourhood, read, subnetwork
 from turnover.attribution.influence import influence
 from turnover.batches.examples import Examples
+from turnover.batches.passes import evaluating
 from turnover.masking.insertion import head
 from turnover.reading.features import RIDGE, spectrum
 from turnover.reading.votes import likeness, votes
@@ -54,8 +56,8 @@ def recipe(epochs: int) -> RecipeParams:
     )  # fmt: skip
 
 
-def draw(raw: Path, taken: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images and given labels of training examples, then targets; none that `taken` holds."""
+def draw(raw: Path, taken: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images and given labels of training examples, then targets, none that `taken` holds; which labels are wrong."""
     data, rng = load(raw), np.random.default_rng(7)
     rows = load_scenario(taken).examples
     images, labels = [], []
@@ -66,9 +68,9 @@ def draw(raw: Path, taken: Path) -> tuple[np.ndarray, np.ndarray]:
         images.append(source.images[chosen])
         labels.append(source.labels[chosen])
     given = np.concatenate(labels)
-    wrong = rng.permutation(TRAIN)[: int(NOISE * TRAIN)]
-    given[wrong] = rng.integers(0, CLASSES, len(wrong))
-    return np.concatenate(images), given
+    true, random = given.copy(), rng.permutation(TRAIN)[: int(NOISE * TRAIN)]
+    given[random] = rng.integers(0, CLASSES, len(random))
+    return np.concatenate(images), given, given != true
 
 
 def judges(folder: Path, make: OrdinaryNetwork, images: Tensor, labels: Tensor) -> Iterator[tuple[str, SubsetOutputs]]:
@@ -105,7 +107,7 @@ class Seen:
         flipped: list[Tensor] = []
 
         def look(network: nn.Module) -> dict[str, float]:
-            with torch.no_grad():
+            with evaluating(network), torch.no_grad():
                 said.append(torch.cat([network(x).softmax(1) for x in torch.split(data.images, 500)]))
                 if masked:
                     with subnetwork(network, trained.ids, flipped=True):
@@ -163,7 +165,12 @@ def influences(network: Seen) -> Iterator[tuple[str, Tensor]]:
     yield from network.measured.items()
     default = network.left_out(shares)
     yield "left-out", default
-    yield "left-out, with training", network.left_out((shares + network.averaged) / 2)
+    with_training = network.left_out((shares + network.averaged) / 2)
+    yield "left-out, with training", with_training
+    if "localized" in network.measured:
+        for share in (0.1, 0.25):
+            measured = network.measured["localized"]
+            yield f"combined, with training, share {share:g}", combined(with_training, measured, share)
     yield "left-out, residuals as they are", network.left_out(shares, gradient=None)
     yield "left-out, of what enters the head", network.left_out(shares, inner=None)
     yield "left-out, of the head, residuals as they are", network.left_out(shares, inner=None, gradient=None)
@@ -180,15 +187,20 @@ def influences(network: Seen) -> Iterator[tuple[str, Tensor]]:
         yield f"combined, share {share:g}", combined(default, network.measured["localized"], share)
 
 
-def memorizations(network: Seen) -> Iterator[tuple[str, np.ndarray]]:
+def witnesses(network: Seen) -> dict[str, np.ndarray]:
+    """What is said of the given label without the example, or nearly."""
     rows, labels = np.arange(TRAIN), network.labels[:TRAIN].numpy()
     full = network.averaged[:TRAIN].numpy()[rows, labels]
-    witnesses = {"support": network.support, "support, full": (network.support + full) / 2}
+    found = {"support": network.support, "support, full": (network.support + full) / 2}
     if network.flipped is not None:
         flipped = network.flipped.numpy()[rows, labels]
-        witnesses["support, full, flipped"] = (network.support + full + flipped) / 3
-    for name, before in witnesses.items():
-        for step in (3, 10, 40):
+        found["support, full, flipped"] = (network.support + full + flipped) / 3
+    return found
+
+
+def memorizations(network: Seen) -> Iterator[tuple[str, np.ndarray]]:
+    for name, before in witnesses(network).items():
+        for step in (3, 10, 20, 40, 80):
             yield f"Newton from {name}, step {step}", newton_step(network.leverage * step / 40, before)
         yield f"leverage x (1 - {name})", network.leverage * (1 - before)
 
@@ -211,7 +223,7 @@ def main() -> None:
     parser.add_argument("--taken", type=Path, default=Path("data/validation/validation"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    pixels, given = draw(options.raw, options.taken)
+    pixels, given, wrong = draw(options.raw, options.taken)
     images, labels = torch.from_numpy(pixels), torch.from_numpy(given).long()
     mean, std = image_statistics(images[:TRAIN])
     make = OrdinaryNetwork(
@@ -224,12 +236,15 @@ def main() -> None:
     for kind in ("keep 0.5", "keep 0.75", "keep 0.9", "ordinary", "dropout"):
         influence_of: dict[str, list[Any]] = {}
         memorization_of: dict[str, list[Any]] = {}
+        suspicion_of: dict[str, list[Any]] = {}
         for seed in range(4):
             network = Seen(make, data, kind, seed if kind.startswith("keep") else 10_000 + seed)
             for name, scores in influences(network):
                 influence_of.setdefault(name, []).append(scores / scores.std())
             for name, score in memorizations(network):
                 memorization_of.setdefault(name, []).append(score)
+            for name, before in witnesses(network).items():
+                suspicion_of.setdefault(f"1 - {name}", []).append(1 - before)
 
         def foretold(truth: SubsetOutputs, scores: Tensor) -> float:
             return float(lds(scores, truth.inside, -truth.loss[:, TRAIN:].astype(np.float64)).mean())
@@ -240,6 +255,7 @@ def main() -> None:
         for title, found, figure in (("LDS", influence_of, foretold), ("memorization", memorization_of, agreeing)):
             by_judge = {name: partial(figure, truth) for name, truth in truths.items()}
             table(f"{kind}: {title}", found, by_judge)
+        table(f"{kind}: wrong labels", suspicion_of, {"AUROC": partial(roc_auc_score, wrong[:TRAIN])})
 
 
 if __name__ == "__main__":

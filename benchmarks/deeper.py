@@ -6,8 +6,6 @@ No default follows from it. Rows are of one network each, every seed by itself:
 - left-out residuals in the layer before the head, which is the estimate of the library, and in the layers before it:
   the same Kronecker-factored influence function with the residual sent back to each of them, blocks added up;
 - the same estimate after training with masks in other places;
-- means over two and four networks of the form that is best from one in that table: masks that keep three quarters, the
-  shares of the neighbours averaged with the predictions over training;
 - TracIn and TRAK (dattri) on all parameters instead of the head's.
 
 Every row is kept as soon as it is measured; the same command goes on where it stopped.
@@ -48,7 +46,7 @@ from study.commands.judge import load_problem
 from study.peers.inputs import TrainedNetwork, plain
 from study.peers.left_out import left_out
 from study.retraining.lds import lds
-from study.validation.runs import kept_more_run, ordinary_run, trained_network
+from study.validation.runs import ordinary_run, trained_network
 from study.validation.settings import Problem
 from turnover import insert
 from turnover.attribution.left_out import GRADIENT_RIDGE, INNER_RIDGE
@@ -62,8 +60,6 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "deeper.csv"
 SETS = ("validation", "validation_digits", "validation_sequences")
 DAMPING = 0.1  # of the eigenvalue-corrected form, in mean eigenvalues, as in the table's EK-FAC
-KEPT_MORE = 0.75  # of the units: best from one network in the table
-SEVERAL = -1  # stands for the seed where a row is of several
 _BATCH = 100  # examples whose gradients are made at once
 _COMPARED = 250  # examples whose gradients, of all parameters, are held twice
 
@@ -276,17 +272,6 @@ def rows_of(problem: Problem, seed: int, kept: KeptResults) -> Iterator[Row]:
         yield from on_all_parameters(problem, ordinary)
 
 
-def several(problem: Problem) -> Iterator[Row]:
-    """Means over networks of which three quarters of the units are kept, the shares averaged with the predictions."""
-    total, clock = torch.zeros(()), time.perf_counter()
-    for number, seed in enumerate(problem.settings.seeds[:4], 1):
-        run = kept_more_run(problem, KEPT_MORE, seed)
-        total = total + torch.from_numpy(run["averaged-left-out"])
-        if number in (2, 4):
-            method = f"{number} networks, masks before the head, keep {KEPT_MORE:g}, with training: left-out"
-            yield method, total / number, time.perf_counter() - clock
-
-
 def judged(problem: Problem, rows: Iterable[Row], **about: Any) -> pd.DataFrame:
     """The agreement of each row with both kinds of judges."""
     found = []
@@ -304,12 +289,11 @@ def judged(problem: Problem, rows: Iterable[Row], **about: Any) -> pd.DataFrame:
 def measured(name: str, seeds: int, folder: Path, out: Path) -> None:
     """Measure a validation set, unless a seed of it stands in `out`."""
     problem = load_problem(ROOT, name)
-    for seed in (*range(seeds), SEVERAL):
+    for seed in range(seeds):
         table = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=["set", "seed"])
         if ((table["set"] == name) & (table["seed"] == seed)).any():
             continue
-        rows = several(problem) if seed == SEVERAL else rows_of(problem, seed, KeptResults(folder / name))
-        found = judged(problem, rows, set=name, seed=seed)
+        found = judged(problem, rows_of(problem, seed, KeptResults(folder / name)), set=name, seed=seed)
         write_csv(out, pd.concat([table, found], ignore_index=True), digits=4)
 
 
@@ -318,9 +302,7 @@ def show(table: pd.DataFrame) -> str:
     table = table[~table["method"].str.contains(r"FAC of network\.")]
     names = list(dict.fromkeys(table["set"]))
     lines = [
-        "| one network, or as many as named | "
-        + " | ".join(f"{name}: LDS | fitted judges | seconds" for name in names)
-        + " |",
+        "| one network | " + " | ".join(f"{name}: LDS | fitted judges | seconds" for name in names) + " |",
         "|---" + "|--:" * (3 * len(names)) + "|",
     ]
     figures = table.groupby(["method", "set"], sort=False)[["lds", "fitted_lds", "seconds"]].mean()

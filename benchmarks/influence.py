@@ -35,6 +35,8 @@ from study.networks.zoo.small import CNN, MLP
 from turnover import insert, subnetwork, summarize
 from turnover.attribution.arguments import Asked, pairs_of
 from turnover.attribution.influence import influence
+from turnover.attribution.scorer import spans
+from turnover.attribution.tiles import Tiles, grid_of
 from turnover.batches.outputs import loss_and_margin
 
 THREADS = 2
@@ -81,45 +83,51 @@ def network(kind: str, width: int = 512, classes: int = CLASSES) -> nn.Module:
         return insert(model, after="head" if kind == "head" else "all").eval()
 
 
-def images(count: int, folder: Path | None) -> tuple[Tensor, Tensor]:
-    """Held-out Fashion-MNIST images, or random ones of the same size."""
+def images(count: int, folder: Path | None, *, train: bool = False) -> tuple[Tensor, Tensor]:
+    """Held-out Fashion-MNIST images (or those for training), or random ones of the same size."""
     if folder is None:
         generator = torch.Generator().manual_seed(1)
         return torch.randn(count, 1, 28, 28, generator=generator), torch.randint(0, CLASSES, (count,))
-    test = load(fetch("fashion-mnist", folder)).test
-    x = torch.as_tensor(test.images[:count]).float().view(-1, 1, 28, 28) / 255
-    return (x - x.mean()) / x.std(), torch.as_tensor(test.labels[:count]).long()
+    data = load(fetch("fashion-mnist", folder))
+    part = data.train if train else data.test
+    x = torch.as_tensor(part.images[:count]).float().view(-1, 1, 28, 28) / 255
+    return (x - x.mean()) / x.std(), torch.as_tensor(part.labels[:count]).long()
 
 
-def run_tiles(model: nn.Module, ids: Tensor, x: Tensor, y: Tensor, precision: str) -> Callable[[], None]:
-    """All tiles, forgotten at once; masks are drawn and code is compiled before the clock runs."""
-    scorer = pairs_of([model], ids, x, y, Asked(precision=precision, fused=True)).scorers[0]  # type: ignore[arg-type]
-    height, width = scorer.block(len(y), 1 << 30)
+def run_tiles(model: nn.Module, train: Any, x: Tensor, y: Tensor, precision: Any, estimate: Any) -> Callable[[], None]:
+    """All tiles, forgotten at once; training examples are read, masks drawn and code compiled before the clock runs."""
+    pairs = pairs_of([model], train, x, y, Asked(estimate=estimate, precision=precision, fused=True))
+    grid, held = grid_of(pairs, len(y), 1 << 30)
 
     def work() -> None:
-        for left in range(0, len(y), width):
-            prepared = scorer.prepare(slice(left, min(left + width, len(y))))
-            for top in range(0, len(ids), height):
-                scorer.tile(slice(top, min(top + height, len(ids))), prepared)
+        for _ in Tiles(pairs, grid, spans(len(y), grid[1]), memory=held).of(slice(0, len(pairs.train.ids))):
+            pass
 
     work()
     return work
 
 
-# name, network, width, precision, training examples and targets for us, and for the naive loop
+# name, network, width, estimate, precision, training examples and targets for us, and for the naive loop
 CASES = [
-    ("head 512", "head", 512, "bfloat16", 60_000, 1024, 400, 4),
-    ("head 512", "head", 512, "float32", 60_000, 1024, 400, 4),
-    ("head 2048", "head", 2048, "bfloat16", 60_000, 512, 400, 4),
-    ("reference MLP", "reference", 768, "bfloat16", 300, 1024, 1000, 4),
-    ("reference MLP", "reference", 768, "float32", 300, 1024, 1000, 4),
-    ("all layers", "all", 512, "bfloat16", 96, 1024, 400, 4),
-    ("all layers", "all", 512, "float32", 96, 1024, 400, 4),
+    ("head 512", "head", 512, "raw", "bfloat16", 60_000, 1024, 400, 4),
+    ("head 512", "head", 512, "raw", "float32", 60_000, 1024, 400, 4),
+    ("head 512", "head", 512, "left-out", "bfloat16", 60_000, 1024, 400, 4),
+    ("head 512", "head", 512, "left-out", "float32", 60_000, 1024, 400, 4),
+    ("head 512", "head", 512, "combined", "bfloat16", 60_000, 1024, 400, 4),
+    ("head 512", "head", 512, "combined", "float32", 60_000, 1024, 400, 4),
+    ("head 2048", "head", 2048, "raw", "bfloat16", 60_000, 512, 400, 4),
+    ("reference MLP", "reference", 768, "raw", "bfloat16", 300, 1024, 1000, 4),
+    ("reference MLP", "reference", 768, "raw", "float32", 300, 1024, 1000, 4),
+    ("all layers", "all", 512, "raw", "bfloat16", 96, 1024, 400, 4),
+    ("all layers", "all", 512, "raw", "float32", 96, 1024, 400, 4),
 ]
 
 
-def flop_per_pair(kind: str, width: int) -> int:
+def flop_per_pair(kind: str, width: int, estimate: str = "raw") -> int:
     """FLOP of the matrix products and convolutions that a pair cannot share with other pairs."""
+    left_out, similarity = 2 * (512 + 256), 2 * 256
+    if estimate != "raw":
+        return left_out + (0 if estimate == "left-out" else similarity + flop_per_pair(kind, width))
     if kind == "head":
         return 2 * width * (CLASSES - 1)
     if kind == "reference":  # layers 2, 3 and head, exposed and flipped
@@ -133,12 +141,13 @@ def cases(repeats: int, folder: Path | None, only: str = "") -> list[dict[str, A
     peaks = {p: product_peak(getattr(torch, p)) for p in ("float32", "bfloat16")}
     print("product peak:", ", ".join(f"{p} {f / 1e9:.0f} GFLOP/s" for p, f in peaks.items()), flush=True)
     rows = []
-    for name, kind, width, precision, train, targets, few_train, few_targets in CASES:
+    for name, kind, width, estimate, precision, train, targets, few_train, few_targets in CASES:
         if only not in name:
             continue
         model, (x, y) = network(kind, width), images(targets, folder)
         ids, few = torch.arange(train), torch.arange(few_train)
-        ours = run_tiles(model, ids, x, y, precision)
+        data = ids if estimate == "raw" else (images(train, folder, train=True)[0], ids % CLASSES, ids)
+        ours = run_tiles(model, data, x, y, precision, estimate)
         sample = torch.randperm(1000)[:100]
         difference = (influence(model, sample, x[:40], y[:40]) - naive(model, sample, x[:40], y[:40])).abs().max()
         times: list[tuple[Times, Times]] = []
@@ -146,9 +155,10 @@ def cases(repeats: int, folder: Path | None, only: str = "") -> list[dict[str, A
             times.append((timed(ours), timed(partial(naive, model, few, x[:few_targets], y[:few_targets]))))
         rates = [[train * targets / a[k], few_train * few_targets / b[k]] for a, b in times for k in (0, 1)]
         wall, processor = rates[0::2], rates[1::2]
-        flop = flop_per_pair(kind, width)
+        flop = flop_per_pair(kind, width, estimate)
         row = {
             "case": name,
+            "estimate": estimate,
             "precision": precision,
             "pairs/s wall": statistics.median(r[0] for r in wall),
             "pairs/s": statistics.median(r[0] for r in processor),
@@ -156,11 +166,15 @@ def cases(repeats: int, folder: Path | None, only: str = "") -> list[dict[str, A
             "ratio": statistics.median(a / b for a, b in processor),
             "ratio wall": statistics.median(a / b for a, b in wall),
             "FLOP/pair": flop,
-            # The product is written and read once, the score written.
-            "bytes/pair": (CLASSES - 1) * 2 * getattr(torch, precision).itemsize + 4 if kind == "head" else None,
+            # Of raw scores by one product: it is written and read once, the score written.
+            "bytes/pair": (
+                (CLASSES - 1) * 2 * getattr(torch, precision).itemsize + 4
+                if (kind, estimate) == ("head", "raw")
+                else None
+            ),
             "of peak": flop * statistics.median(r[0] for r in processor) / peaks[precision],
             "GiB so far": resident(),
-            "float32 error": float(difference),
+            "float32 error of raw": float(difference),
         }
         rows.append(row)
         print(" | ".join(f"{k} {shown(v)}" for k, v in row.items()), flush=True)
@@ -205,7 +219,7 @@ def full(width: int, train: int, targets: int, folder: Path | None, estimate: st
     if estimate == "raw":
         asked: tuple[Any, ...] = ids, ids % CLASSES, x, y
     else:
-        asked = (images(train, folder)[0], ids % CLASSES, ids), x, y
+        asked = (images(train, folder, train=True)[0], ids % CLASSES, ids), x, y
         settings["estimate"] = estimate
     before = resident()
     kept: list[Any] = []

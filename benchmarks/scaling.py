@@ -43,7 +43,7 @@ def influence(train: int, targets: int, width: int, classes: int) -> float:
     """Nanoseconds a pair on all threads, by processor time."""
     model = insert(nn.Sequential(nn.ReLU(), nn.Linear(width, classes)), after="head").eval()
     x, y = torch.randn(targets, width), torch.randint(classes, (targets,))
-    work = run_tiles(model, torch.arange(train), x, y, "float32")
+    work = run_tiles(model, torch.arange(train), x, y, "float32", "raw")
     return min(timed(work)[1] for _ in range(2)) / (train * targets) * 1e9
 
 

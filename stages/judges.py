@@ -9,7 +9,7 @@ from pathlib import Path
 from study.artefacts.files import copy_file
 from study.context.fingerprint import work_key
 from study.context.members import Member, make_once
-from study.context.params import JudgesParams
+from study.context.params import JudgesParams, ValidationParams
 from study.context.stage import Stage, main
 from study.data.scenarios.scenario import load_scenario
 from study.retraining.judges import again, fitted
@@ -28,9 +28,11 @@ def judge_set(stage: Stage, name: str, folder: Path) -> None:
     judges: JudgesParams = stage.param("judges")
     checkpoint = stage.root / ".checkpoints" / f"judges-{name}-{work_key(stage)}"
     scenario = load_scenario(stage.dep(f"data/validation/{name}"))
-    about = scenario, stage.param(f"validation.{name}"), stage.param("retrain")
+    network: ValidationParams = stage.param(f"validation.{name}")
+    about = scenario, network, stage.param("retrain")
     again(*about, judges.again.subsets, judges.again.times, checkpoint).save(folder / "again.npz")
-    fitted(*about, judges.fitted.networks, judges.fitted.epochs, checkpoint).save(folder / "fitted.npz")
+    epochs = network.fitted_epochs or judges.fitted.epochs
+    fitted(*about, judges.fitted.networks, epochs, checkpoint).save(folder / "fitted.npz")
     shutil.rmtree(checkpoint)
 
 

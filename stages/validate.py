@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -20,7 +20,7 @@ from study.data.scenarios.scenario import load_scenario
 from study.peers.inputs import check_extra, import_extra
 from study.retraining.subsets import SubsetOutputs
 from study.validation.judge import Judge
-from study.validation.ours import ablation_rows, control_rows, retraining_rows, turn_over_rows
+from study.validation.ours import control_rows, dropout_rows, kept_more_rows, retraining_rows, turn_over_rows
 from study.validation.peers import cleanlab_row, cumulative_loss, datamodel_row, dynamics_rows, peer_rows
 from study.validation.placebo import calibration
 from study.validation.rows import Row
@@ -60,14 +60,16 @@ def validate_set(stage: Stage, name: str, kept: Path, folder: Path) -> None:
 
 def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.DataFrame]:
     """Everything the stage finds out: the result without seconds, and the seconds of every row."""
-    runs, networks, folds, half, ablations = train_all(problem, kept)
+    runs, networks, folds, half, kept_more, dropout = train_all(problem, kept)
     judge = Judge(problem, cumulative_loss(problem, networks))
     cleanlab, flagged, caught = cleanlab_row(problem, folds)
 
     def rows() -> Iterator[Row]:
         yield from turn_over_rows(problem, runs)
         yield from control_rows(problem, networks[: len(runs)])
-        yield from ablation_rows(ablations)
+        for keep, of in kept_more.items():
+            yield from kept_more_rows(keep, of)
+        yield from dropout_rows(dropout)
         yield from dynamics_rows(problem, networks)
         yield from peer_rows(problem, networks, kept)
         yield cleanlab
@@ -96,16 +98,25 @@ def judge_all(problem: Problem, kept: KeptResults) -> tuple[dict[str, Any], pd.D
     return result, pd.DataFrame(costs)
 
 
-def train_all(
-    problem: Problem, kept: KeptResults
-) -> tuple[list[Result], list[Result], Result, Result, dict[str, list[Result]]]:
-    """Turn-over runs, ordinary networks, out-of-fold probabilities, the cost of a subset network, and ablations."""
+class Trained(NamedTuple):
+    """Everything that was trained on a validation set."""
+
+    runs: list[Result]  # with turn-over dropout
+    networks: list[Result]  # ordinary ones
+    folds: Result  # out-of-fold probabilities
+    half: Result  # what a subset network costs
+    kept_more: dict[float, list[Result]]  # with masks that keep more, by what they keep
+    dropout: list[Result]  # with ordinary dropout
+
+
+def train_all(problem: Problem, kept: KeptResults) -> Trained:
+    """Train whatever `kept` does not have yet."""
     settings = problem.settings
     # What comes first in a process is slower: imports, and a training that is thrown away, take that upon themselves.
     import_extra()
     half_run(problem, epochs=1)
-    few = settings.seeds[:2]
-    total = len(settings.seeds) + settings.networks + 2 + len(few) * (1 + len(settings.kept_more))
+    few = range(min(2, len(settings.seeds)))
+    total = len(settings.seeds) * (1 + len(settings.kept_more)) + settings.networks + 2 + len(few)
     with progress_bar(total=total, unit="training", description="validation") as bar:
 
         def get(name: str, make: Callable[[], Arrays]) -> Result:
@@ -116,14 +127,13 @@ def train_all(
         runs = [get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in settings.seeds]
         networks = [get(f"ordinary-{n}", partial(ordinary_run, problem, n)) for n in range(settings.networks)]
         half = partial(half_run, problem, problem.recipe.epochs)
-        ablations = {
-            f"keep {keep:g}": [
-                get(f"keep-{keep:g}-{seed}", partial(kept_more_run, problem, keep, seed)) for seed in few
-            ]
+        kept_more = {
+            keep: [get(f"keep-{keep:g}-{seed}", partial(kept_more_run, problem, keep, seed)) for seed in settings.seeds]
             for keep in settings.kept_more
         }
-        ablations["ordinary dropout"] = [get(f"dropout-{n}", partial(dropout_run, problem, n)) for n in range(len(few))]
-        return runs, networks, get("folds", partial(out_of_fold, problem)), get("half", half), ablations
+        dropout = [get(f"dropout-{n}", partial(dropout_run, problem, n)) for n in few]
+        folds = get("folds", partial(out_of_fold, problem))
+        return Trained(runs, networks, folds, get("half", half), kept_more, dropout)
 
 
 if __name__ == "__main__":

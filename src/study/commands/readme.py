@@ -1,4 +1,4 @@
-"""Put the report's opening into README.md, between its markers: the sentences and the claims."""
+"""Put the report's opening into README.md, and the tables of the validation, between their markers."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 from study.artefacts.files import writing
 from study.commands.running import status_of
+from study.commands.validation_tables import contestants, from_one_network
 from study.report.opening import markdown
 from turnover.errors import UserError
 
 BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
-_BLOCK = re.compile(rf"(?<={BEGIN}\n).*?(?={END})", re.DOTALL)
+TABLES = {"contestants": contestants, "from one network": from_one_network}
 
 
 def with_findings(readme: str, metrics: Path) -> str:
@@ -28,10 +29,26 @@ def with_findings(readme: str, metrics: Path) -> str:
     Raises:
         UserError: the text has no markers, or a file is missing.
     """
-    if not _BLOCK.search(readme):
-        raise UserError(f"README.md has no lines {BEGIN} and {END}, between which the findings stand")
-    text = markdown(_read(metrics / "findings.json"), _read(metrics / "summary.json"))
-    return _BLOCK.sub(lambda _: f"\n{text}\n\n", readme, count=1)
+    return _with(readme, "findings", markdown(_read(metrics / "findings.json"), _read(metrics / "summary.json")))
+
+
+def with_validation(readme: str, folder: Path) -> str:
+    """The text of README.md with the tables of `reports/validation` between their markers.
+
+    Raises:
+        UserError: the text has no markers, or a file is missing.
+    """
+    for name, make in TABLES.items():
+        readme = _with(readme, name, make(folder))
+    return readme
+
+
+def _with(readme: str, name: str, text: str) -> str:
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    block = re.compile(rf"(?<={begin}\n).*?(?={end})", re.DOTALL)
+    if not block.search(readme):
+        raise UserError(f"README.md has no lines {begin} and {end}, between which the {name} stand")
+    return block.sub(lambda _: f"\n{text}\n\n", readme, count=1)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -46,6 +63,7 @@ def write(root: Path) -> None:
     """Bring the repository's README.md up to date."""
     path = root / "README.md"
     text = with_findings(path.read_text(encoding="utf-8"), root / "reports/metrics")
+    text = with_validation(text, root / "reports/validation")
     with writing(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 

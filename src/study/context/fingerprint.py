@@ -17,7 +17,7 @@ from study.context.stage import Stage
 
 _CODE = ("src/", "stages/")
 # What the work that is kept by `work_key` computes with.
-_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "dattri", "cleanlab")
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "dattri", "kronfluence", "cleanlab")
 
 
 def fingerprint(stage: Stage) -> str:

@@ -188,6 +188,7 @@ class ValidationParams(DataParams):
     noise: Fraction
     model: Literal["cnn", "mlp", "transformer"]
     options: Options = {}
+    fitted_epochs: Epochs | None = None  # None: those of judges.fitted
 
 
 class RecipeParams(_Namespace):

@@ -11,14 +11,16 @@ from study.artefacts.kept import Result
 from study.peers.left_out import left_out
 from study.retraining.subsets import Measure
 from study.validation.rows import Row, averaged, seconds_each
-from study.validation.runs import trained_network
+from study.validation.runs import ranking, trained_network
 from study.validation.settings import Problem, softmax, timed
 from turnover.attribution.nearness import localize
 from turnover.scoring.neighbourhood import neighbourhood
 from turnover.scoring.sharpening import STEP, newton_step
 
 MEASURES: tuple[Measure, ...] = ("loss", "probability", "accuracy")
-# The step that ranks memorization best from ordinary networks under the usual judges (benchmarks/choosing.py).
+# Of one Newton step to memorization from what neighbours and predictions say: the best of 3, 10, 20, 40 and 80 under
+# the usual judges, or next to it and better under fitted ones (benchmarks/choosing.py), by the units that are kept.
+_STEPS = {0.75: 20.0, 0.9: 10.0}
 _ORDINARY_STEP = 3.0
 # Subset retraining as a contestant: so many networks.
 CONTESTANTS = (4, 10, 20, 50, 100)
@@ -76,7 +78,8 @@ def control_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]:
 
     Influence: the similarity factor, with the agreement of the labels in place of the masks' influence; or left-out
     residuals, told by the neighbours alone or with the predictions averaged over training. Memorization: leverage times
-    one minus the label's probability averaged over training; or one Newton step. Suspicion: support.
+    one minus the label's probability averaged over training; or one Newton step from neighbours and predictions.
+    Suspicion: lack of support, of the neighbours alone or of both.
     """
     train, targets = problem.train, problem.targets
     same = (train.labels.unsqueeze(1) == targets.labels).float()
@@ -105,13 +108,10 @@ def left_out_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]
 
     def on(network: Result) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
         model = trained_network(problem, network).model
-        near = neighbourhood(model, train.images, train.labels)
-        over_training = softmax(network["logits"]).mean(0)
-        before = (near["support"].to_numpy() + over_training[np.arange(len(train)), train.labels.numpy()]) / 2
-        score = newton_step(_ORDINARY_STEP / STEP * near["leverage"].to_numpy(), before)
-        averaged_too = over_training, softmax(network["target_logits"]).mean(0)
-        alone = {"memorization": score, "influence": left_out(model, train, targets).numpy()}
-        return alone, {"influence": left_out(model, train, targets, averaged_too).numpy()}
+        averaged_too = softmax(network["logits"]).mean(0), softmax(network["target_logits"]).mean(0)
+        alone = {"influence": left_out(model, train, targets).numpy()}
+        ranked = _ranked(*ranking(problem, model, averaged_too[0]), _ORDINARY_STEP)
+        return alone, {**ranked, "influence": left_out(model, train, targets, averaged_too).numpy()}
 
     every, seconds = zip(*(timed(partial(on, network)) for network in networks), strict=True)
     names = "left-out without turn-over", "left-out without turn-over, with training"
@@ -120,18 +120,36 @@ def left_out_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]
         yield from averaged(name, "control", said, seconds_each(networks), float(np.mean(seconds)) / 2)
 
 
-def ablation_rows(runs: Mapping[str, Sequence[Result]]) -> Iterator[Row]:
-    """Left-out residuals of networks that were trained with other masks, or with ordinary dropout.
+def kept_more_rows(keep: float, runs: Sequence[Result]) -> Iterator[Row]:
+    """The same of networks of which more units were kept.
 
     Args:
-        runs: of `kept_more_run` and `dropout_run`, by what was different.
+        keep: the fraction of their units.
+        runs: of `kept_more_run`.
     """
-    for name, results in runs.items():
-        training = float(np.mean([run["seconds_training"] for run in results]))
-        for way, step, of in (("", "leaving", "left-out"), (", with training", "averaging", "averaged-left-out")):
-            seconds = float(np.mean([run[f"seconds_{step}"] for run in results]))
-            said = [{"influence": run[of]} for run in results]
-            yield from averaged(f"left-out, {name}{way}", "ablation", said, training, seconds)
+    return _ablation_rows(f"keep {keep:g}", runs, _STEPS.get(keep, STEP))
+
+
+def dropout_rows(runs: Sequence[Result]) -> Iterator[Row]:
+    """The same of networks with ordinary dropout, from `dropout_run`."""
+    return _ablation_rows("ordinary dropout", runs, _ORDINARY_STEP)
+
+
+def _ablation_rows(name: str, runs: Sequence[Result], step: float) -> Iterator[Row]:
+    spent = {
+        of: float(np.mean([run[f"seconds_{of}"] for run in runs]))
+        for of in ("training", "leaving", "averaging", "ranking")
+    }
+    alone = [{"influence": run["left-out"]} for run in runs]
+    too = [{**_ranked(run["leverage"], run["before"], step), "influence": run["averaged-left-out"]} for run in runs]
+    yield from averaged(f"left-out, {name}", "ablation", alone, spent["training"], spent["leaving"])
+    seconds = spent["averaging"] + spent["ranking"]
+    yield from averaged(f"left-out, {name}, with training", "ablation", too, spent["training"], seconds)
+
+
+def _ranked(leverage: np.ndarray, before: np.ndarray, step: float) -> dict[str, np.ndarray]:
+    """Memorization by one Newton step from what was said without the example; suspicion by what that lacks to one."""
+    return {"memorization": newton_step(step / STEP * leverage, before), "suspicion": 1 - before}
 
 
 def retraining_rows(problem: Problem, seconds: float) -> Iterator[Row]:

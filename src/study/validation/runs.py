@@ -84,7 +84,8 @@ def kept_more_run(problem: Problem, keep: float, seed: int) -> Arrays:
 
     Returns:
         Influence [train, target]: ``left-out``, and ``averaged-left-out``, with the predictions averaged over training
-        beside the neighbours; and the seconds of each step.
+        beside the neighbours; what ranks memorization and wrong labels [train]: ``leverage``, and ``before``, the
+        probability of the given label by neighbours and predictions; and the seconds of each step.
     """
     model = insert(problem.network(seed), after="head", keep=keep, seed=seed)
     return left_out_of(problem, model, seed, turn_over=True)
@@ -119,11 +120,27 @@ def left_out_of(problem: Problem, model: nn.Module, seed: int, *, turn_over: boo
     averaged = np.mean(train_said, 0), np.mean(targets_said, 0)
     found, seconds["leaving"] = timed(lambda: left_out(model.eval(), problem.train, problem.targets))
     more, seconds["averaging"] = timed(lambda: left_out(model, problem.train, problem.targets, averaged))
+    (leverage, before), seconds["ranking"] = timed(lambda: ranking(problem, model, averaged[0]))
     return {
         "left-out": found.numpy(),
         "averaged-left-out": more.numpy(),
+        "leverage": leverage,
+        "before": before,
         **{f"seconds_{of}": np.asarray(value) for of, value in seconds.items()},
     }
+
+
+def ranking(problem: Problem, model: nn.Module, over_training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leverage, and what neighbours and network give the given label, half and half: float64 [train] each.
+
+    Args:
+        model: trained, with masks or without.
+        over_training: its probabilities, averaged over its training [train, classes].
+    """
+    train = problem.train
+    near = neighbourhood(model, train.images, train.labels)
+    known = over_training[np.arange(len(train)), train.labels.numpy()].astype(np.float64)
+    return near["leverage"].to_numpy(), (near["support"].to_numpy() + known) / 2
 
 
 def ordinary_run(problem: Problem, number: int) -> Arrays:

@@ -21,7 +21,7 @@ from study.context.stage import run_stage
 from study.data.scenarios.scenario import load_scenario
 from study.figures.names import drawn_name
 from study.figures.style import NARROW, WIDTH, Label, draw_grid, save, styled
-from study.figures.validation import points
+from study.figures.validation import SHOWN, points
 from study.figures.variants import draw_variants
 from tests.unit.study.fake_runs import SEEDS, make_results, own_results
 
@@ -147,6 +147,9 @@ def test_points_of_the_validation_figure_have_a_cost_and_a_score() -> None:
             **{f"memorization{end}": [None, 0.7, None] for end in ("", "_low", "_high")},
         }
     )
+    others = table.head(1).assign(method="left-out, ordinary dropout", family="ablation")
+    shown = table.head(1).assign(method=SHOWN[0], family="ablation", networks=2)
+    assert points(pd.concat([others, shown]))["networks"].tolist() == [2]
     found = points(table)
     assert found[["figure", "networks", "seconds", "value"]].to_numpy().tolist() == [
         ["lds", 1, 2.5, 0.1],

@@ -27,10 +27,11 @@ from study.validation.judge import Judge
 from study.validation.ours import MEASURES
 from study.validation.placebo import calibration
 from study.validation.rows import Row, doublings, groups
-from study.validation.runs import ordinary_run
+from study.validation.runs import kept_more_run, ordinary_run
 from study.validation.settings import Problem
 from tests.support import ROOT, required
 from tests.unit.study.digits import digits_scenario
+from turnover import Predictions, influence, insert, neighbourhood, train
 
 TRAIN, PLACEBO, HELDOUT, NETWORKS = 80, 30, 24, 12
 SETTINGS = ComparisonParams(
@@ -123,6 +124,7 @@ def test_the_stage_judges_every_method_and_goes_on_where_it_stopped(
         assert run(project) == 130
     kept = {path.name for folder in (project / ".checkpoints").iterdir() for path in folder.iterdir()}
     assert {"turn-over-0.npz", "turn-over-1.npz", "ordinary-1.npz", "folds.npz", "half.npz"} <= kept
+    assert {"keep-0.75-0.npz", "keep-0.75-1.npz", "dropout-1.npz"} <= kept
     assert not (project / "reports").exists() or not any((project / "reports").rglob("validation*"))
 
     made: list[str] = []
@@ -154,6 +156,13 @@ def test_the_stage_judges_every_method_and_goes_on_where_it_stopped(
             <= 1
         )
         assert rows[method, 1]["auroc"]["value"] > 0.5
+    # Those with the predictions over training rank examples as well, those without only foretell.
+    kept_more, without = "left-out, keep 0.75, with training", "left-out without turn-over, with training"
+    for method in (kept_more, without, "left-out, ordinary dropout, with training"):
+        assert {(method, 1), (method, 2)} <= set(rows)
+        assert rows[method, 1]["auroc"]["value"] > 0.5
+        assert rows[method, 1]["memorization"] is not None and rows[method, 1]["lds"] is not None
+        assert rows[method.removesuffix(", with training"), 1]["memorization"] is None
     assert rows["CSL", 1]["lds"] is None
     assert rows["cleanlab (out of fold)", 2]["auroc"]["value"] > 0.5
     assert rows["subset retraining", 4]["memorization"] is not None
@@ -182,6 +191,22 @@ def test_ground_truth_of_other_examples_is_refused(truth: SubsetOutputs) -> None
     other = SubsetOutputs(truth.inside[:, 1:], truth.margin, truth.correct)
     with pytest.raises(ValueError, match="is about 79 training examples of 134, but the scenario has 80 of 134"):
         problem(other)
+
+
+def test_a_more_kept_run_says_what_its_network_said_over_its_training(truth: SubsetOutputs) -> None:
+    """Against the same training, watched by the library's recorder."""
+    made = problem(truth)
+    found = kept_more_run(made, 0.75, 3)
+    model, train_set, targets = insert(made.network(3), after="head", keep=0.75, seed=3), made.train, made.targets
+    seen = [Predictions(of.images, of.labels, name=name) for of, name in ((train_set, "train"), (targets, "targets"))]
+    train(model, train_set, made.config(3), recorders=seen, progress=False)
+    over = [of.mean() for of in seen]
+    data = (train_set.images, train_set.labels, train_set.ids), (targets.images, targets.labels)
+    expected = influence(model, *data, estimate="left-out", predictions=(over[0], over[1])).numpy()
+    np.testing.assert_allclose(found["averaged-left-out"], expected, rtol=0, atol=2e-3 * np.abs(expected).max())
+    support = neighbourhood(model, train_set.images, train_set.labels)["support"].to_numpy()
+    known = over[0].numpy()[np.arange(TRAIN), train_set.labels.numpy()]
+    np.testing.assert_allclose(found["before"], (support + known) / 2, atol=1e-3)
 
 
 def test_checkpoints_of_an_ordinary_run_are_the_weights_as_they_were(truth: SubsetOutputs) -> None:
