@@ -5,15 +5,16 @@ of the validation's architecture, 150 usual ones and 70 that are fitted. The tur
 here; then every form is judged by both kinds of subset networks. The folder keeps what is finished.
 
     dvc repro validation_data@validation
-    python benchmarks/choosing.py --folder build/choosing    # 50 minutes of processor time
+    python benchmarks/choosing.py --folder build/choosing    # half an hour of processor time
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +148,25 @@ class Seen:
         directions: int = 512,
     ) -> Tensor:
         """The kernel of what enters the inner layer (None: the head), times that of the gradients (None: residuals)."""
+        alike, residual = self.kernels(shares, inner, head_ridge, gradient, directions)
+        return alike * residual
+
+    def kernels(
+        self,
+        shares: Tensor,
+        inner: float | None = 7e-4,
+        head_ridge: float = 1e-4,
+        gradient: float | None = 1e-2,
+        directions: int = 512,
+    ) -> tuple[Tensor, Tensor]:
+        """Both factors of `left_out`."""
         entering, ridge = (self.features, head_ridge) if inner is None else (self.inner, inner)
         alike = whitened(entering[:TRAIN], entering, ridge, directions)
         residual = F.one_hot(self.labels, CLASSES).float() - shares
         if gradient is not None:
             reaching = residual @ self.weight * (self.features > 0)
             residual = whitened(reaching[:TRAIN], reaching, gradient, 256, centred=False)
-        return (alike[:TRAIN] @ alike[TRAIN:].T) * (residual[:TRAIN] @ residual[TRAIN:].T)
+        return alike[:TRAIN] @ alike[TRAIN:].T, residual[:TRAIN] @ residual[TRAIN:].T
 
 
 def combined(left_out: Tensor, measured: Tensor, share: float) -> Tensor:
@@ -187,6 +200,27 @@ def influences(network: Seen) -> Iterator[tuple[str, Tensor]]:
         yield f"combined, share {share:g}", combined(default, network.measured["localized"], share)
 
 
+def together(networks: Sequence[Seen]) -> Iterator[tuple[str, Tensor]]:
+    """Forms that need all networks at once, all with the predictions over training."""
+    own = [network.shares() for network in networks]
+    both = [(shares + network.averaged) / 2 for shares, network in zip(own, networks, strict=True)]
+    voted, said = torch.stack(own).mean(0), torch.stack([network.averaged for network in networks]).mean(0)
+    shares_of = {
+        "votes of all": [(voted + network.averaged) / 2 for network in networks],
+        "predictions of all": [(shares + said) / 2 for shares in own],
+        "votes and predictions of all": [(voted + said) / 2] * len(networks),
+    }
+    for name, every in shares_of.items():
+        yield name, _sum([network.left_out(shares) for network, shares in zip(networks, every, strict=True)])
+    kernels = [network.kernels(shares) for network, shares in zip(networks, both, strict=True)]
+    yield "kernels summed, and gradients", _sum([of[0] for of in kernels]) * _sum([of[1] for of in kernels])
+
+
+def _sum(parts: Sequence[Tensor]) -> Tensor:
+    """Of as many as there are, each with the same spread."""
+    return torch.stack([part / part.std() for part in parts]).sum(0)
+
+
 def witnesses(network: Seen) -> dict[str, np.ndarray]:
     """What is said of the given label without the example, or nearly."""
     rows, labels = np.arange(TRAIN), network.labels[:TRAIN].numpy()
@@ -216,6 +250,20 @@ def table(title: str, found: dict[str, list[Any]], figures: Mapping[str, Callabl
         print(f"| {name} | " + " | ".join(line) + " |", flush=True)
 
 
+def from_four(title: str, scores: Iterable[tuple[str, Tensor]], figures: Mapping[str, Callable[[Any], float]]) -> None:
+    print(f"\n| {title} | " + " | ".join(figures) + " |")
+    for name, of in scores:
+        print(f"| {name} | " + " | ".join(f"{figure(of):.3f}" for figure in figures.values()) + " |", flush=True)
+
+
+def foretold(truth: SubsetOutputs, scores: Tensor) -> float:
+    return float(lds(scores, truth.inside, -truth.loss[:, TRAIN:].astype(np.float64)).mean())
+
+
+def agreeing(truth: SubsetOutputs, scores: np.ndarray) -> float:
+    return float(spearmanr(scores, truth.memorization()).statistic)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("build/choosing"))
@@ -230,32 +278,38 @@ def main() -> None:
         build_own, "cnn", {"channels": [16, 32, 64], "hidden": 2048}, (1, 28, 28), CLASSES, tuple(mean), tuple(std)
     )
     truths = dict(judges(options.folder, make, images, labels))
+    for name, truth in truths.items():
+        found = roc_auc_score(wrong[:TRAIN], 1 - truth.heldout("probability")[:TRAIN])
+        print(f"wrong labels by the held-out probability in the {name} subset networks: AUROC {found:.3f}", flush=True)
     data = Examples(images, labels, torch.arange(len(labels)))
     Seen.labels = labels
     torch.set_num_threads(1)
+    with_training: dict[str, list[Tensor]] = {}
+    by_judge = {name: partial(foretold, truth) for name, truth in truths.items()}
     for kind in ("keep 0.5", "keep 0.75", "keep 0.9", "ordinary", "dropout"):
         influence_of: dict[str, list[Any]] = {}
         memorization_of: dict[str, list[Any]] = {}
         suspicion_of: dict[str, list[Any]] = {}
-        for seed in range(4):
-            network = Seen(make, data, kind, seed if kind.startswith("keep") else 10_000 + seed)
+        networks = [Seen(make, data, kind, seed + (0 if kind.startswith("keep") else 10_000)) for seed in range(4)]
+        for network in networks:
             for name, scores in influences(network):
                 influence_of.setdefault(name, []).append(scores / scores.std())
             for name, score in memorizations(network):
                 memorization_of.setdefault(name, []).append(score)
             for name, before in witnesses(network).items():
                 suspicion_of.setdefault(f"1 - {name}", []).append(1 - before)
-
-        def foretold(truth: SubsetOutputs, scores: Tensor) -> float:
-            return float(lds(scores, truth.inside, -truth.loss[:, TRAIN:].astype(np.float64)).mean())
-
-        def agreeing(truth: SubsetOutputs, scores: np.ndarray) -> float:
-            return float(spearmanr(scores, truth.memorization()).statistic)
-
-        for title, found, figure in (("LDS", influence_of, foretold), ("memorization", memorization_of, agreeing)):
-            by_judge = {name: partial(figure, truth) for name, truth in truths.items()}
-            table(f"{kind}: {title}", found, by_judge)
+        table(f"{kind}: LDS", influence_of, by_judge)
+        with_training[kind] = influence_of["left-out, with training"]
+        if kind == "keep 0.75":
+            from_four(f"{kind}: LDS from all networks at once", together(networks), by_judge)
+        agreement = {name: partial(agreeing, truth) for name, truth in truths.items()}
+        table(f"{kind}: memorization", memorization_of, agreement)
         table(f"{kind}: wrong labels", suspicion_of, {"AUROC": partial(roc_auc_score, wrong[:TRAIN])})
+    mixed = (
+        (f"two {one}, two {other}", _sum([*with_training[one][:2], *with_training[other][2:]]))
+        for one, other in combinations(with_training, 2)
+    )
+    from_four("LDS of two kinds mixed, with training", mixed, by_judge)
 
 
 if __name__ == "__main__":
