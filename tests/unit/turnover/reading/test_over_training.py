@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from turnover import Predictions, TrainingConfig, influence, insert, subnetwork, train
+from tests.support import ROOT
+from turnover import Predictions, TrainingConfig, influence, insert, memorization, read, subnetwork, train
 from turnover.batches.examples import Examples
 from turnover.batches.passes import evaluating
 from turnover.errors import UserError
@@ -127,3 +129,20 @@ def test_they_make_influence_another_one() -> None:
     found = influence(model, *data, predictions=(seen[0].mean(), seen[1].mean()))
     assert found.shape == plain.shape
     assert not torch.allclose(found, plain)
+
+
+def test_the_page_of_ones_own_data_shows_it_as_it_is() -> None:
+    """The example of docs/your-data.md, run as it stands there."""
+    page = (ROOT / "docs/your-data.md").read_text(encoding="utf-8").partition("## What the network said")[2]
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code
+    model = network()
+    readings = read(model, X, Y)
+    names: dict[str, Any] = {
+        "Predictions": Predictions, "influence": influence, "model": model, "train": readings, "test": (X[:5], Y[:5]),
+        "train_data": TensorDataset(X, Y), "test_data": DataLoader(TensorDataset(X[:5], Y[:5]), batch_size=2),
+        "scores": memorization(model, readings),
+    }  # fmt: skip
+    exec(compile(code[1], "your-data.md", "exec"), names)
+    assert names["effect"].shape == (40, 5)
+    assert names["scores"]["suspicion"].between(0, 1).all()
