@@ -10,16 +10,13 @@ Every network is kept as soon as it is trained: the same command goes on where i
     dvc repro validation_data@validation_digits
     python benchmarks/brittleness.py                 # a quarter of an hour of one core, into docs/brittleness.csv
     python benchmarks/brittleness.py --show          # the table of docs/validation.md, from docs/brittleness.csv
-    python benchmarks/brittleness.py --set validation --targets 12 --seeds 2 --k 40 --out docs/brittleness-images.csv \
-        --methods "left-out, keep 0.75, with training" "left-out without turn-over, with training" \
-        "influence function (dattri head)" "similarity without turn-over"
+    python benchmarks/brittleness.py --set validation --targets 6 --out build/brittleness.csv
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -49,7 +46,7 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "brittleness.csv"
 SEED = 80_000  # networks that lack examples start neither from a judge's weights nor from those of one that is judged
 DEFAULT, CONTROL = "turn-over combined", "random, same label"
-KEEP = 0.75  # of the units, in the form that the choosing set prefers from four networks
+KEEP = 0.75  # of the units, in the form of docs/method.md
 ONE_RUN = f"{DEFAULT}, one run"
 METHODS = (
     "turn-over left-out",
@@ -79,7 +76,7 @@ class Outcome:
     flipped: np.ndarray
 
 
-def influences(problem: Problem, kept: KeptResults, methods: Sequence[str]) -> dict[str, np.ndarray]:
+def influences(problem: Problem, kept: KeptResults) -> dict[str, np.ndarray]:
     """Every method's influence [train, target], from four networks (EK-FAC: one; datamodels: all subset networks)."""
     seeds, train = problem.settings.seeds, problem.train
     runs = [kept.get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in seeds]
@@ -89,18 +86,13 @@ def influences(problem: Problem, kept: KeptResults, methods: Sequence[str]) -> d
         turn_over_rows(problem, runs), kept_more_rows(KEEP, kept_more), control_rows(problem, networks),
         peer_rows(problem, networks, kept),
     )  # fmt: skip
-    most: dict[str, np.ndarray] = {}
-    for row in rows:  # the last one of a method is of the most networks; nothing is computed beyond what is asked for
-        if {DEFAULT, *methods} <= set(most) and row.method not in most:
-            break
-        if row.influence:
-            most[row.method] = row.influence[0]
+    most = {row.method: row.influence[0] for row in rows if row.influence}  # the last row is of the most networks
     random = np.random.default_rng(SEED).random((len(train), len(problem.targets)))
     same = (train.labels[:, None] == problem.targets.labels).numpy()
     return {
         DEFAULT: most[DEFAULT],
         ONE_RUN: runs[0]["combined"],
-        **{method: most[method] for method in methods},
+        **{method: most[method] for method in METHODS},
         "datamodels": datamodels(problem.truth.inside, problem.goodness),
         CONTROL: same + random,
         "random": random,
@@ -135,7 +127,7 @@ def trained(problem: Problem, inside: np.ndarray, seed: int, folder: Path) -> Su
 def removals(problem: Problem, folder: Path, options: argparse.Namespace) -> dict[tuple[str, int], Outcome]:
     """What the removal of every method's k examples does, by method and k."""
     first = len(problem.train)
-    found = influences(problem, KeptResults(folder), options.methods)
+    found = influences(problem, KeptResults(folder))
     seeds, networks = range(SEED, SEED + options.seeds), folder / "networks"
     everything = [trained(problem, np.ones((1, first), dtype=np.bool_), seed, networks) for seed in seeds]
     right = np.all([network.correct[0, first:] for network in everything], axis=0)
@@ -203,7 +195,6 @@ def show(table: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="validation_digits", help="one of `validation_sets` in params.yaml")
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="beside default and controls")
     parser.add_argument("--targets", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--k", nargs="+", type=int, default=[10, 40], help="how many training examples are removed")

@@ -108,7 +108,7 @@ class Seen:
         flipped: list[Tensor] = []
 
         def look(network: nn.Module) -> dict[str, float]:
-            with evaluating(network), torch.no_grad():
+            with evaluating(network):
                 said.append(torch.cat([network(x).softmax(1) for x in torch.split(data.images, 500)]))
                 if masked:
                     with subnetwork(network, trained.ids, flipped=True):

@@ -15,7 +15,6 @@ from study.commands.validation_tables import contestants, from_one_network
 from study.report.opening import markdown
 from turnover.errors import UserError
 
-BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
 TABLES = {"contestants": contestants, "from one network": from_one_network}
 
 

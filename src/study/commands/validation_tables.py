@@ -87,10 +87,10 @@ def from_one_network(folder: Path) -> str:
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:
-    path = folder / name / "table.csv"
-    if not path.is_file():
-        raise UserError(f"{path} is missing: run `dvc repro validate@{name}`")
-    return pd.read_csv(path).set_index(["method", "networks"]).sort_index()
+    for file in ("table.csv", "result.json"):
+        if not (folder / name / file).is_file():
+            raise UserError(f"{folder / name / file} is missing: run `dvc repro validate@{name}`")
+    return pd.read_csv(folder / name / "table.csv").set_index(["method", "networks"]).sort_index()
 
 
 def _row(table: pd.DataFrame, method: str, networks: int) -> Any:

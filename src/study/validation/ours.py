@@ -106,18 +106,20 @@ def left_out_rows(problem: Problem, networks: Sequence[Result]) -> Iterator[Row]
     """Left-out residuals on ordinary networks: the same formulas, and with them the predictions over training."""
     train, targets = problem.train, problem.targets
 
-    def on(network: Result) -> tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]:
+    def alone(network: Result) -> Mapping[str, np.ndarray]:
         model = trained_network(problem, network).model
-        averaged_too = softmax(network["logits"]).mean(0), softmax(network["target_logits"]).mean(0)
-        alone = {"influence": left_out(model, train, targets).numpy()}
-        ranked = _ranked(*ranking(problem, model, averaged_too[0]), _ORDINARY_STEP)
-        return alone, {**ranked, "influence": left_out(model, train, targets, averaged_too).numpy()}
+        return {"influence": left_out(model, train, targets).numpy()}
 
-    every, seconds = zip(*(timed(partial(on, network)) for network in networks), strict=True)
-    names = "left-out without turn-over", "left-out without turn-over, with training"
-    for name, said in zip(names, zip(*every, strict=True), strict=True):
-        # Half of the seconds are each row's.
-        yield from averaged(name, "control", said, seconds_each(networks), float(np.mean(seconds)) / 2)
+    def with_training(network: Result) -> Mapping[str, np.ndarray]:
+        model = trained_network(problem, network).model
+        over_training = softmax(network["logits"]).mean(0), softmax(network["target_logits"]).mean(0)
+        ranked = _ranked(*ranking(problem, model, over_training[0]), _ORDINARY_STEP)
+        return {**ranked, "influence": left_out(model, train, targets, over_training).numpy()}
+
+    for name, on in (("", alone), (", with training", with_training)):
+        said, seconds = zip(*(timed(partial(on, network)) for network in networks), strict=True)
+        method = f"left-out without turn-over{name}"
+        yield from averaged(method, "control", said, seconds_each(networks), float(np.mean(seconds)))
 
 
 def kept_more_rows(keep: float, runs: Sequence[Result]) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from turnover.attribution.fused import WORTH_COMPILING
 from turnover.attribution.head import HeadScorer
 from turnover.attribution.left_out import LeftOut
 from turnover.attribution.nearness import Similarity, check_localized, similarity, similarity_of
-from turnover.attribution.predictions import Predicted, check_fit, check_predictions
+from turnover.attribution.predictions import Pair, check_predictions, fitting
 from turnover.attribution.scorer import DTYPES, Measure, Precision, Scorer
 from turnover.attribution.targets import GivenTargets, ReadTargets, Targets
 from turnover.batches.checks import check_example_ids, check_labels, check_names, check_tree, given_labels
@@ -136,9 +136,11 @@ def pairs_of(
     left_out: list[LeftOut] = []
     if estimate in _LEFT_OUT:
         memory = asked.memory // (4 * len(networks))
+        beside: Sequence[Pair | None] = [None] * len(networks)
         if predictions is not None:
-            check_fit(predictions, len(known.ids), len(views[0].labels), classes[0])
-        beside: Sequence[Predicted | None] = predictions or [None] * len(networks)
+            assert known.labels is not None
+            of_targets = views[0].ids, views[0].labels
+            beside = fitting(predictions, (known.ids, known.labels), of_targets, classes[0])
         every = zip(networks, known.readings, near, views, beside, strict=True)
         left_out = [LeftOut(*of, memory=memory, precision=asked.precision) for of in every]
     if estimate == "left-out":

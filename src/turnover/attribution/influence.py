@@ -59,9 +59,10 @@ def influence(
             "combined": left-out and localized; the closest. None: the best that `train` allows: "combined" for data
             ("pooled" with measure="margin" or `localized`), "localized" for ids with `localized`, "raw" for ids alone.
         predictions: of "left-out" and "combined": what the network said of the training examples and of the targets,
-            averaged over its training (see `turnover.Predictions`), probabilities [n, classes] in the order of the
-            data; of several networks a list of pairs, or one pair for all. They count as much as the neighbours, and
-            bring the scores closer to retraining; most where fewer units are masked, or none.
+            averaged over its training: a pair of `turnover.Predictions`, or of tensors, probabilities [n, classes] in
+            the order of the data; of several networks a list of pairs, or one pair for all. They count as much as the
+            neighbours, and bring the scores closer to retraining where more than half of the units are kept, or no
+            masks are; with one half next to nothing (docs/method.md).
         precision: of the matrix products.
         memory: bytes of scratch, beside masks and result; one row of few targets is the least.
         fused: compile the loss difference; by default where that pays.

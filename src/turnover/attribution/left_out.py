@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from turnover.attribution.nearness import Similarity
-from turnover.attribution.predictions import Predicted
+from turnover.attribution.predictions import Pair
 from turnover.attribution.scorer import DTYPES, Precision, spans
 from turnover.attribution.targets import Targets
 from turnover.batches.outputs import class_logits
@@ -62,7 +62,7 @@ class LeftOut:
         near: their directions, and those of the targets.
         targets: what the network sees of them.
         predictions: probabilities of another witness, of training examples and targets [n, classes]; the shares of the
-            neighbours are averaged with them.
+            neighbours are averaged with them. Alone where nothing is near.
         memory: bytes of scratch; what does not fit goes to temporary files.
         precision: of the products of training examples with targets and with those that vote.
 
@@ -76,7 +76,7 @@ class LeftOut:
         readings: Readings,
         near: Similarity,
         targets: Targets,
-        predictions: Predicted | None = None,
+        predictions: Pair | None = None,
         *,
         memory: int = DEFAULT_MEMORY,
         precision: Precision = "float32",
@@ -152,7 +152,8 @@ class LeftOut:
     def _with_predictions(self, shares: Tensor, of: int, rows: slice) -> Tensor:
         if self._predictions is None:
             return shares
-        return (shares + self._predictions[of][rows].to(shares)) / 2
+        said = self._predictions[of][rows].to(shares)
+        return torch.where(shares.sum(1, keepdim=True) > 0.0, (shares + said) / 2, said)
 
     def _gradient(self, shares: Tensor, labels: Tensor, features: Tensor, *, gated: bool) -> Tensor:
         residual = F.one_hot(labels, self.classes).float() - shares

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,9 +11,24 @@ from torch import Tensor
 
 from turnover.errors import UserError
 
-Predicted = tuple[Tensor, Tensor]  # probabilities of training examples and of targets, [n, classes] each
 _SIDES = "training examples", "targets"
 _FAR = 0.02  # from 1 that probabilities may add up to: what averages of half precision leave
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """What knows which examples its probabilities are of, such as `turnover.Predictions`."""
+
+    def of(self, ids: Tensor | None, labels: Tensor) -> Tensor:
+        """Probabilities [n, classes] of these examples.
+
+        Raises:
+            UserError: they are of others.
+        """
+
+
+Predicted = tuple[Tensor | Recorded, Tensor | Recorded]  # of training examples and of targets, [n, classes] each
+Pair = tuple[Tensor, Tensor]
 
 
 def check_predictions(given: Any, networks: int) -> list[Predicted]:
@@ -26,39 +41,54 @@ def check_predictions(given: Any, networks: int) -> list[Predicted]:
     Raises:
         UserError: it is neither, or the numbers are no probabilities.
     """
-    pairs = [given] * networks if _is_pair(given) else given
-    if not isinstance(pairs, Sequence) or isinstance(pairs, str) or not all(map(_is_pair, pairs)):
+    if _is_pair(given):
+        return [_checked(given)] * networks
+    if not isinstance(given, Sequence) or isinstance(given, str) or not all(map(_is_pair, given)):
         raise UserError(
-            "predictions must be a pair of tensors, probabilities [n, classes] of the training examples and of the "
-            f"targets (of several networks maybe a list of pairs), got {_named(given)}"
+            "predictions must be a pair of turnover.Predictions or tensors, probabilities [n, classes] of the training "
+            f"examples and of the targets (of several networks maybe a list of pairs), got {_named(given)}"
         )
-    if len(pairs) != networks:
+    if len(given) != networks:
         raise UserError(
-            f"{networks} networks but {len(pairs)} pairs of predictions: pass one pair for each, or for all"
+            f"{networks} networks but {len(given)} pairs of predictions: pass one pair for each, or for all"
         )
-    return [(_probabilities(pair[0], _SIDES[0]), _probabilities(pair[1], _SIDES[1])) for pair in pairs]
+    return [_checked(pair) for pair in given]
 
 
-def check_fit(predictions: Sequence[Predicted], train: int, targets: int, classes: int) -> None:
-    """Whether there is a row for each example, and a column for each class.
+def fitting(
+    predictions: Sequence[Predicted],
+    train: tuple[Tensor, Tensor],
+    targets: tuple[Tensor | None, Tensor],
+    classes: int,
+) -> list[Pair]:
+    """The probabilities: a row for each example, and a column for each class.
+
+    Args:
+        predictions: from `check_predictions`.
+        train, targets: ids and labels, int64 [n]; ids None: targets have none.
+        classes: how many the networks have.
 
     Raises:
-        UserError: there is not.
+        UserError: they are of other examples.
     """
-    for pair in predictions:
-        for side, found, count in zip(_SIDES, pair, (train, targets), strict=True):
-            if tuple(found.shape) != (count, classes):
-                raise UserError(
-                    f"predictions of the {side} have shape {tuple(found.shape)}, but there are {count} of them and "
-                    f"{classes} classes: pass a row for each that is read, in the order of the data (examples with the "
-                    "label -100 are not read)"
-                )
+    return [(_of(pair[0], *train, classes, 0), _of(pair[1], *targets, classes, 1)) for pair in predictions]
+
+
+def _of(given: Tensor | Recorded, ids: Tensor | None, labels: Tensor, classes: int, side: int) -> Tensor:
+    found = given if isinstance(given, Tensor) else given.of(ids, labels)
+    if tuple(found.shape) != (len(labels), classes):
+        raise UserError(
+            f"predictions of the {_SIDES[side]} have shape {tuple(found.shape)}, but there are {len(labels)} of them "
+            f"and {classes} classes: pass a row for each that is read, in the order of the data (examples with the "
+            "label -100 are not read)"
+        )
+    return found
 
 
 def _is_pair(given: Any) -> bool:
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         return False
-    return all(isinstance(one, (Tensor, np.ndarray)) for one in given)
+    return all(isinstance(one, (Tensor, np.ndarray, Recorded)) for one in given)
 
 
 def _named(given: Any) -> str:
@@ -67,12 +97,21 @@ def _named(given: Any) -> str:
     return type(given).__name__
 
 
-def _probabilities(given: Any, side: str) -> Tensor:
-    found = torch.as_tensor(given).detach().cpu()
-    if found.dim() != 2 or not found.is_floating_point():
+def _checked(pair: Any) -> Predicted:
+    return _probabilities(pair[0], _SIDES[0]), _probabilities(pair[1], _SIDES[1])
+
+
+def _probabilities(given: Any, side: str) -> Tensor | Recorded:
+    if isinstance(given, Recorded):
+        return given
+    try:
+        found = torch.as_tensor(given).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"predictions of the {side} must be numbers [n, classes]: {error}") from error
+    if found.dim() != 2 or not found.is_floating_point() or found.layout != torch.strided:
         raise UserError(
             f"predictions of the {side} must be probabilities [n, classes], got {found.dtype} of shape "
-            f"{tuple(found.shape)}"
+            f"{tuple(found.shape)}" + ("" if found.layout == torch.strided else f", {found.layout}")
         )
     found = found.float()
     # Written so that NaN is refused, too.

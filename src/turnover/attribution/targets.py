@@ -26,6 +26,7 @@ _TRIED = 16  # targets on which the fast path has to give what the network itsel
 class Targets(Protocol):
     """What scorers and similarities ask about targets. Everything is on the network's device but the labels."""
 
+    ids: Tensor | None  # int64 [target], where targets have any
     labels: Tensor  # int64 [target], on the CPU
     classes: int
     device: torch.device
@@ -65,6 +66,7 @@ class GivenTargets:
     """
 
     def __init__(self, model: nn.Module, x: Any, labels: Tensor, ids: Tensor, forward: Forward | None = None) -> None:
+        self.ids: Tensor | None = None
         self.labels, self.device = labels.cpu(), device_of(model)
         self._model, self._x, self._forward = model, x, forward
         self._last: tuple[slice, Tensor, Tensor, Tensor | None] | None = None
@@ -146,6 +148,7 @@ class ReadTargets:
     def __init__(
         self, model: nn.Module, readings: Readings, forward: Forward | None = None, *, scored: bool = True
     ) -> None:
+        self.ids: Tensor | None = readings.ids
         self.labels, self.classes, self.device = readings.labels, readings.classes, device_of(model)
         linears = (module for module in original(model).modules() if isinstance(module, nn.Linear))
         heads = [way for linear in linears if (way := short_way(model, linear)) is not None] if readings.short else []

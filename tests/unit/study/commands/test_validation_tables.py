@@ -59,6 +59,9 @@ def test_what_is_missing_is_said(folder: Path) -> None:
     table.query("method != 'other'").to_csv(folder / "validation_sequences/table.csv", index=False)
     with pytest.raises(UserError, match='has no row "other" of 1 networks'):
         with_validation(text, folder)
+    (folder / "validation_digits/result.json").unlink()
+    with pytest.raises(UserError, match=r"result.json is missing: run `dvc repro validate@validation_digits`"):
+        with_validation(text, folder)
     (folder / "validation_digits/table.csv").unlink()
     with pytest.raises(UserError, match="run `dvc repro validate@validation_digits`"):
         with_validation(text, folder)

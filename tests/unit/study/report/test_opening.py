@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from study.commands import readme as readme_command
-from study.commands.readme import BEGIN, END, with_findings, write
+from study.commands.readme import with_findings, write
 from study.report.opening import LIMIT, TITLE, rows, sentences
 from tests.support import ROOT
 from turnover.errors import UserError
@@ -101,12 +101,12 @@ def test_readme_has_the_block_of_the_metrics(results: Path, tmp_path: Path, monk
     monkeypatch.setattr(readme_command, "TABLES", {})  # of the validation, which this study has none of
     shutil.copytree(results / "reports/metrics", tmp_path / "reports/metrics")
     readme = tmp_path / "README.md"
-    readme.write_text(f"# Name\n\n{BEGIN}\nold\n{END}\n\nMore.\n", encoding="utf-8")
+    readme.write_text("# Name\n\n<!-- findings -->\nold\n<!-- /findings -->\n\nMore.\n", encoding="utf-8")
     write(tmp_path)
     text = readme.read_text(encoding="utf-8")
     report = (results / "reports/report.md").read_text(encoding="utf-8")
     opening = report.partition("\n\n")[2].partition("\n\n![")[0]
-    assert text == f"# Name\n\n{BEGIN}\n\n{opening}\n\n{END}\n\nMore.\n"
+    assert text == f"# Name\n\n<!-- findings -->\n\n{opening}\n\n<!-- /findings -->\n\nMore.\n"
     assert with_findings(text, tmp_path / "reports/metrics") == text
     with pytest.raises(UserError, match="no lines <!-- findings -->"):
         with_findings("# Name\n", tmp_path / "reports/metrics")

@@ -16,6 +16,8 @@ from tests.unit.turnover.attribution.networks import CLASSES, examples, network
 from tests.unit.turnover.attribution.whole import combined, left_out
 from turnover import Readings, ScoreStore, influence, insert, read, summarize
 from turnover.attribution.left_out import LeftOut
+from turnover.attribution.nearness import similarity_of
+from turnover.attribution.targets import ReadTargets
 from turnover.errors import UserError
 from turnover.reading import votes
 
@@ -61,6 +63,25 @@ def test_predictions_are_a_witness_beside_the_neighbours() -> None:
     close(summarize(models, *data, estimate="left-out", predictions=pairs).total, torch.stack(each).mean(0).sum(1))
 
 
+def test_where_nothing_is_near_the_predictions_alone_tell() -> None:
+    """One example is like none of the others: the only one for which its features are not 0."""
+    x = torch.zeros(30, 8)
+    x[0, 0] = 1.0
+    y = torch.arange(30) % CLASSES
+    model = plain(nn.Linear(8, CLASSES))
+    said = probabilities(30, 0), probabilities(30, 1)
+    readings = read(model, x, y, masked=False)
+    views = ReadTargets(model, readings, scored=False)
+    near = similarity_of(model, readings, lambda columns: views.features(columns, None))
+    scorer = LeftOut(model, readings, near, views, said)
+    weight = votes.likeness(near.train, near.train, itself=(torch.arange(30), torch.arange(30)))
+    alone = weight.sum(1) == 0
+    assert bool(alone.any())
+    shares = scorer._shares[:]
+    torch.testing.assert_close(shares[alone], said[0][alone])
+    torch.testing.assert_close(shares.sum(1), torch.ones(30))
+
+
 RIGHT = probabilities(70, 0), probabilities(23, 1)
 TWICE = torch.full((23, CLASSES), 2 / CLASSES)
 
@@ -68,9 +89,9 @@ TWICE = torch.full((23, CLASSES), 2 / CLASSES)
 @pytest.mark.parametrize(
     ("predictions", "why"),
     [
-        (RIGHT[0], "must be a pair of tensors, .* got Tensor"),
-        ("given", "must be a pair of tensors, .* got str"),
-        ((RIGHT[0].tolist(), RIGHT[1]), "must be a pair of tensors, .* got 2 of Tensor, list"),
+        (RIGHT[0], "must be a pair of .* or tensors, .* got Tensor"),
+        ("given", "must be a pair of .* or tensors, .* got str"),
+        ((RIGHT[0].tolist(), RIGHT[1]), "must be a pair of .* or tensors, .* got 2 of Tensor, list"),
         ([RIGHT, RIGHT], "1 networks but 2 pairs of predictions"),
         ((RIGHT[0][1:], RIGHT[1]), r"of the training examples have shape \(69, 5\), but there are 70 of them"),
         ((RIGHT[0], RIGHT[1][:, 1:] / RIGHT[1][:, 1:].sum(1, keepdim=True)), "5 classes"),
@@ -80,6 +101,8 @@ TWICE = torch.full((23, CLASSES), 2 / CLASSES)
         ((RIGHT[0] * torch.nan, RIGHT[1]), "no probabilities in row 0"),
         ((RIGHT[0][:, 0], RIGHT[1]), r"probabilities \[n, classes\], got torch.float32 of shape \(70,\)"),
         ((RIGHT[0].argmax(1, keepdim=True), RIGHT[1]), "got torch.int64"),
+        ((np.array([["a"]]), RIGHT[1]), "of the training examples must be numbers"),
+        ((RIGHT[0], RIGHT[1].to_sparse()), "torch.sparse_coo"),
     ],
 )
 def test_predictions_that_are_none_are_refused(predictions: Any, why: str) -> None:

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from turnover.batches.examples import Examples
 from turnover.batches.passes import evaluating
 from turnover.errors import UserError
 from turnover.interruption import Interrupted
+from turnover.training.attachments import Attachments
 
 CLASSES = 3
 X = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -118,6 +120,95 @@ def test_what_cannot_be_recorded_is_refused() -> None:
         Predictions(iter([(X, Y)]))
     with pytest.raises(UserError, match="nothing was recorded"):
         Predictions(X, Y).mean()
+    for epochs in (15, torch.tensor(3), ["a"]):
+        with pytest.raises(UserError, match="pass the numbers of epochs"):
+            Predictions(X, Y, epochs=epochs)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="letters, digits and _"):
+        Predictions(X, Y, name="all-test")
+    with pytest.raises(UserError, match="batch_size"):
+        Predictions(X, Y, batch_size=0)
+    with pytest.raises(TypeError, match="pass a Dataset, a DataLoader, or tensors"):
+        Predictions(3)
+    assert Predictions(X, Y, epochs=np.arange(2, 5)).epochs == (2, 3, 4)
+
+
+def test_two_recorders_of_one_name_are_refused_before_any_work() -> None:
+    data = Examples(X, Y, torch.arange(40))
+    with pytest.raises(UserError, match='two recorders of one training are called "all"'):
+        train(network(), data, CONFIG, recorders=[Predictions(X, Y), Predictions(X[:5], Y[:5])])
+    again = Predictions(X, Y)
+    for _ in range(2):  # of two trainings, one after the other, it is of the last
+        train(network(), data, CONFIG, recorders=[again])
+    assert again.mean().shape == (40, CLASSES)
+
+
+class OtherOrder:
+    """A batch sampler of one's own, whose order is another one each time."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(0)
+
+    def __iter__(self) -> Any:
+        return iter(torch.randperm(40, generator=self.generator).split(8))
+
+    def __len__(self) -> int:
+        return 5
+
+
+@pytest.mark.parametrize("places", [True, False])
+def test_rows_of_different_examples_are_not_averaged(places: bool) -> None:
+    """Where the data tell places, by these; else by their labels."""
+    order = OtherOrder()
+    batches = DataLoader(TensorDataset(X, Y), batch_sampler=order)  # type: ignore[arg-type]
+    seen = Predictions(batches if places else Batches(order))
+    seen.record(1, network())
+    with pytest.raises(UserError, match="the examples are others than at first, or in another order"):
+        seen.record(2, network())
+
+
+class Batches:
+    """An iterable of batches in an order of its own."""
+
+    def __init__(self, order: OtherOrder) -> None:
+        self.order = order
+
+    def __iter__(self) -> Any:
+        return ((X[rows], Y[rows]) for rows in self.order)
+
+
+def test_epochs_that_are_missing_are_said(tmp_path: Path) -> None:
+    """Of a recorder that came too late, or is used for a second training in a loop of one's own."""
+    late = Predictions(X, Y)
+    late.record(3, network())
+    with pytest.raises(UserError, match=r"epochs \[1, 2\] were not recorded"):
+        late.mean()
+    with pytest.raises(UserError, match="epoch 3 was recorded before"):
+        late.record(3, network())
+    chosen = Predictions(X, Y, epochs=[2, 4, 9])
+    chosen.record(4, network())
+    with pytest.raises(UserError, match=r"epochs \[2\] were not recorded"):
+        chosen.mean()
+    with pytest.raises(Interrupted):
+        stop = count(1)
+        train(
+            network(), Examples(X, Y, torch.arange(40)), CONFIG, checkpoint=tmp_path / "checkpoint.pt",
+            stop=lambda: 15 if next(stop) >= 10 else 0, progress=False,
+        )  # fmt: skip
+    resumed = Predictions(X, Y)
+    train(
+        network(), Examples(X, Y, torch.arange(40)), CONFIG, recorders=[resumed], checkpoint=tmp_path / "checkpoint.pt"
+    )
+    with pytest.raises(UserError, match="needs the recorder that it began with"):
+        resumed.mean()
+
+
+def test_a_process_that_keeps_nothing_says_so() -> None:
+    seen = Predictions(X, Y)
+    seen.keep_in(Attachments(None, writes=False))
+    for epoch in (1, 2):
+        seen.record(epoch, network())
+    with pytest.raises(UserError, match="ask the first one"):
+        seen.mean()
 
 
 def test_they_make_influence_another_one() -> None:
@@ -129,6 +220,14 @@ def test_they_make_influence_another_one() -> None:
     found = influence(model, *data, predictions=(seen[0].mean(), seen[1].mean()))
     assert found.shape == plain.shape
     assert not torch.allclose(found, plain)
+    assert torch.equal(influence(model, *data, predictions=seen), found)  # themselves, which know their examples
+    assert torch.equal(influence(model, data[0], *data[1], predictions=seen), found)
+    other = torch.arange(40).flip(0)
+    for train_data, targets in (((X[other], Y[other]), data[1]), (data[0], (X[5:10], Y[5:10]))):
+        with pytest.raises(UserError, match="are of other examples than those that are asked about, or in another"):
+            influence(model, train_data, targets, predictions=seen)
+    with pytest.raises(UserError, match="are of other examples"):
+        influence(model, (X, Y, other), data[1], predictions=seen)
 
 
 def test_the_page_of_ones_own_data_shows_it_as_it_is() -> None:
