@@ -141,8 +141,15 @@ def save(figure: Figure, note: str, folder: Path, name: str, dpi: int, data: pd.
     # A hundredth of a point is finer than anybody sees, and makes the file a third smaller. Labels stay as they are.
     number = re.compile(r"(<text.*?</text>)|-?\d+\.\d{3,}", re.DOTALL)
     small = number.sub(lambda found: found[1] or f"{float(found[0]):.2f}", text.getvalue())
-    (folder / f"{name}.svg").write_text(small, encoding="utf-8", newline="\n")
+    (folder / f"{name}.svg").write_text(number_clips(small), encoding="utf-8", newline="\n")
     write_csv(folder / f"{name}.csv", data)
+
+
+def number_clips(svg: str) -> str:
+    """Clip paths by their number: matplotlib calls them by a hash of bounds, whose last bits the layout leaves open."""
+    for number, clip in enumerate(dict.fromkeys(re.findall(r"url\(#(p[0-9a-f]{10})\)", svg)), 1):
+        svg = svg.replace(clip, f"clip-{number}")
+    return svg
 
 
 def save_png(figure: Figure, folder: Path, name: str, dpi: int) -> None:

@@ -58,8 +58,8 @@ class Evidence:
         return tuple(witness for witness in found if witness is not None)
 
 
-def recorded(count: int, classes: int, epochs: int) -> list[int]:
-    """After which epochs probabilities are recorded: all, the last among them, or so many as memory allows."""
+def watched_epochs(count: int, classes: int, epochs: int) -> list[int]:
+    """After which epochs probabilities are recorded: all, or so many of them, up to the last, as memory allows."""
     every = max(1, -(-epochs * 2 * count * classes // _RECORDED))
     return [epoch for epoch in range(1, epochs + 1) if (epochs - epoch) % every == 0]
 
@@ -99,11 +99,11 @@ def gather(
     device = torch.device(settings.device)
     network = make_network(inputs, classes, settings.hidden, settings.seed).to(device)
     ids = torch.arange(len(labels))
-    said = Predictions(inputs, labels, epochs=recorded(len(labels), classes, settings.epochs))
+    said = Predictions(inputs, labels, epochs=watched_epochs(len(labels), classes, settings.epochs))
     examples = Examples(inputs, labels, ids).to(device)
     train(
         network, examples, config_of(settings), recorders=[said], checkpoint=checkpoint, progress=progress,
-        stop=stop, fingerprint="audit",
+        stop=stop, fingerprint="audit 2",
     )  # fmt: skip
     probabilities = said.mean()
     readings = read(network, inputs, labels, ids, progress=progress)

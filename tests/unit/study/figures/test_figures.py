@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from PIL import Image
 
 from stages import figures, findings, report, summarize
@@ -20,7 +21,7 @@ from study.context.runs import load_params
 from study.context.stage import run_stage
 from study.data.scenarios.scenario import load_scenario
 from study.figures.names import drawn_name
-from study.figures.style import NARROW, WIDTH, Label, draw_grid, save, styled
+from study.figures.style import NARROW, WIDTH, Label, draw_grid, number_clips, save, styled
 from study.figures.validation import SHOWN, points
 from study.figures.variants import draw_variants
 from tests.unit.study.fake_runs import SEEDS, make_results, own_results
@@ -156,6 +157,33 @@ def test_points_of_the_validation_figure_have_a_cost_and_a_score() -> None:
         ["lds", 4, 10.0, 0.2],
         ["memorization", 4, 10.0, 0.7],
     ]
+
+
+def test_clip_paths_are_called_by_their_number() -> None:
+    """And each use keeps its own."""
+    old = '<g clip-path="url(#p00a1b2c3d4)"/><g clip-path="url(#pffffffffff)"/><use clip-path="url(#p00a1b2c3d4)"/>'
+    defined = '<clipPath id="p00a1b2c3d4"/><clipPath id="pffffffffff"/>'
+    new = '<g clip-path="url(#clip-1)"/><g clip-path="url(#clip-2)"/><use clip-path="url(#clip-1)"/>'
+    assert number_clips(old + defined) == new + '<clipPath id="clip-1"/><clipPath id="clip-2"/>'
+
+
+def test_the_same_figure_whatever_the_last_bits_of_its_layout(tmp_path: Path) -> None:
+    def panel(axes: Axes, _row: str, _column: str) -> tuple[Label, ...]:
+        axes.plot([0, 1], [0, 1])
+        return ()
+
+    texts = []
+    for shift in (0.0, 1e-13):
+        with styled():
+            figure = draw_grid({"": ""}, {"": ""}, 2.0, panel)
+            figure.set_layout_engine("none")
+            box = figure.axes[0].get_position()
+            figure.axes[0].set_position((box.x0 + shift, box.y0, box.width, box.height))
+            figure.set_layout_engine(PlaceHolderLayoutEngine(True, True))
+            save(figure, "", tmp_path, "plot", 50, pd.DataFrame())
+        texts.append((tmp_path / "plot.svg").read_text(encoding="utf-8"))
+    assert "clip-1" in texts[0]
+    assert texts[0] == texts[1]
 
 
 def test_numbers_in_labels_keep_their_digits(tmp_path: Path) -> None:

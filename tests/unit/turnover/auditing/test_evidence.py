@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 import torch
 
 from turnover import memorization
-from turnover.auditing.evidence import gather
+from turnover.auditing.evidence import gather, watched_epochs
 from turnover.auditing.settings import choose
 
 
@@ -21,3 +23,13 @@ def test_memorization_is_the_library_s() -> None:
     expected = memorization(found.network, found.readings)
     pd.testing.assert_frame_equal(found.memorized[expected.columns], expected)
     assert torch.allclose(found.votes.sum(1), torch.ones(count))
+
+
+def test_epochs_of_which_probabilities_are_kept_fit_into_memory() -> None:
+    """All where they fit; else evenly, up to the last one."""
+    assert watched_epochs(1000, 10, 15) == list(range(1, 16))
+    few = watched_epochs(1_000_000, 100, 15)
+    assert few[-1] == 15
+    assert len({after - before for before, after in itertools.pairwise(few)}) == 1
+    assert 2 * 1_000_000 * 100 * len(few) <= 1.1 * (1 << 30)
+    assert watched_epochs(10**9, 1000, 15) == [15]  # at least one
