@@ -52,7 +52,7 @@ ROOMS = {
     "masking": set[str](),
     "batches": {"masking"},
     "training": {"masking", "batches"},
-    "reading": {"masking", "batches"},
+    "reading": {"masking", "batches", "training"},
     "scoring": {"masking", "batches", "reading"},
     "attribution": {"masking", "batches", "reading"},
     "collecting": set[str](),
