@@ -19,7 +19,6 @@ import argparse
 import os
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +81,8 @@ def influences(problem: Problem, kept: KeptResults) -> dict[str, np.ndarray]:
     runs = [kept.get(f"turn-over-{seed}", partial(turn_over_run, problem, seed)) for seed in seeds]
     networks = [kept.get(f"ordinary-{n}", partial(ordinary_run, problem, n)) for n in range(len(seeds))]
     kept_more = [kept.get(f"keep-{KEEP:g}-{seed}", partial(kept_more_run, problem, KEEP, seed)) for seed in seeds]
-    rows = chain(
-        turn_over_rows(problem, runs), kept_more_rows(KEEP, kept_more), control_rows(problem, networks),
-        peer_rows(problem, networks, kept),
-    )  # fmt: skip
+    rows = [*turn_over_rows(problem, runs), *kept_more_rows(KEEP, kept_more), *control_rows(problem, networks)]
+    rows += peer_rows(problem, networks, kept)
     most = {row.method: row.influence[0] for row in rows if row.influence}  # the last row is of the most networks
     random = np.random.default_rng(SEED).random((len(train), len(problem.targets)))
     same = (train.labels[:, None] == problem.targets.labels).numpy()

@@ -139,16 +139,9 @@ class Seen:
 
     labels: Tensor
 
-    def left_out(
-        self,
-        shares: Tensor,
-        inner: float | None = 7e-4,
-        head_ridge: float = 1e-4,
-        gradient: float | None = 1e-2,
-        directions: int = 512,
-    ) -> Tensor:
-        """The kernel of what enters the inner layer (None: the head), times that of the gradients (None: residuals)."""
-        alike, residual = self.kernels(shares, inner, head_ridge, gradient, directions)
+    def left_out(self, shares: Tensor, **settings: Any) -> Tensor:
+        """The product of both `kernels`."""
+        alike, residual = self.kernels(shares, **settings)
         return alike * residual
 
     def kernels(
@@ -159,7 +152,7 @@ class Seen:
         gradient: float | None = 1e-2,
         directions: int = 512,
     ) -> tuple[Tensor, Tensor]:
-        """Both factors of `left_out`."""
+        """Of what enters the inner layer (None: the head), and of the gradients (None: residuals): [train, target]."""
         entering, ridge = (self.features, head_ridge) if inner is None else (self.inner, inner)
         alike = whitened(entering[:TRAIN], entering, ridge, directions)
         residual = F.one_hot(self.labels, CLASSES).float() - shares
